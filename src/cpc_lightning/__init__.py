@@ -1,0 +1,1 @@
+"""Train an accurate image classifier from wrongly labeled data, and learn which labels are wrong."""

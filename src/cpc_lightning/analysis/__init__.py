@@ -1,0 +1,1 @@
+"""Analysis of a run: arrays in, figure out."""

@@ -1,0 +1,102 @@
+"""What stage 1 looks at and what it says: the evidence of one network, and a cleaner's answer.
+
+Shapes: n samples looked at, N training samples, K classes, D features, d embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cpc_lightning.cleaning.partition import Partition
+from cpc_lightning.cleaning.prototypes import PrototypeHead
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one network says of n training samples, in eval mode and without augmentation. Row j is sample index[j].
+
+    Attributes:
+        losses: (n,) float32 cross-entropy of the given label.
+        loss_history: (h, n) float32 min-max scaled losses of the last h recorded epochs, this one last.
+        probabilities: (n, K) float32 softmax.
+        features: (n, D) float32.
+    """
+
+    losses: Tensor
+    loss_history: Tensor
+    probabilities: Tensor
+    features: Tensor
+
+
+@dataclass(frozen=True)
+class CleaningTask:
+    """Everything that a cleaner may look at in one stage 1, for both networks.
+
+    Attributes:
+        index: (n,) int64 positions of the samples in the training set.
+        noisy_labels: (n,) int64 given labels.
+        true_labels: (n,) int64, -1 where unknown. Only the oracle reads them.
+        evidence: of network 1 and of network 2.
+        heads: projector and prototypes of network 1 and of network 2; trained in place.
+        optimizers: one for each head.
+        progress: epochs since the network warm-up as a share of all epochs, in [0, 1].
+        seed: seeds the fits and the draw of mini-batches.
+    """
+
+    index: Tensor
+    noisy_labels: Tensor
+    true_labels: Tensor
+    evidence: tuple[Evidence, Evidence]
+    heads: tuple[PrototypeHead, PrototypeHead]
+    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer]
+    progress: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The clean probabilities that one network's evidence gives, each (n,) float32 in [0, 1].
+
+    Attributes:
+        clean_probability: the one that divides the data.
+        gmm: q', from the loss distribution; None for cleaners without a mixture.
+        cpc: q, from the prototypes; None for cleaners without prototypes.
+    """
+
+    clean_probability: Tensor
+    gmm: Tensor | None = None
+    cpc: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class CleaningResult:
+    """A cleaner's answer.
+
+    Attributes:
+        estimates: by network 1 and by network 2.
+        partitions: for network 1 and for network 2, that is, after the swap of co-divide.
+        scalars: what else is worth logging, by metric name.
+    """
+
+    estimates: tuple[Estimate, Estimate]
+    partitions: tuple[Partition, Partition]
+    scalars: dict[str, float]
+
+
+class Cleaner(Protocol):
+    """Answers who is clean.
+
+    Attributes:
+        history_length: how many recorded losses `Evidence.loss_history` must hold.
+        active: False if the cleaner never divides the data, so that stage 1 and stage 2 do not take place.
+    """
+
+    history_length: int
+    active: bool
+
+    def clean(self, task: CleaningTask) -> CleaningResult:
+        """Divide the task's samples for both networks."""

@@ -1,0 +1,1 @@
+"""Data sets, label noise, views and samplers. torch and torchvision only."""

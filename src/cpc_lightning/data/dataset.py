@@ -1,0 +1,109 @@
+"""What a data set is: images by position, the given labels, and what is known of the true ones.
+
+Shapes: N samples, B batch, K classes, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cpc_lightning.errors import require
+
+
+class Images(Protocol):
+    """Images that answer a whole list of positions at once."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def fetch(self, positions: Tensor) -> Tensor:
+        """The images at `positions` (B,) int64, as (B, C, H, W) uint8."""
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images held in memory: one gather a batch.
+
+    Attributes:
+        pixels: (N, C, H, W) uint8, C = 1 (grayscale) or 3 (RGB).
+    """
+
+    pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def fetch(self, positions: Tensor) -> Tensor:
+        """The images at `positions` (B,) int64, as (B, C, H, W) uint8."""
+        return self.pixels[positions]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set.
+
+    Attributes:
+        images: N images.
+        labels: (N,) int64 in 0..K-1, the labels that come with the images.
+        true_labels: (N,) int64, -1 where unknown; None where nothing is known. For metrics only.
+        paths: N file names, or None for images that have none.
+    """
+
+    images: Images
+    labels: Tensor
+    true_labels: Tensor | None = None
+    paths: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A data set, ready to be trained on.
+
+    Attributes:
+        name: short name, for outputs.
+        class_names: K names; a class's number is its place here.
+        train: the samples to train on and to judge.
+        evaluation: the sets to evaluate on, by name; "test" is always there.
+        class_map: for asymmetric noise, the class that each listed class is mistaken for; None where there is none.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    evaluation: Mapping[str, Split]
+    class_map: Mapping[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        require("test" in self.evaluation, "dataset", self.name, "must have an evaluation set named test")
+        check_labels("train", self.train, len(self.class_names))
+        for name, split in self.evaluation.items():
+            check_labels(name, split, len(self.class_names))
+
+
+def check_labels(name: str, split: Split, num_classes: int) -> None:
+    """Raise `InputError` unless the split has one label in 0..K-1 for each of its images, and at least one image."""
+    require(num_classes >= 2, "classes", num_classes, "at least 2 classes are needed")
+    require(len(split.images) > 0, name, 0, "holds no images")
+    require(
+        len(split.images) == len(split.labels),
+        name,
+        f"{len(split.images)} images",
+        f"comes with {len(split.labels)} labels; one label for each image is needed",
+    )
+    wrong = (split.labels < 0) | (split.labels >= num_classes)
+    if bool(wrong.any()):
+        first = int(torch.nonzero(wrong)[0])
+        require(
+            False,
+            name,
+            f"label {int(split.labels[first])} of image {first}",
+            f"labels must lie in 0..{num_classes - 1} ({int(wrong.sum())} do not)",
+        )

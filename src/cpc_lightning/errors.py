@@ -1,0 +1,66 @@
+"""What went wrong, in one line that a person can act on.
+
+Everything that a user can get wrong raises `InputError`; the command line prints its one line and exits with code 2.
+Nothing here imports the rest of the library.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+
+class InputError(ValueError):
+    """A setting, a file or a folder that cannot be used.
+
+    Attributes:
+        setting: the setting's name, relative to what raised it ("rate") or full ("noise.rate").
+        value: the offending value, as the user gave it.
+        expected: what would be right, or what is wrong with the value, in plain words.
+    """
+
+    def __init__(self, setting: str, value: object, expected: str) -> None:
+        super().__init__(setting, value, expected)
+        self.setting, self.value, self.expected = setting, value, expected
+
+    def __str__(self) -> str:
+        shown = self.value if isinstance(self.value, str) else repr(self.value)
+        return one_line(f"{self.setting}={shown}: {self.expected}")
+
+    def within(self, group: str) -> InputError:
+        """The same error with its setting named from `group` on, e.g. "rate" within "noise" is "noise.rate"."""
+        return InputError(f"{group}.{self.setting}", self.value, self.expected)
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on, for a reason that its message gives; the last good checkpoint stays."""
+
+
+def one_line(text: str) -> str:
+    """`text` with line breaks and control characters escaped, so that a hostile name cannot forge output."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def require(condition: bool, setting: str, value: object, expected: str) -> None:
+    """Raise `InputError` unless `condition` holds."""
+    if not condition:
+        raise InputError(setting, value, expected)
+
+
+def require_integer(setting: str, value: object, minimum: int) -> None:
+    """Raise `InputError` unless `value` is a whole number (no bool) of at least `minimum`."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    require(whole and value >= minimum, setting, value, f"must be a whole number of at least {minimum}")  # type: ignore[operator]
+
+
+def require_number(
+    setting: str, value: object, low: float, high: float = float("inf"), *, open_ends: bool = False
+) -> None:
+    """Raise `InputError` unless `value` is a finite number in [low, high], or in (low, high) with `open_ends`."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    inside = number and (low < value < high if open_ends else low <= value <= high) and value != float("inf")  # type: ignore[operator]
+    if high == float("inf"):
+        expected = f"must be a number {'above' if open_ends else 'of at least'} {low:g}"
+    else:
+        left, right = "()" if open_ends else "[]"
+        expected = f"must be a number in {left}{low:g}, {high:g}{right}"
+    require(inside, setting, value, expected)

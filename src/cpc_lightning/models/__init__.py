@@ -1,0 +1,1 @@
+"""Backbones, and the network made of one. torch and torchvision only."""

@@ -1,0 +1,1 @@
+"""Learn from the answer: MixMatch and the empirical vicinal risk. torch only."""
