@@ -92,10 +92,12 @@ class Cleaner(Protocol):
 
     Attributes:
         history_length: how many recorded losses `Evidence.loss_history` must hold.
+        threshold: samples with a clean probability above it count as clean.
         active: False if the cleaner never divides the data, so that stage 1 and stage 2 do not take place.
     """
 
     history_length: int
+    threshold: float
     active: bool
 
     def clean(self, task: CleaningTask) -> CleaningResult:

@@ -1,0 +1,143 @@
+"""From a composed config to the parts of a run. What a part objects to becomes one line that names the setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import nn
+
+from cpc_lightning.callbacks import AtomicCheckpointIO
+from cpc_lightning.cleaning.evidence import Cleaner
+from cpc_lightning.data.dataset import ImageDataset
+from cpc_lightning.data.noise import Noise
+from cpc_lightning.data.views import Views
+from cpc_lightning.errors import InputError, require, require_integer
+from cpc_lightning.models.network import Network
+
+
+def build(config: DictConfig, name: str, **more: Any) -> Any:
+    """Instantiate the node `name`; what its constructor objects to becomes an `InputError` that names the setting."""
+    node = OmegaConf.select(config, name)
+    try:
+        return instantiate(node, **more)
+    except MissingMandatoryValue as error:
+        raise InputError(str(error.full_key), "???", "must be given") from None
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause.within(name) from None
+        raise InputError(name, settings_in(node), str(cause or error).splitlines()[0]) from error
+
+
+@contextmanager
+def settings_of(group: str) -> Iterator[None]:
+    """Name the settings of errors that come from inside from `group` on."""
+    try:
+        yield
+    except InputError as error:
+        raise error.within(group) from None
+
+
+def settings_in(node: DictConfig) -> str:
+    """The node's own settings in one line."""
+    return str({name: value for name, value in OmegaConf.to_container(node).items() if not name.startswith("_")})
+
+
+def check_settings(config: DictConfig) -> None:
+    """Raise `InputError` for settings of the run as a whole that cannot be used."""
+    for name in ("seed", "noise_seed"):
+        require_integer(name, config[name], 0)
+        require(config[name] < 2**32, name, config[name], "must be below 2**32")
+    require_integer("training.epochs", config.training.epochs, 1)
+    resume = config.resume
+    require(resume is None or Path(resume).is_file(), "resume", resume, "is no checkpoint file")
+
+
+def check_lengths(config: DictConfig, cleaner: Cleaner) -> None:
+    """Raise `InputError` where warm-up leaves no epoch for stage 2."""
+    epochs, warmup_epochs = config.training.epochs, config.training.warmup_epochs
+    require_integer("training.warmup_epochs", warmup_epochs, 1)
+    require(
+        not cleaner.active or epochs > warmup_epochs,
+        "training.epochs",
+        epochs,
+        f"must be more than training.warmup_epochs={warmup_epochs}, or there is no stage 2",
+    )
+
+
+def check_views(views: Views, dataset: ImageDataset) -> None:
+    """Raise `InputError` where the views do not fit the data set's images, rather than in the middle of an epoch."""
+    with settings_of("views"):
+        image = dataset.train.images.fetch(torch.tensor([0]))
+        views.normalise(views.weak(image))
+
+
+def make_optimizer_parts(config: DictConfig) -> tuple[Any, Any, Any]:
+    """What makes the optimizer of a network, the optimizer of a head, and the schedule; each tried out once."""
+    network, head, schedule = (build(config, f"optimizer.{name}") for name in ("network", "head", "schedule"))
+    trial = {
+        "network": lambda: network([nn.Parameter(torch.zeros(1))]),
+        "head": lambda: head([nn.Parameter(torch.zeros(1))]),
+        "schedule": lambda: schedule(network([nn.Parameter(torch.zeros(1))])),
+    }
+    for name, make in trial.items():
+        try:
+            make()
+        except (TypeError, ValueError) as error:
+            raise InputError(f"optimizer.{name}", settings_in(config.optimizer[name]), str(error)) from error
+    return network, head, schedule
+
+
+def add_noise(dataset: ImageDataset, noise: Noise, seed: int) -> ImageDataset:
+    """The data set with noisy training labels.
+
+    Where nothing is known of the true labels and the noise is synthetic, they are the labels before the noise.
+    """
+    given = dataset.train
+    with settings_of("noise"):
+        noisy_labels = noise.corrupt(given.labels, len(dataset.class_names), dataset.class_map, seed)
+    true_labels = given.labels if given.true_labels is None and noise.nominal_rate else given.true_labels
+    return replace(dataset, train=replace(given, labels=noisy_labels, true_labels=true_labels))
+
+
+def make_network(config: DictConfig, dataset: ImageDataset) -> Network:
+    """One network for the data set's images and classes."""
+    channels = dataset.train.images.fetch(torch.tensor([0])).shape[1]
+    make_backbone = build(config, "backbone")
+    with settings_of("backbone"):
+        backbone = make_backbone(in_channels=channels)
+    return Network(backbone, len(dataset.class_names), config.embedding_size)
+
+
+def make_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """The trainer, with the run's own callbacks after the configured ones."""
+    require(
+        config.trainer.accelerator != "gpu" or torch.cuda.is_available(),
+        "trainer.accelerator", "gpu", "no CUDA device can be used here; trainer=cpu needs none",
+    )  # fmt: skip
+    devices = config.trainer.devices
+    require(
+        config.trainer.accelerator == "cpu" or not isinstance(devices, int) or not torch.cuda.is_available()
+        or devices <= torch.cuda.device_count(),
+        "trainer.devices", devices, f"there are {torch.cuda.device_count()} CUDA devices here",
+    )  # fmt: skip
+    checkpoints = ModelCheckpoint(
+        Path(config.run_dir) / "checkpoints", "best", monitor="test/accuracy", mode="max", save_last=True,
+        save_on_train_epoch_end=True, enable_version_counter=False,
+    )  # fmt: skip
+    loggers = [build(config, f"logger.{name}") for name in config.logger]
+    extra = [build(config, f"callbacks.{name}") for name in config.callbacks]
+    return build(
+        config, "trainer", callbacks=[*extra, *callbacks, checkpoints], logger=loggers, plugins=[AtomicCheckpointIO()]
+    )

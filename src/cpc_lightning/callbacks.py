@@ -1,0 +1,258 @@
+"""What happens once an epoch: stage 1, and the run's records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+
+from cpc_lightning.cleaning.evidence import Cleaner, CleaningResult, CleaningTask, Evidence
+from cpc_lightning.cleaning.gmm import scale_losses
+from cpc_lightning.datamodule import CoTrainingDataModule
+from cpc_lightning.distributed import broadcast_object, broadcast_tensors, gather_by_index
+from cpc_lightning.errors import TrainingError
+from cpc_lightning.files import atomic_write
+from cpc_lightning.metrics import cleaner_metrics, estimate_agreement
+from cpc_lightning.models.network import Network
+from cpc_lightning.module import CoTrainingModule
+from cpc_lightning.report.labels import LabelReport
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a stage 1 found out about every training sample.
+
+    Attributes:
+        epoch: the number of epochs trained when it was found.
+        evidence: of network 1 and of network 2.
+        result: the cleaner's answer; None where there is no cleaner.
+    """
+
+    epoch: int
+    evidence: tuple[Evidence, Evidence]
+    result: CleaningResult | None
+
+
+class StageOne(pl.Callback):
+    """Stage 1: looks at the whole training set with both networks and divides it for the next epoch.
+
+    Runs at the end of an epoch, because Lightning builds the next epoch's loader before any hook of that epoch. The
+    call at the end of the last epoch gives the final verdict on the labels.
+
+    Attributes:
+        cleaner: answers who is clean.
+        verdict: the last stage 1's; None before the first.
+    """
+
+    def __init__(self, cleaner: Cleaner, seed: int) -> None:
+        """Take the cleaner, and the seed of its fits and draws."""
+        self.cleaner, self.seed = cleaner, seed
+        self.verdict: Verdict | None = None
+        self._loss_history: list[Tensor] = []  # newest last, each (2, N), min-max scaled
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Divide the data once the warm-up is over; without an active cleaner only look, at the very end."""
+        module = cast(CoTrainingModule, pl_module)
+        datamodule = cast(CoTrainingDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        trained = trainer.current_epoch + 1
+        if not (trained >= module.warmup_epochs if self.cleaner.active else trained == trainer.max_epochs):
+            return
+        begin = time.monotonic()
+        evidence = self._collect_evidence(trainer, module, datamodule)
+        result = None
+        if self.cleaner.active:
+            progress = (trained - module.warmup_epochs) / cast(int, trainer.max_epochs)
+            result = self._divide(trainer, module, datamodule, evidence, progress, trained)
+            datamodule.partitions = result.partitions
+            measured = measure_result(result, self.cleaner.threshold, datamodule.noisy_labels, datamodule.true_labels)
+            for name, value in measured.items():
+                pl_module.log(name, value)
+        self.verdict = Verdict(trained, evidence, result)
+        pl_module.log("stage1/seconds", time.monotonic() - begin)
+
+    @torch.no_grad()
+    def _collect_evidence(
+        self, trainer: pl.Trainer, module: CoTrainingModule, datamodule: CoTrainingDataModule
+    ) -> tuple[Evidence, Evidence]:
+        """One pass over the training set in eval mode gives losses, probabilities and features of both networks."""
+        broadcast_tensors(list(module.networks.buffers()))  # DDP leaves BatchNorm statistics of ranks apart
+        module.eval()
+        index: list[Tensor] = []
+        collected: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for batch in datamodule.evidence_dataloader():
+            index.append(batch["index"])
+            images = batch["images"].to(module.device)
+            labels = batch["labels"].to(module.device)
+            with trainer.precision_plugin.forward_context():
+                inputs = module.views.normalise(module.views.evaluation(images))
+                for network, rows in zip(module.networks, collected, strict=True):
+                    features, logits = cast(Network, network).features_and_logits(inputs)
+                    losses = F.cross_entropy(logits.float(), labels, reduction="none")
+                    probabilities = logits.float().softmax(dim=1)
+                    rows.append(torch.cat([losses[:, None], probabilities, features.float()], dim=1).cpu())
+        module.train()
+        count, classes = len(datamodule.noisy_labels), len(datamodule.dataset.class_names)
+        gathered = [gather_by_index(torch.cat(rows), torch.cat(index), count, module.device) for rows in collected]
+        for number, rows in enumerate(gathered, start=1):
+            wrong = torch.nonzero(~torch.isfinite(rows).all(dim=1)).flatten()
+            if len(wrong):
+                raise TrainingError(
+                    f"network {number} gives no finite answer for {len(wrong)} samples (the first is {int(wrong[0])}) "
+                    f"at the end of epoch {trainer.current_epoch}; the last checkpoint is unharmed"
+                )
+        scaled = torch.stack([scale_losses(rows[:, 0]) for rows in gathered])
+        self._loss_history = [*self._loss_history, scaled][-self.cleaner.history_length :]
+        history = torch.stack(self._loss_history)
+        first, second = (
+            Evidence(rows[:, 0], history[:, number], rows[:, 1 : 1 + classes], rows[:, 1 + classes :])
+            for number, rows in enumerate(gathered)
+        )
+        return first, second
+
+    def _divide(
+        self,
+        trainer: pl.Trainer,
+        module: CoTrainingModule,
+        datamodule: CoTrainingDataModule,
+        evidence: tuple[Evidence, Evidence],
+        progress: float,
+        epoch: int,
+    ) -> CleaningResult:
+        """Have the first process fit, and give all processes its answer: fits differ between machines."""
+        heads = (module.networks[0].head, module.networks[1].head)
+        result = None
+        if trainer.is_global_zero:
+            seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
+            labels = datamodule.noisy_labels
+            optimizers = (trainer.optimizers[2], trainer.optimizers[3])
+            task = CleaningTask(
+                torch.arange(len(labels)), labels, datamodule.true_labels, evidence, heads, optimizers, progress, seed
+            )  # fmt: skip
+            result = self.cleaner.clean(task)
+            for number, partition in enumerate(result.partitions, start=1):
+                if partition.fell_back:
+                    rank_zero_warn(
+                        f"epoch {epoch}: no label looked clean to train network {number} on; "
+                        f"it goes on with the {len(partition.labeled)} that looked cleanest"
+                    )
+        broadcast_tensors([*heads[0].state_dict().values(), *heads[1].state_dict().values()])
+        return cast(CleaningResult, broadcast_object(result))
+
+    def label_report(self, datamodule: CoTrainingDataModule) -> LabelReport:
+        """The verdict of the last stage 1 on every training label, for people."""
+        if self.verdict is None:
+            raise RuntimeError("there was no stage 1 yet, so there is no verdict on the labels")
+        first, second = self.verdict.evidence
+        clean = None
+        if self.verdict.result is not None:
+            clean = torch.stack([estimate.clean_probability.cpu() for estimate in self.verdict.result.estimates])
+        return LabelReport(
+            datamodule.noisy_labels, datamodule.true_labels, clean, self.cleaner.threshold,
+            (first.probabilities + second.probabilities) / 2, datamodule.dataset.train.paths,
+        )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loss history, which the next fit may average over."""
+        return {"loss_history": self._loss_history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self._loss_history = list(state_dict["loss_history"])
+
+
+def measure_result(
+    result: CleaningResult, threshold: float, noisy_labels: Tensor, true_labels: Tensor
+) -> dict[str, float]:
+    """What is worth logging of a division, by metric name.
+
+    "gmm/..." and "cpc/..." hold AUC, precision, recall and share kept of the mixture's and the prototypes' clean
+    probability: by network 1 ("_1"), network 2 ("_2") and their mean. What does not apply is left out.
+    """
+    values: dict[str, float] = dict(result.scalars)
+    for number, partition in enumerate(result.partitions, start=1):
+        values[f"partition/labeled_{number}"] = len(partition.labeled)
+        values[f"partition/unlabeled_{number}"] = len(partition.unlabeled)
+    for source in ("gmm", "cpc"):
+        pair = [getattr(estimate, source) for estimate in result.estimates]
+        if any(probability is None for probability in pair):
+            continue
+        for suffix, probability in (("_1", pair[0]), ("_2", pair[1]), ("", (pair[0] + pair[1]) / 2)):
+            measured = cleaner_metrics(probability, probability > threshold, noisy_labels, true_labels)
+            values |= {f"{source}/{name}{suffix}": value for name, value in measured.items() if value is not None}
+    for number, estimate in enumerate(result.estimates, start=1):
+        if estimate.gmm is not None and estimate.cpc is not None:
+            measured = estimate_agreement(estimate.gmm, estimate.cpc, threshold)
+            values |= {f"gmm_cpc/{name}_{number}": value for name, value in measured.items()}
+    return values
+
+
+class EpochTable(pl.Callback):
+    """Keeps metrics.csv: one row an epoch, a column for each metric, rewritten as a whole and atomically.
+
+    After a resume the rows of epochs that are trained again are dropped, so that no row is lost or comes twice.
+
+    Attributes:
+        rows: one mapping from metric name to value an epoch.
+    """
+
+    def __init__(self, path: str | Path, constants: dict[str, float | None]) -> None:
+        """Take the file, and what every row repeats (such as the noise rates)."""
+        self.path, self.constants = Path(path), constants
+        self.rows: list[dict[str, float | None]] = []
+        self._begin = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Read the rows of epochs that a former part of this run has finished."""
+        if trainer.current_epoch and self.path.exists():
+            with self.path.open(newline="") as file:
+                read = [{name: float(v) if v else None for name, v in row.items()} for row in csv.DictReader(file)]
+            self.rows = [row for row in read if cast(float, row["epoch"]) < trainer.current_epoch]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self._begin = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the epoch's row. Listed after stage 1, whose metrics it holds too."""
+        measured = {name: value.item() for name, value in trainer.callback_metrics.items() if "/" in name}
+        row = {"epoch": trainer.current_epoch, **self.constants, **measured, "seconds": time.monotonic() - self._begin}
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            columns = list(dict.fromkeys(name for row in self.rows for name in row))
+            text = io.StringIO()
+            writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({name: _cell(value) for name, value in row.items()} for row in self.rows)
+            with atomic_write(self.path) as file:
+                file.write(text.getvalue().encode())
+
+    def column(self, name: str) -> Sequence[float]:
+        """The values of one metric in the order of epochs, without the epochs that have none."""
+        return [value for row in self.rows if (value := row.get(name)) is not None]
+
+
+def _cell(value: float | None) -> float | str:
+    return "" if value is None or math.isnan(value) else value
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there when it is whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write `checkpoint` to `path`; a former file there stays until the new one is whole."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            torch.save(checkpoint, file)

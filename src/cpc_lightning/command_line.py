@@ -1,0 +1,205 @@
+"""The command line: Hydra composes, mistakes get one line and exit code 2, everything else is `train.run`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import itertools
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cpc_lightning.errors import InputError, TrainingError, one_line, require
+from cpc_lightning.train import run
+
+CONFIG_MODULE = "cpc_lightning.conf"
+MISTAKE = 2  # exit code
+FAILURE = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    quieten()
+    try:
+        if not any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
+            check_overrides(arguments, multirun=any(a in ("-m", "--multirun") for a in arguments))
+        sys.argv[1:] = arguments
+        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MISTAKE
+    except TrainingError as error:
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return FAILURE
+    return 0
+
+
+def job(config: DictConfig) -> None:
+    """One job of Hydra's; mistakes leave it as an exit, which Hydra does not dress up with a traceback."""
+    try:
+        run(config, list(HydraConfig.get().overrides.task))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(MISTAKE) from None
+    except TrainingError as error:
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        raise SystemExit(FAILURE) from None
+
+
+def quieten() -> None:
+    """Silence what Lightning says about itself and not about the run."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning calls what newer torch deprecates
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+
+
+# Checks before Hydra ------------------------------------------------------------------------------------------------
+
+
+def check_overrides(arguments: Sequence[str], multirun: bool) -> None:
+    """Raise `InputError` for the first override that Hydra could not apply, or a run folder that cannot be written.
+
+    In a sweep each value of each setting is composed once, with the other settings at their first values.
+    """
+    overrides = [parse(argument) for argument in arguments if not argument.startswith("-")]
+    groups = config_groups()
+    for override in overrides:
+        check_group(override, groups)
+    choices = [values_of(override, multirun) for override in overrides]
+    first = [values[0] for values in choices]
+    config = compose(first)
+    for place, values in enumerate(choices):
+        for value in values[1:]:
+            compose([*first[:place], value, *first[place + 1 :]])
+    check_writable("hydra.sweep.dir" if multirun else "hydra.run.dir", config)
+
+
+def parse(argument: str) -> Override:
+    """One override of the command line."""
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException:
+        raise InputError(argument.split("=")[0], argument, "is not of the form SETTING=VALUE") from None
+
+
+def values_of(override: Override, multirun: bool) -> list[str]:
+    """The override once for each of a sweep's values; as it stands where it is none."""
+    text = override.input_line or ""
+    if not override.is_sweep_override() or override.get_key_element().startswith("hydra."):
+        return [text]
+    key = override.get_key_element()
+    require(multirun, key, text.split("=", 1)[1], "several values need -m (a sweep); a list is written [a,b]")
+    if not override.is_discrete_sweep():
+        return []
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+
+
+def check_group(override: Override, groups: dict[str, list[str]]) -> None:
+    """Raise `InputError` where a group is given a choice that it does not have."""
+    name = override.key_or_group
+    if name not in groups or override.is_delete():
+        return
+    value = override.value()
+    given: Iterable[Any]
+    if override.is_sweep_override():
+        given = list(override.sweep_iterator()) if override.is_discrete_sweep() else []
+    else:
+        given = [value]
+    for choice in itertools.chain.from_iterable(c if isinstance(c, list) else [c] for c in given):
+        text = "null" if choice is None else str(choice)
+        require(
+            text in groups[name] or (choice is None and name in ("experiment", "hparams_search")),
+            name,
+            text,
+            f"is no choice of this group{near(text, groups[name])}; there are: {', '.join(groups[name])}",
+        )
+
+
+def config_groups() -> dict[str, list[str]]:
+    """Choices of each group in conf/."""
+    root = importlib.resources.files(CONFIG_MODULE)
+    return {
+        folder.name: sorted(leaf.name.removesuffix(".yaml") for leaf in folder.iterdir() if leaf.name.endswith(".yaml"))
+        for folder in root.iterdir()
+        if folder.is_dir() and not folder.name.startswith("__")
+    }
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """The config that Hydra will compose, or an `InputError` that names the override that it cannot apply."""
+    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="cpc_lightning"):
+        try:
+            return hydra.compose("config", overrides, return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise explain(overrides, error) from None
+
+
+def explain(overrides: list[str], error: Exception) -> InputError:
+    """Which override Hydra could not apply, and which setting may have been meant."""
+    groups = config_groups()
+    parsed = [parse(text) for text in overrides]
+    choices = [o.input_line or "" for o in parsed if o.key_or_group in groups]
+    try:
+        config = hydra.compose("config", choices, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException):
+        return InputError("config", " ".join(overrides), str(error).splitlines()[0])
+    known = settings(config)
+    for override in parsed:
+        key = override.key_or_group
+        if key not in groups and not override.is_add() and key not in known:
+            return InputError(key, override.get_value_string(), f"is no setting{near(key, [*known, *groups])}")
+    return InputError("config", " ".join(overrides), str(error).splitlines()[0])
+
+
+def settings(config: DictConfig) -> list[str]:
+    """Full names of all settings and of the nodes that hold them."""
+    names: list[str] = []
+
+    def walk(node: Any, prefix: str) -> None:
+        for name in node:
+            names.append(f"{prefix}{name}")
+            if not OmegaConf.is_missing(node, name) and isinstance(node._get_node(name), DictConfig):
+                walk(node._get_node(name), f"{prefix}{name}.")
+
+    walk(config, "")
+    return names
+
+
+def near(text: str, known: Sequence[str]) -> str:
+    """`; did you mean X?` for the most alike of `known`, also where only the last part of a dotted name is alike."""
+    match = difflib.get_close_matches(text, known, n=1)
+    if not match:
+        ends = {name.rsplit(".", 1)[-1]: name for name in known}
+        end = difflib.get_close_matches(text.rsplit(".", 1)[-1], ends, n=1)
+        match = [ends[end[0]]] if end else []
+    return f"; did you mean {match[0]}?" if match else ""
+
+
+def check_writable(setting: str, config: DictConfig) -> None:
+    """Raise `InputError` where the run's folder cannot be made or written to."""
+    folder = Path(str(OmegaConf.select(config, setting)))
+    present = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+    try:
+        if not present.is_dir():
+            raise NotADirectoryError(f"{present} is not a folder")
+        with tempfile.TemporaryFile(dir=present):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(setting, str(folder), f"cannot be written ({reason})") from None

@@ -1,0 +1,192 @@
+"""Two networks that teach each other: the warm-up, stage 2 and evaluation, with manual optimization.
+
+The module knows neither noise nor cleaner. A batch says which network it trains and carries what that takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torchmetrics.classification import MulticlassAccuracy
+
+from cpc_lightning.data.views import Views
+from cpc_lightning.errors import TrainingError, require_integer, require_number
+from cpc_lightning.models.network import Network
+from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, SemisupBatch, confidence_penalty
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+MakeSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+VIEWS = 2  # weak and strong views of each image (AugDesc)
+
+
+class CoTrainingModule(pl.LightningModule):
+    """Trains network 1 for its part of each epoch with network 2 fixed, then the reverse."""
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        risk: EmpiricalVicinalRisk,
+        views: Views,
+        network_optimizer: MakeOptimizer,
+        head_optimizer: MakeOptimizer,
+        schedule: MakeSchedule,
+        num_classes: int,
+        warmup_epochs: int,
+        evaluation_names: Sequence[str] = ("test",),
+        confidence_penalty: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            networks: network 1 and network 2, initialised differently.
+            risk: stage 2's loss.
+            views: makes weak, strong and evaluation views of uint8 images.
+            network_optimizer: makes the optimizer of a backbone and its classifier.
+            head_optimizer: makes the optimizer of a projector and its prototypes; stage 1 steps it.
+            schedule: makes the learning rate schedule of a network, in epochs.
+            num_classes: K.
+            warmup_epochs: W, epochs before the first stage 2; lambda_u ramps up from there.
+            evaluation_names: names of the evaluation sets, in the order of their loaders.
+            confidence_penalty: weight of the negative entropy in warm-up.
+            seed: every epoch re-seeds from (seed, epoch, process), so that a resumed run draws what this one would.
+        """
+        super().__init__()
+        require_integer("warmup_epochs", warmup_epochs, 1)
+        require_number("confidence_penalty", confidence_penalty, 0.0)
+        self.automatic_optimization = False
+        self.networks = nn.ModuleList(networks)
+        self.risk, self.views = risk, views
+        self._make_optimizers = (network_optimizer, head_optimizer, schedule)
+        self.warmup_epochs, self.confidence_penalty, self.seed = warmup_epochs, confidence_penalty, seed
+        self.evaluation_names = tuple(evaluation_names)
+        self.accuracies = nn.ModuleList(  # for each evaluation set: network 1, network 2, both
+            nn.ModuleList(MulticlassAccuracy(num_classes, average="micro") for _ in range(3))
+            for _ in self.evaluation_names
+        )
+        self._unchecked: list[tuple[int, int, Tensor, Tensor]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Sum of both networks' logits (B, K) for uint8 images (B, C, H, W); its argmax is the prediction."""
+        first, second = self.evaluate(images)
+        return first + second
+
+    def evaluate(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of network 1 and of network 2, each (B, K), for uint8 images (B, C, H, W) without augmentation."""
+        inputs = self.views.normalise(self.views.evaluation(images))
+        return self.networks[0](inputs), self.networks[1](inputs)
+
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Re-seed, so that an epoch's draws do not depend on how the run got there."""
+        sequence = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Have DDP broadcast BatchNorm buffers, which Lightning does not under manual optimization."""
+        if isinstance(self.trainer.model, DistributedDataParallel):
+            self.trainer.model.require_forward_param_sync = True
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """One step of one network."""
+        number = int(batch["network"])
+        optimizer = self.optimizers()[number]  # type: ignore[index]
+        losses = self._warmup_losses(batch) if batch["warmup"] else self._vicinal_losses(batch)
+        optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(losses["loss"])
+        optimizer.step()
+        self._unchecked.append((number, batch_idx, batch["index"], losses["loss"].detach()))
+        if losses["loss"].device.type == "cpu" or len(self._unchecked) == 50:  # a look costs a GPU a synchronisation
+            self._check_losses()
+        for name, loss in losses.items():
+            self.log(
+                f"train/{name}_{number + 1}", loss.detach(), on_step=False, on_epoch=True,
+                batch_size=len(batch["labels"]), prog_bar=name == "loss", sync_dist=True,
+            )  # fmt: skip
+
+    def _warmup_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Cross-entropy on weak views, and the confidence penalty where it is asked for."""
+        network = self.networks[batch["network"]]
+        network.train()
+        logits = network(self.views.normalise(self.views.weak(batch["labeled_images"]))).float()
+        loss = F.cross_entropy(logits, batch["labels"])
+        if self.confidence_penalty:
+            loss = loss + self.confidence_penalty * confidence_penalty(logits)
+        return {"loss": loss}
+
+    def _vicinal_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The empirical vicinal risk (Eq. 1, 11-13) of the batch's network, its peer fixed."""
+        network, peer = self.networks[batch["network"]], self.networks[1 - batch["network"]]
+        labeled, unlabeled = batch["labeled_images"], batch["unlabeled_images"]
+        step = SemisupBatch(
+            weak_labeled=self._views_of(labeled, self.views.weak),
+            strong_labeled=self._views_of(labeled, self.views.strong),
+            labels=batch["labels"],
+            clean_probability=batch["clean_probability"],
+            weak_unlabeled=self._views_of(unlabeled, self.views.weak),
+            strong_unlabeled=self._views_of(unlabeled, self.views.strong),
+        )
+        losses = self.risk(network, peer, step, self.current_epoch + batch["epoch_share"], self.warmup_epochs)
+        return {
+            "loss": losses.total,
+            "labeled_loss": losses.labeled,
+            "unlabeled_loss": losses.unlabeled,
+            "prior_penalty": losses.penalty,
+        }
+
+    def _views_of(self, images: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """`VIEWS` normalised views of each image: (B, C, H, W) uint8 -> (V, B, C, h, w) float32."""
+        views = self.views.normalise(make(images.repeat(VIEWS, 1, 1, 1)))
+        return views.unflatten(0, (VIEWS, len(images)))
+
+    def on_train_epoch_end(self) -> None:
+        """Step the learning rate schedules (not done for you under manual optimization)."""
+        self._check_losses()
+        for number, schedule in enumerate(self.lr_schedulers(), start=1):  # type: ignore[arg-type, union-attr]
+            self.log(f"train/learning_rate_{number}", schedule.get_last_lr()[0])
+            schedule.step()
+
+    def _check_losses(self) -> None:
+        """Stop at the first loss that is not finite, naming where it came from."""
+        if not self._unchecked:
+            return
+        finite = torch.isfinite(torch.stack([loss for *_, loss in self._unchecked])).tolist()
+        for fine, (number, batch_idx, index, loss) in zip(finite, self._unchecked, strict=True):
+            if not fine:
+                raise TrainingError(
+                    f"the loss became {loss.item()} in epoch {self.current_epoch}, network {number + 1}, "
+                    f"batch {batch_idx} "
+                    f"(samples {int(index.min())} to {int(index.max())}); the last checkpoint is unharmed. "
+                    "A smaller learning rate (optimizer.network.lr) often helps"
+                )
+        self._unchecked.clear()
+
+    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[Any]]:
+        """Optimizers of network 1, network 2, head 1, head 2, and the schedules of the first two."""
+        network_optimizer, head_optimizer, schedule = self._make_optimizers
+        of_networks = [network_optimizer([*n.backbone.parameters(), *n.classifier.parameters()]) for n in self.networks]
+        of_heads = [head_optimizer(n.head.parameters()) for n in self.networks]
+        return [*of_networks, *of_heads], [schedule(optimizer) for optimizer in of_networks]
+
+    # Evaluation -------------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Count right predictions of each network and of both."""
+        first, second = self.evaluate(batch["images"])
+        for accuracy, logits in zip(self.accuracies[dataloader_idx], (first, second, first + second), strict=True):
+            accuracy.update(logits.argmax(dim=1), batch["labels"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log accuracies in percent: NAME/accuracy_1, NAME/accuracy_2 and NAME/accuracy (both networks)."""
+        for name, accuracies in zip(self.evaluation_names, self.accuracies, strict=True):
+            for suffix, accuracy in zip(("_1", "_2", ""), accuracies, strict=True):
+                self.log(f"{name}/accuracy{suffix}", 100 * accuracy.compute(), prog_bar=not suffix)
+                accuracy.reset()

@@ -1,0 +1,74 @@
+"""labels.csv: the verdict on every training label."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cpc_lightning.files import atomic_write
+
+COLUMNS = (
+    "index", "path", "noisy_label", "clean_probability_1", "clean_probability_2", "clean_probability", "suspected",
+    "suggested_label", "confidence", "true_label",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """The verdict on N training labels.
+
+    Attributes:
+        noisy_labels: (N,) int64 given labels.
+        true_labels: (N,) int64, -1 where unknown.
+        clean_probabilities: (2, N) by network 1 and network 2; None where there is no cleaner.
+        threshold: a label is suspected where the mean of both clean probabilities is not above.
+        probabilities: (N, K) mean softmax of both networks; the suggested label is its argmax.
+        paths: N file names, or None.
+    """
+
+    noisy_labels: Tensor
+    true_labels: Tensor
+    clean_probabilities: Tensor | None
+    threshold: float
+    probabilities: Tensor
+    paths: Sequence[str] | None = None
+
+    @property
+    def clean_probability(self) -> Tensor | None:
+        """(N,) the mean of both networks' clean probabilities."""
+        return None if self.clean_probabilities is None else self.clean_probabilities.mean(dim=0)
+
+    @property
+    def suspected(self) -> Tensor | None:
+        """(N,) bool."""
+        joined = self.clean_probability
+        return None if joined is None else joined <= self.threshold
+
+    def write(self, path: str | Path) -> None:
+        """Write the report as csv, atomically. What is unknown or does not apply is left blank."""
+        confidence, suggested = self.probabilities.max(dim=1)
+        count = len(self.noisy_labels)
+        blank: list[object] = [""] * count
+        if self.clean_probabilities is None:
+            judged = [blank] * 4
+        else:
+            shown = torch.cat([self.clean_probabilities, self.clean_probabilities.mean(dim=0, keepdim=True)])
+            judged = [[f"{value:.6f}" for value in row] for row in shown.tolist()]
+            judged.append(["true" if value else "false" for value in (shown[2] <= self.threshold).tolist()])
+        columns = [
+            range(count), self.paths or blank, self.noisy_labels.tolist(), *judged, suggested.tolist(),
+            [f"{value:.6f}" for value in confidence.tolist()],
+            [label if label >= 0 else "" for label in self.true_labels.tolist()],
+        ]  # fmt: skip
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(zip(*columns, strict=True))
+        with atomic_write(path) as file:
+            file.write(text.getvalue().encode())

@@ -1,0 +1,86 @@
+"""The table of a sweep: `python -m cpc_lightning.report.sweep multirun/FOLDER`.
+
+Runs that differ in nothing but their seed make one row: mean ± standard deviation (n - 1) over them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+METRICS = ("test_accuracy_best", "test_accuracy_last", "test_accuracy_last10", "cleaner_auc_gmm", "cleaner_auc_cpc")
+SEEDS = ("seed", "noise_seed", "dataset.split_seed")
+
+
+def read_runs(folders: Iterable[Path]) -> list[dict[str, object]]:
+    """The summaries of all finished runs below `folders`, in the order of their paths, job 2 before job 10."""
+
+    def order(file: Path) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdigit() else (-1, part) for part in file.parts]
+
+    files = sorted({file for folder in folders for file in folder.rglob("summary.json")}, key=order)
+    return [json.loads(file.read_text()) for file in files]
+
+
+def group_runs(runs: Sequence[Mapping[str, object]]) -> dict[tuple[str, ...], list[Mapping[str, object]]]:
+    """Runs by their overrides other than seeds."""
+    groups: dict[tuple[str, ...], list[Mapping[str, object]]] = {}
+    for run in runs:
+        overrides = [str(o) for o in run["overrides"]]  # type: ignore[attr-defined]
+        key = tuple(o for o in overrides if o.split("=", 1)[0] not in SEEDS and not o.startswith("hydra."))
+        groups.setdefault(key, []).append(run)
+    return groups
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """`mean ± standard deviation`; the mean alone for one value, "-" for none."""
+    if not values:
+        return "-"
+    mean = statistics.fmean(values)
+    digits = 3 if max(values) <= 1 else 2
+    return f"{mean:.{digits}f}" + (f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
+
+
+def sweep_rows(runs: Sequence[Mapping[str, object]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table: what varies between the groups, n, and each metric that any run has."""
+    groups = group_runs(runs)
+    common = set.intersection(*(set(key) for key in groups)) if len(groups) > 1 else set()
+    metrics = [m for m in METRICS if any(run[m] is not None for run in runs)]
+    rows = []
+    for key, members in groups.items():
+        values = [[float(run[m]) for run in members if run[m] is not None] for m in metrics]  # type: ignore[arg-type]
+        name = " ".join(o for o in key if o not in common) or "(defaults)"
+        rows.append([name, str(len(members)), *(mean_and_deviation(v) for v in values)])
+    return ["run", "n", *metrics], rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; 2 if there is nothing to print."""
+    parser = argparse.ArgumentParser(prog="python -m cpc_lightning.report.sweep", description=__doc__)
+    parser.add_argument("folder", nargs="+", type=Path, help="a sweep's folder, or any folder that holds runs")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    options = parser.parse_args(arguments)
+    runs = read_runs(options.folder)
+    if not runs:
+        print(f"folder={options.folder[0]}: holds no finished run (no summary.json)", file=sys.stderr)
+        return 2
+    header, rows = sweep_rows(runs)
+    if options.markdown:
+        print("\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]))
+    else:
+        table = Table(*header)
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Fixtures of the tests of the Lightning layer: small, real runs."""
+
+from __future__ import annotations
+
+import hydra
+import pytest
+from omegaconf import DictConfig
+
+from cpc_lightning.command_line import main
+
+SMALL = (
+    "noise=symmetric",
+    "noise.rate=0.5",
+    "training.epochs=3",
+    "training.warmup_epochs=1",
+    "training.limit_batches=2",
+    "optimizer.schedule.milestones=[2]",
+    "backbone.width=8",
+    "embedding_size=16",
+    "callbacks={}",
+)
+
+
+@pytest.fixture
+def compose():
+    """Compose conf/ with overrides, for a run folder."""
+
+    def compose(*overrides: str, folder: object = "unused") -> DictConfig:
+        with hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"):
+            return hydra.compose("config", [f"run_dir={folder}", *overrides])
+
+    return compose
+
+
+@pytest.fixture
+def command(capsys):
+    """Run the command line in this process; answers exit code, standard output and standard error."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = main(list(arguments))
+        except SystemExit as exit:
+            code = exit.code
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return command
+
+
+@pytest.fixture
+def small():
+    """Overrides that make a run of three epochs take a second or two."""
+    return list(SMALL)

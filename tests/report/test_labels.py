@@ -1,0 +1,38 @@
+"""labels.csv, byte for byte."""
+
+import torch
+
+from cpc_lightning.report.labels import LabelReport
+
+
+def report(**changes):
+    settings = {
+        "noisy_labels": torch.tensor([1, 0, 1]),
+        "true_labels": torch.tensor([1, 1, -1]),
+        "clean_probabilities": torch.tensor([[0.9, 0.2, 0.5], [0.7, 0.3, 0.5]]),
+        "threshold": 0.5,
+        "probabilities": torch.tensor([[0.25, 0.75], [0.1, 0.9], [0.6, 0.4]]),
+    }
+    return LabelReport(**{**settings, **changes})
+
+
+def test_the_whole_file(tmp_path):
+    report(paths=["a.png", 'b,"c".png', "d\ne.png"]).write(tmp_path / "labels.csv")
+    assert (tmp_path / "labels.csv").read_text() == (
+        "index,path,noisy_label,clean_probability_1,clean_probability_2,clean_probability,suspected,"
+        "suggested_label,confidence,true_label\n"
+        "0,a.png,1,0.900000,0.700000,0.800000,false,1,0.750000,1\n"
+        '1,"b,""c"".png",0,0.200000,0.300000,0.250000,true,1,0.900000,1\n'
+        '2,"d\ne.png",1,0.500000,0.500000,0.500000,true,0,0.600000,\n'  # at the threshold: not above it
+    )
+
+
+def test_without_a_cleaner_there_is_no_verdict_but_a_suggestion(tmp_path):
+    empty = report(clean_probabilities=None)
+    assert empty.suspected is None
+    empty.write(tmp_path / "labels.csv")
+    assert (tmp_path / "labels.csv").read_text().splitlines()[1] == "0,,1,,,,,1,0.750000,1"
+
+
+def test_suspected_is_what_the_file_says():
+    assert report().suspected.tolist() == [False, True, True]

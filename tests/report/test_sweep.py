@@ -1,0 +1,50 @@
+"""The table of a sweep, with means and deviations worked out by hand."""
+
+import json
+
+from cpc_lightning.report.sweep import main, mean_and_deviation, read_runs, sweep_rows
+
+
+def write(folder, number, overrides, best, auc):
+    (folder / str(number)).mkdir()
+    summary = {
+        "test_accuracy_best": best, "test_accuracy_last": best - 1, "test_accuracy_last10": best - 2,
+        "cleaner_auc_gmm": auc, "cleaner_auc_cpc": None, "overrides": overrides,
+    }  # fmt: skip
+    (folder / str(number) / "summary.json").write_text(json.dumps(summary))
+
+
+def test_mean_and_deviation():
+    assert mean_and_deviation([90.0, 92.0, 94.0]) == "92.00 ± 2.00"  # ((4 + 0 + 4) / 2) ** 0.5
+    assert mean_and_deviation([0.8, 0.9]) == "0.850 ± 0.071"  # 0.1 / 2 ** 0.5
+    assert mean_and_deviation([7.0]) == "7.00"
+    assert mean_and_deviation([]) == "-"
+
+
+def test_seeds_make_one_row(tmp_path):
+    write(tmp_path, 0, ["cleaner=a", "seed=1", "noise.rate=0.8"], 90.0, 0.8)
+    write(tmp_path, 1, ["cleaner=a", "seed=2", "noise.rate=0.8"], 94.0, 0.9)
+    write(tmp_path, 2, ["cleaner=b", "seed=1", "noise.rate=0.8"], 80.0, None)
+    header, rows = sweep_rows(read_runs([tmp_path]))
+    assert header == ["run", "n", "test_accuracy_best", "test_accuracy_last", "test_accuracy_last10", "cleaner_auc_gmm"]
+    assert rows == [
+        ["cleaner=a", "2", "92.00 ± 2.83", "91.00 ± 2.83", "90.00 ± 2.83", "0.850 ± 0.071"],  # 4 / 2 ** 0.5 = 2.83
+        ["cleaner=b", "1", "80.00", "79.00", "78.00", "-"],
+    ]
+
+
+def test_job_2_comes_before_job_10(tmp_path):
+    for number in (10, 2):
+        write(tmp_path, number, [f"cleaner={number}"], 50.0, None)
+    assert [row[0] for row in sweep_rows(read_runs([tmp_path]))[1]] == ["cleaner=2", "cleaner=10"]
+
+
+def test_markdown(tmp_path, capsys):
+    write(tmp_path, 0, ["seed=1"], 90.0, None)
+    assert main([str(tmp_path), "--markdown"]) == 0
+    assert capsys.readouterr().out.splitlines()[2] == "| (defaults) | 1 | 90.00 | 89.00 | 88.00 |"
+
+
+def test_a_folder_without_runs(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"folder={tmp_path}: holds no finished run (no summary.json)\n"

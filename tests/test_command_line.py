@@ -1,0 +1,139 @@
+"""The command line: what a person who mistypes sees, and what help says."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cpc_lightning.command_line import near
+
+MISTAKES = [
+    # arguments, the setting that the line must name, what else it must say
+    (["cleaner=cpc_arw"], "cleaner=cpc_arw", "did you mean cpc_awr?"),
+    (["logger=wandb2"], "logger=wandb2", "csv, tensorboard, wandb"),
+    (["logger=[csv,wandbb]"], "logger=wandbb", "did you mean wandb?"),
+    (["noise=symmetric", "noise.rat=0.5"], "noise.rat=0.5", "did you mean noise.rate?"),
+    (["trainnig.epochs=3"], "trainnig.epochs=3", "did you mean training.epochs?"),
+    (["noise=symmetric", "noise.rate=1.5"], "noise.rate=1.5", "[0, 1]"),
+    (["noise=symmetric", "noise.rate=-0.1"], "noise.rate=-0.1", "[0, 1]"),
+    (["noise=symmetric", "noise.rate=nan"], "noise.rate=nan", "[0, 1]"),
+    (["noise=symmetric", "noise.rate=much"], "noise.rate=much", "[0, 1]"),
+    (["noise=file"], "noise.path", "must be given"),
+    (["noise=file", "noise.path=/nowhere/labels.npy"], "noise.path=/nowhere/labels.npy", "not there"),
+    (["+noise.colour=red"], "noise", "colour"),
+    (["cleaner.threshold=0"], "cleaner.threshold=0", "(0, 1)"),
+    (["cleaner.threshold=1"], "cleaner.threshold=1", "(0, 1)"),
+    (["cleaner=gmm_agn", "cleaner.threshold=2"], "cleaner.threshold=2", "(0, 1)"),
+    (["cleaner.alpha=-1"], "cleaner.alpha=-1", "at least 0"),
+    (["cleaner.steps=0"], "cleaner.steps=0", "at least 1"),
+    (["semisup.temperature=0"], "semisup.temperature=0", "above 0"),
+    (["semisup.lambda_u=-3"], "semisup.lambda_u=-3", "at least 0"),
+    (["seed=abc"], "seed=abc", "whole number"),
+    (["seed=-1"], "seed=-1", "whole number"),
+    (["training.epochs=3"], "training.epochs=3", "training.warmup_epochs=5"),
+    (["training.epochs=2.5"], "training.epochs=2.5", "whole number"),
+    (["training.warmup_epochs=0"], "training.warmup_epochs=0", "at least 1"),
+    (["training.batch_size=1"], "training.batch_size=1", "at least 2"),
+    (["training.limit_batches=0"], "training.limit_batches=0", "batches"),
+    (["training.confidence_penalty=-1"], "training.confidence_penalty=-1", "at least 0"),
+    (["optimizer.network.lr=-1"], "optimizer.network", "learning rate"),
+    (["optimizer.schedule.milestones=soon"], "optimizer.schedule", "soon"),
+    (["embedding_size=4096"], "embedding_size=4096", "128"),
+    (["backbone=torchvision", "backbone.name=resnet51"], "backbone.name=resnet51", "did you mean"),
+    (["dataset=fashion_mnist", "dataset.root=/nowhere"], "dataset.root=/nowhere", "not a folder"),
+    (["dataset.test_share=1"], "dataset.test_share=1", "(0, 1)"),
+    (["views.mean=[0.5,0.5,0.5]", "views.std=[0.5,0.5,0.5]"], "views.", "1"),
+    (["resume=/nowhere"], "resume=/nowhere", "checkpoint"),
+    (["trainer.devices=0"], "trainer", "devices"),
+    (["cleaner=cpc_awr,gmm_awr"], "cleaner=cpc_awr,gmm_awr", "-m"),
+    (["just words"], "just words", "SETTING=VALUE"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "setting", "says"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_a_mistake_gives_one_line_and_code_2(command, tmp_path, arguments, setting, says):
+    code, out, err = command(*arguments, f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert err.startswith(f"error: {setting}"), err
+    assert says in err
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_a_data_set_without_a_map_refuses_asymmetric_noise(command, tmp_path):
+    code, _, err = command(
+        "noise=asymmetric", "noise.class_map={0:77}", f"hydra.run.dir={tmp_path}"
+    )
+    assert code == 2
+    assert err.startswith("error: noise.class_map")
+
+
+def test_a_noise_file_of_the_wrong_length(command, tmp_path):
+    np.save(tmp_path / "labels.npy", np.zeros(7, dtype=np.int64))
+    code, _, err = command("noise=file", f"noise.path={tmp_path / 'labels.npy'}", f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 2
+    assert err.startswith("error: noise.path")
+    assert "7" in err
+    assert "1438" in err
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there(command, tmp_path):
+    code, _, err = command("trainer=gpu", f"hydra.run.dir={tmp_path}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "trainer.accelerator=gpu" in err
+
+
+@pytest.mark.parametrize("parent", ["file", "/proc"])
+def test_a_folder_that_cannot_be_written(command, tmp_path, parent):
+    (tmp_path / "file").write_text("in the way")
+    folder = os.path.join(tmp_path, parent, "run")  # an absolute parent wins
+    code, out, err = command(f"hydra.run.dir={folder}")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: hydra.run.dir={folder}: cannot be written")
+
+
+def test_every_value_of_a_sweep_is_checked_before_the_first_job(command, tmp_path):
+    code, out, err = command("-m", "cleaner=gmm_agn,gmm_arw", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert (code, out) == (2, "")
+    assert "did you mean gmm_awr?" in err
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_control_characters_in_a_value_cannot_forge_output(command, tmp_path):
+    code, _, err = command("noise=file", "noise.path='/x\x1b[2Jerror: all is well.npy'", f"hydra.run.dir={tmp_path}")
+    assert code == 2
+    assert "\x1b" not in err
+
+
+def test_near_looks_at_the_last_part_too():
+    known = ["training", "training.epochs", "noise", "noise.rate"]
+    assert near("trainig.epochs", known) == "; did you mean training.epochs?"
+    assert near("epoch", known) == "; did you mean training.epochs?"
+    assert near("zzz", known) == ""
+
+
+def test_help_names_every_group(command):
+    code, out, _ = command("--help")
+    assert code == 0
+    for group in ("dataset", "noise", "cleaner", "backbone", "semisup", "optimizer", "trainer", "logger", "experiment"):
+        assert f"\n    {group}  " in out or f"\n  {group}  " in out
+    assert "cpc_agn, cpc_awr, gmm_agn, gmm_awr, none, oracle" in out
+
+
+def test_as_a_person_types_it(tmp_path, small):
+    """Another process, another working directory: exit codes and streams are real."""
+    call = [sys.executable, "-m", "cpc_lightning"]
+    wrong = subprocess.run([*call, "seed=x"], cwd=tmp_path, capture_output=True, text=True)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr == "error: seed=x: must be a whole number of at least 0\n"
+    right = subprocess.run([*call, *small, "hydra.run.dir=here"], cwd=tmp_path, capture_output=True, text=True)
+    assert right.returncode == 0, right.stderr
+    assert right.stderr == ""
+    assert "test accuracy" in right.stdout
+    assert json.loads((tmp_path / "here" / "summary.json").read_text())["epochs"] == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["here"]  # nothing outside the run's folder
