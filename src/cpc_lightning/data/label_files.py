@@ -1,0 +1,145 @@
+"""One label per training sample in a file: .npy, .json, .csv or .txt, by the name's ending. Shapes: N samples."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from tokenize import TokenError
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cpc_lightning.errors import InputError, require
+from cpc_lightning.files import atomic_write
+
+_WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*", re.ASCII)  # 18 digits: always within int64
+
+
+def read_labels(path: str) -> Tensor:
+    """The labels in a file, (N,) int64, in the order of the training set.
+
+    * .npy: one dimension of integers of any width.
+    * .json: a list of integers, as DivideMix writes it.
+    * .csv: a column `noisy_label` and perhaps a column `index`; without `index` rows are in order, with it they may
+      come in any order and must name each of 0..N-1 once. Other columns are ignored: a run's labels.csv can be read.
+    * .txt: one integer a line.
+
+    Raises:
+        InputError: named "path", if the file is not there, cannot be read, or holds anything else.
+    """
+    require(isinstance(path, str) and path != "", "path", path, f"must name a file ({', '.join(_READERS)})")
+    reader = _READERS.get(Path(path).suffix.lower())
+    if reader is None:
+        raise InputError("path", path, f"must end in one of {', '.join(_READERS)}")
+    try:
+        file = Path(path)
+        require(file.is_file(), "path", path, "is not a file" if file.exists() else "is not there")
+        return torch.from_numpy(np.array(reader(file), dtype=np.int64))
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError("path", path, f"cannot be read: {error.strerror or error}") from error
+    # What the parsers raise on garbled files: numpy's header goes through Python's tokenizer, nested json recurses.
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        EOFError,
+        SyntaxError,
+        TokenError,
+        RecursionError,
+        csv.Error,
+    ) as error:
+        raise InputError("path", path, f"cannot be read as {Path(path).suffix.lower()}: {error}") from error
+
+
+def save_labels(path: str, labels: Tensor) -> None:
+    """Write labels (N,) int64 so that `read_labels` gives them back; the name's ending decides the format.
+
+    Raises:
+        InputError: named "path", for any other ending.
+        OSError: if the file cannot be written; one that was there before is then untouched.
+    """
+    suffix = Path(path).suffix.lower()
+    require(suffix in _READERS, "path", path, f"must end in one of {', '.join(_READERS)}")
+    values = labels.to("cpu", torch.int64).numpy()
+    if suffix == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, values, allow_pickle=False)
+        content = buffer.getvalue()
+    elif suffix == ".json":
+        content = json.dumps(values.tolist()).encode()
+    elif suffix == ".csv":
+        rows = (f"{index},{label}\n" for index, label in enumerate(values.tolist()))
+        content = ("index,noisy_label\n" + "".join(rows)).encode()
+    else:
+        content = "".join(f"{label}\n" for label in values.tolist()).encode()
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def _read_npy(file: Path) -> object:
+    # A memory map checks the header's size against the file's before it takes any memory, and refuses pickles.
+    array = np.lib.format.open_memmap(str(file), mode="r")
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        shape = " x ".join(map(str, array.shape)) or "a single value"
+        raise InputError("path", str(file), f"holds {array.dtype} ({shape}); integers in one dimension are needed")
+    if len(array) > 0 and int(array.max()) > np.iinfo(np.int64).max:
+        raise InputError("path", str(file), f"holds {int(array.max())}, which is no class")
+    return array
+
+
+def _read_json(file: Path) -> object:
+    values = json.loads(file.read_text(encoding="utf-8-sig"))
+    require(isinstance(values, list), "path", str(file), "must hold one list of integers")
+    for place, value in enumerate(values):
+        if type(value) is not int:  # bool is an int to isinstance
+            raise InputError("path", str(file), f"value {place} is {value!r:.40}; integers are needed")
+    return values
+
+
+def _read_csv(file: Path) -> object:
+    # newline="": the csv module sees to line ends itself. strict: a stray quote is an error, not a guess.
+    with open(file, encoding="utf-8-sig", newline="") as lines:
+        table = csv.DictReader(lines, strict=True)
+        columns = table.fieldnames or []
+        require("noisy_label" in columns, "path", str(file), "must have a column noisy_label")
+        rows = list(table)
+    labels = np.array([_whole(file, row["noisy_label"], f"row {n}") for n, row in enumerate(rows, 1)], dtype=np.int64)
+    if "index" not in columns:
+        return labels
+    index = np.array([_whole(file, row["index"], f"index of row {n}") for n, row in enumerate(rows, 1)], dtype=np.int64)
+    outside = index[(index < 0) | (index >= len(index))]
+    if len(outside) > 0:
+        raise InputError("path", str(file), f"index {outside[0]} is outside 0..{len(index) - 1}, one for each row")
+    missing = np.flatnonzero(np.bincount(index, minlength=len(index)) == 0)
+    if len(missing) > 0:
+        raise InputError("path", str(file), f"index {missing[0]} is missing, so that another is there twice")
+    ordered = np.empty_like(labels)
+    ordered[index] = labels
+    return ordered
+
+
+def _read_txt(file: Path) -> object:
+    lines = file.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    return [_whole(file, line, f"line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _whole(file: Path, text: str | None, place: str) -> int:
+    """The integer that `text` spells in plain digits."""
+    if text is None or _WHOLE_NUMBER.fullmatch(text) is None:
+        raise InputError("path", str(file), f"{place} is {text!r:.40}; integers are needed")
+    return int(text)
+
+
+_READERS: dict[str, Callable[[Path], object]] = {
+    ".npy": _read_npy,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".txt": _read_txt,
+}

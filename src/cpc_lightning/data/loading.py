@@ -1,0 +1,115 @@
+"""From positions to batches: data sets that answer a whole list of positions at once, one gather a batch.
+
+Use them with a collate function that returns its argument: `DataLoader(CoTrainingDataset(...), batch_sampler=sampler,
+collate_fn=as_is)`. Shapes: N samples, B batch, U unlabeled batch (B, or 0), C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cpc_lightning.data.dataset import Split
+from cpc_lightning.data.samplers import BatchPlan
+
+T = TypeVar("T")
+
+
+class TrainingBatch(TypedDict):
+    """What one step of one network trains on.
+
+    Keys:
+        network: 0 or 1.
+        warmup: whether this is a step of the warm-up.
+        labeled_images: (B, C, H, W) uint8.
+        labels: (B,) int64 given labels.
+        clean_probability: (B,) float32.
+        unlabeled_images: (U, C, H, W) uint8.
+        index: (B,) int64 positions of the labeled images in the training set.
+        unlabeled_index: (U,) int64.
+    """
+
+    network: int
+    warmup: bool
+    labeled_images: Tensor
+    labels: Tensor
+    clean_probability: Tensor
+    unlabeled_images: Tensor
+    index: Tensor
+    unlabeled_index: Tensor
+
+
+class EvaluationBatch(TypedDict):
+    """Images (B, C, H, W) uint8, labels (B,) int64, index (B,) int64 positions in the set."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+
+
+class CoTrainingDataset(Dataset[TrainingBatch]):
+    """The training set as plans ask for it.
+
+    Args:
+        split: N images; its own labels are not looked at.
+        noisy_labels: (N,) int64 given labels.
+    """
+
+    def __init__(self, split: Split, noisy_labels: Tensor) -> None:
+        _require_one_each(split, noisy_labels)
+        self.images = split.images
+        self.noisy_labels = noisy_labels
+
+    def __len__(self) -> int:
+        return len(self.noisy_labels)
+
+    def __getitems__(self, plan: BatchPlan) -> TrainingBatch:
+        """The batch that `plan` describes."""
+        labeled_images = self.images.fetch(plan.labeled)
+        nothing = len(plan.unlabeled) == 0
+        return {
+            "network": plan.network,
+            "warmup": plan.warmup,
+            "labeled_images": labeled_images,
+            "labels": self.noisy_labels[plan.labeled],
+            "clean_probability": plan.clean_probability,
+            # Image files cannot stack zero images: the shape is the labeled side's.
+            "unlabeled_images": labeled_images[:0] if nothing else self.images.fetch(plan.unlabeled),
+            "index": plan.labeled,
+            "unlabeled_index": plan.unlabeled,
+        }
+
+
+class EvaluationDataset(Dataset[EvaluationBatch]):
+    """A split in order, for evaluation.
+
+    Args:
+        split: N images; its own labels are not looked at.
+        labels: (N,) int64 labels to answer with: `split.labels`, or noisy ones.
+    """
+
+    def __init__(self, split: Split, labels: Tensor) -> None:
+        _require_one_each(split, labels)
+        self.images = split.images
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, positions: list[int]) -> EvaluationBatch:
+        """The batch at `positions`."""
+        index = torch.tensor(positions, dtype=torch.int64)
+        return {"images": self.images.fetch(index), "labels": self.labels[index], "index": index}
+
+
+def as_is(batch: T) -> T:
+    """The collate function of a data set that answers whole batches. A function, not a lambda: workers unpickle it."""
+    return batch
+
+
+def _require_one_each(split: Split, labels: Tensor) -> None:
+    if len(split.images) != len(labels):
+        raise ValueError(f"{len(split.images)} images, {len(labels)} labels")

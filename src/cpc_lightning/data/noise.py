@@ -1,0 +1,166 @@
+"""Label noise: how given labels come to differ from the true ones. Rates and conventions as in METHOD.md, "Noise".
+
+Draws come from numpy's RandomState, whose stream is frozen by numpy's policy (NEP 19): a seed gives the same labels on
+any machine, with any version of numpy and torch. Shapes: N samples, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cpc_lightning.data.label_files import read_labels
+from cpc_lightning.errors import InputError, require, require_integer, require_number
+
+
+class Noise(Protocol):
+    """Turns clean labels into noisy ones.
+
+    Attributes:
+        nominal_rate: share of the samples that are drawn for a new label, in [0, 1]; None where it is not known. The
+            share of labels that end up different is smaller wherever a draw may leave a label alone: report both.
+    """
+
+    nominal_rate: float | None
+
+    def corrupt(self, labels: Tensor, num_classes: int, class_map: Mapping[int, int] | None, seed: int) -> Tensor:
+        """The noisy labels, (N,) int64 in 0..K-1, as a new tensor.
+
+        Args:
+            labels: (N,) int64 in 0..K-1.
+            num_classes: K.
+            class_map: the data set's own map of classes to those they are mistaken for, None where it has none.
+            seed: decides the draw, in 0..2**32-1.
+        """
+
+
+class NoNoise:
+    """The labels as they come: a clean set, or one with noise of its own."""
+
+    def __init__(self) -> None:
+        self.nominal_rate: float | None = 0.0
+
+    def corrupt(self, labels: Tensor, num_classes: int, class_map: Mapping[int, int] | None, seed: int) -> Tensor:
+        """A copy of `labels`; see `Noise`."""
+        return labels.clone()
+
+
+class SymmetricNoise:
+    """A share of the samples, drawn without replacement, gets a label drawn uniformly.
+
+    Args:
+        rate: share of the samples, in [0, 1]; exactly int(rate * N) of them are drawn.
+        include_true_class: True draws among all K classes (DivideMix's convention; the expected share of labels that
+            change is then rate * (1 - 1/K)), False among the other K - 1 (all that are drawn change).
+    """
+
+    def __init__(self, rate: float, include_true_class: bool = True) -> None:
+        require_number("rate", rate, 0, 1)
+        self.nominal_rate: float | None = float(rate)
+        self.rate = float(rate)
+        self.include_true_class = include_true_class
+
+    def corrupt(self, labels: Tensor, num_classes: int, class_map: Mapping[int, int] | None, seed: int) -> Tensor:
+        """Noisy labels; see `Noise`."""
+        stream = _frozen_stream(seed)
+        noisy = labels.numpy().copy()
+        chosen = _choose(stream, len(noisy), self.rate)
+        if self.include_true_class:
+            noisy[chosen] = stream.randint(num_classes, size=len(chosen), dtype=np.int64)
+        else:
+            other = stream.randint(num_classes - 1, size=len(chosen), dtype=np.int64)
+            noisy[chosen] = other + (other >= noisy[chosen])  # skips the true class
+        return torch.from_numpy(noisy)
+
+
+class AsymmetricNoise:
+    """A share of the samples is drawn without replacement from all classes; those of a mistakable class get mistaken.
+
+    Args:
+        rate: share of the samples, in [0, 1]; exactly int(rate * N) of them are drawn. Those whose class is not in the
+            map keep their label, so that the actual share of wrong labels is smaller.
+        class_map: the class that each listed class is mistaken for; None takes the data set's own map.
+    """
+
+    def __init__(self, rate: float, class_map: Mapping[int, int] | None = None) -> None:
+        require_number("rate", rate, 0, 1)
+        self.nominal_rate: float | None = float(rate)
+        self.rate = float(rate)
+        self.class_map = class_map
+
+    def corrupt(self, labels: Tensor, num_classes: int, class_map: Mapping[int, int] | None, seed: int) -> Tensor:
+        """Noisy labels; see `Noise`.
+
+        Raises:
+            InputError: if there is no map, or it is empty or names anything but classes.
+        """
+        mistaken_for = self._table(self.class_map if self.class_map is not None else class_map, num_classes)
+        noisy = labels.numpy().copy()
+        chosen = _choose(_frozen_stream(seed), len(noisy), self.rate)
+        noisy[chosen] = mistaken_for[noisy[chosen]]
+        return torch.from_numpy(noisy)
+
+    def _table(self, class_map: Mapping[int, int] | None, num_classes: int) -> npt.NDArray[np.int64]:
+        """(K,) the class that each class becomes: itself where the map does not list it."""
+        if class_map is None:
+            expected = (
+                "this data set does not say which classes are mistaken for which: give a map such as {0: 1, 2: 0}"
+            )
+            raise InputError("class_map", None, expected)
+        is_map = isinstance(class_map, Mapping) and len(class_map) > 0
+        require(is_map, "class_map", class_map, "must map classes to classes, such as {0: 1, 2: 0}")
+        table = np.arange(num_classes)
+        for source, target in class_map.items():
+            for entry in (source, target):
+                is_class = isinstance(entry, Integral) and not isinstance(entry, bool) and 0 <= entry < num_classes
+                expected = f"maps {source!r} to {target!r}; classes are whole numbers in 0..{num_classes - 1}"
+                require(is_class, "class_map", dict(class_map), expected)
+            table[source] = target
+        return table
+
+
+class FileNoise:
+    """The given labels are in a file; see `read_labels` for its formats.
+
+    Args:
+        path: the file, with one label for each training sample.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.nominal_rate: float | None = None
+        self.path = path
+
+    def corrupt(self, labels: Tensor, num_classes: int, class_map: Mapping[int, int] | None, seed: int) -> Tensor:
+        """The file's labels; see `Noise`.
+
+        Raises:
+            InputError: if the file cannot be used, or does not hold one label in 0..K-1 for each sample.
+        """
+        noisy = read_labels(self.path)
+        expected = f"holds {len(noisy)} labels, but there are {len(labels)} training samples"
+        require(len(noisy) == len(labels), "path", self.path, expected)
+        wrong = torch.nonzero((noisy < 0) | (noisy >= num_classes)).flatten()
+        if len(wrong) > 0:
+            first = int(wrong[0])
+            expected = f"label {int(noisy[first])} of sample {first} is outside 0..{num_classes - 1}"
+            raise InputError("path", self.path, f"{expected} ({len(wrong)} are)")
+        return noisy
+
+
+def _frozen_stream(seed: int) -> np.random.RandomState:
+    require_integer("seed", seed, 0)
+    require(seed < 2**32, "seed", seed, "must be below 2**32")
+    return np.random.RandomState(seed)
+
+
+def _choose(stream: np.random.RandomState, size: int, rate: float) -> npt.NDArray[np.int64]:
+    """int(rate * size) of the positions 0..size-1, without replacement."""
+    # 0.29 * 100 is 28.999999999999996 in floating point: round-off must not cost a sample.
+    count = int(round(rate * size, 6))
+    return stream.permutation(size)[:count].astype(np.int64)

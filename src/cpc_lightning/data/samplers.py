@@ -1,0 +1,163 @@
+"""The co-training schedule: which samples each step of each network trains on.
+
+Shapes: n labeled, m unlabeled samples of one network; B batch of one process; G = B * world_size, the global batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from cpc_lightning.errors import InputError, require, require_integer, require_number
+
+
+@dataclass(frozen=True)
+class NetworkShare:
+    """What one network trains on in one epoch.
+
+    Attributes:
+        labeled: (n,) int64 positions of the samples whose label it learns.
+        clean_probability: (n,) float32, how far that label is trusted.
+        unlabeled: (m,) int64 positions of the others; None in warm-up, which has no such side.
+    """
+
+    labeled: Tensor
+    clean_probability: Tensor
+    unlabeled: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.labeled) != len(self.clean_probability):
+            raise ValueError(f"{len(self.labeled)} labeled samples, {len(self.clean_probability)} clean probabilities")
+
+
+def warmup_share(index: Tensor) -> NetworkShare:
+    """The share of a network in warm-up: all samples of `index` (n,) int64, their labels fully trusted."""
+    return NetworkShare(index, torch.ones(len(index)))
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """One step of one network.
+
+    Attributes:
+        network: 0 or 1, the one to train.
+        labeled: (B,) int64 positions in the training set.
+        clean_probability: (B,) float32.
+        unlabeled: (B,) int64; (0,) in warm-up, and where the partition's unlabeled side is empty.
+        warmup: whether this is a step of the warm-up.
+    """
+
+    network: int
+    labeled: Tensor
+    clean_probability: Tensor
+    unlabeled: Tensor
+    warmup: bool
+
+
+class CoTrainingSampler(Sampler[BatchPlan]):
+    """One epoch: all steps of network 0, then all of network 1.
+
+    A network takes ceil(n / G) steps, the same on every rank. Every batch is full (shapes stay, no batch of one sample
+    meets BatchNorm): samples come in one permutation after another, and the last batch takes what it lacks from the
+    next one. The unlabeled side goes round likewise, B a step and process, however many it has. A network with nothing
+    labeled takes no step.
+
+    All ranks agree on the global batches, and each takes its slice: the concatenation over ranks of their t-th plans is
+    the plan that one process with batch G would have.
+
+    Args:
+        shares: of network 0 and of network 1.
+        batch_size: B.
+        seed, epoch: decide the order, together with the network and the side.
+        rank, world_size: this process, and how many there are.
+        limit_batches: at most this many steps a network (int, at least 1), or this share of its steps (float in (0, 1],
+            at least one step); None for all. A limit on the epoch as a whole would never reach network 1.
+    """
+
+    def __init__(
+        self,
+        shares: tuple[NetworkShare, NetworkShare],
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        rank: int = 0,
+        world_size: int = 1,
+        limit_batches: int | float | None = None,
+    ) -> None:
+        require_integer("batch_size", batch_size, 1)
+        require_integer("seed", seed, 0)
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} is outside 0..{world_size - 1}")
+        self.shares = shares
+        self.batch_size = batch_size
+        self.seed, self.epoch = seed, epoch
+        self.rank, self.world_size = rank, world_size
+        self.limit_batches = _checked_limit(limit_batches)
+
+    def steps(self, network: int) -> int:
+        """How many steps `network` (0 or 1) takes."""
+        every = math.ceil(len(self.shares[network].labeled) / (self.batch_size * self.world_size))
+        if self.limit_batches is None or every == 0:
+            return every
+        if isinstance(self.limit_batches, int):
+            return min(every, self.limit_batches)
+        return max(1, int(round(self.limit_batches * every, 6)))  # 0.29 * 100 is below 29 in floating point
+
+    def __len__(self) -> int:
+        return self.steps(0) + self.steps(1)
+
+    def __iter__(self) -> Iterator[BatchPlan]:
+        for network, share in enumerate(self.shares):
+            steps, warmup = self.steps(network), share.unlabeled is None
+            labeled_places = self._places(network, 0, len(share.labeled), steps)
+            unlabeled = share.labeled[:0] if share.unlabeled is None else share.unlabeled
+            unlabeled_places = self._places(network, 1, len(unlabeled), steps)
+            for mine, mine_unlabeled in zip(labeled_places, unlabeled_places, strict=True):
+                yield BatchPlan(
+                    network=network,
+                    labeled=share.labeled[mine],
+                    clean_probability=share.clean_probability[mine],
+                    unlabeled=unlabeled[mine_unlabeled],
+                    warmup=warmup,
+                )
+
+    def _places(self, network: int, side: int, size: int, steps: int) -> Tensor:
+        """(steps, B) places in 0..size-1 for this rank, one row a step; (steps, 0) if there are none to draw from."""
+        if size == 0:
+            return torch.empty(steps, 0, dtype=torch.int64)
+        # Distinct streams, not seed + epoch + ..., where one run's epoch 1 would be the next seed's epoch 0.
+        entropy = np.random.SeedSequence([self.seed, self.epoch, network, side])
+        generator = torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
+        needed = steps * self.batch_size * self.world_size
+        rounds = math.ceil(needed / size)
+        # Each row a permutation, all at once: a handful of samples may go round thousands of times.
+        keys = torch.rand(rounds, size, dtype=torch.float64, generator=generator)
+        order = keys.argsort(dim=1, stable=True).flatten()[:needed]
+        return order.view(steps, self.world_size, self.batch_size)[:, self.rank]
+
+
+def shard(size: int, rank: int, world_size: int) -> range:
+    """This rank's part of positions 0..size-1, for evaluation: each position on exactly one rank, none twice."""
+    return range(rank, size, world_size)
+
+
+def _checked_limit(limit: int | float | None) -> int | float | None:
+    if limit is None:
+        return None
+    if isinstance(limit, Integral):
+        require_integer("limit_batches", limit, 1)
+        return int(limit)
+    expected = "must be a whole number of batches of at least 1, or a share of them as a decimal in (0, 1]"
+    try:
+        require_number("limit_batches", limit, 0, 1)
+    except InputError as error:
+        raise InputError("limit_batches", limit, expected) from error
+    require(limit > 0, "limit_batches", limit, expected)
+    return float(limit)
