@@ -24,6 +24,7 @@ class TrainingBatch(TypedDict):
     Keys:
         network: 0 or 1.
         warmup: whether this is a step of the warm-up.
+        epoch_share: the share of the network's steps in this epoch that lie behind it.
         labeled_images: (B, C, H, W) uint8.
         labels: (B,) int64 given labels.
         clean_probability: (B,) float32.
@@ -34,6 +35,7 @@ class TrainingBatch(TypedDict):
 
     network: int
     warmup: bool
+    epoch_share: float
     labeled_images: Tensor
     labels: Tensor
     clean_probability: Tensor
@@ -73,6 +75,7 @@ class CoTrainingDataset(Dataset[TrainingBatch]):
         return {
             "network": plan.network,
             "warmup": plan.warmup,
+            "epoch_share": plan.epoch_share,
             "labeled_images": labeled_images,
             "labels": self.noisy_labels[plan.labeled],
             "clean_probability": plan.clean_probability,

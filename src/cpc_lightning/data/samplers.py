@@ -52,6 +52,7 @@ class BatchPlan:
         clean_probability: (B,) float32.
         unlabeled: (B,) int64; (0,) in warm-up, and where the partition's unlabeled side is empty.
         warmup: whether this is a step of the warm-up.
+        epoch_share: the share of the network's steps in this epoch that lie behind it, in [0, 1).
     """
 
     network: int
@@ -59,6 +60,7 @@ class BatchPlan:
     clean_probability: Tensor
     unlabeled: Tensor
     warmup: bool
+    epoch_share: float
 
 
 class CoTrainingSampler(Sampler[BatchPlan]):
@@ -119,13 +121,14 @@ class CoTrainingSampler(Sampler[BatchPlan]):
             labeled_places = self._places(network, 0, len(share.labeled), steps)
             unlabeled = share.labeled[:0] if share.unlabeled is None else share.unlabeled
             unlabeled_places = self._places(network, 1, len(unlabeled), steps)
-            for mine, mine_unlabeled in zip(labeled_places, unlabeled_places, strict=True):
+            for step, (mine, mine_unlabeled) in enumerate(zip(labeled_places, unlabeled_places, strict=True)):
                 yield BatchPlan(
                     network=network,
                     labeled=share.labeled[mine],
                     clean_probability=share.clean_probability[mine],
                     unlabeled=unlabeled[mine_unlabeled],
                     warmup=warmup,
+                    epoch_share=step / steps,
                 )
 
     def _places(self, network: int, side: int, size: int, steps: int) -> Tensor:
