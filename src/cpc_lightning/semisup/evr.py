@@ -1,0 +1,277 @@
+"""Stage 2: the empirical vicinal risk (Eq. 1, 11-13), that is MixMatch as in DivideMix on the views of AugDesc.
+
+Shapes: B labeled and Bu unlabeled samples a batch, V views, K classes, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cpc_lightning.errors import require_integer, require_number
+from cpc_lightning.semisup.mixmatch import co_guess, co_refine, draw_mixup_lambda, mixup
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """-mean over rows of sum_k targets_k log softmax_k (l_X' of Eq. 11). Both (B, K); a float32 scalar."""
+    return -(targets * F.log_softmax(logits.float(), dim=1)).sum(dim=1).mean()
+
+
+def squared_error(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over rows **and classes** of (softmax - target)^2 (l_U' of Eq. 11). Both (B, K); a float32 scalar."""
+    return (logits.float().softmax(dim=1) - targets).square().mean()
+
+
+def prior_penalty(logits: Tensor) -> Tensor:
+    """KL(uniform || mean prediction) = sum_k (1/K) log((1/K) / mean_k): keeps classes from dying out.
+
+    Args:
+        logits: (B, K), all the rows to take the mean over.
+
+    Returns:
+        A float32 scalar, 0 where the mean prediction is uniform.
+    """
+    rows, num_classes = logits.shape
+    prior = 1 / num_classes
+    # The mean's logarithm is taken from log-probabilities: a class that no row predicts gives a large penalty, not inf.
+    log_mean = F.log_softmax(logits.float(), dim=1).logsumexp(dim=0) - math.log(rows)
+    return (prior * (math.log(prior) - log_mean)).sum()
+
+
+def confidence_penalty(logits: Tensor) -> Tensor:
+    """Mean over rows of sum_k p_k log p_k, the negative entropy; added to the loss in warm-up (asymmetric noise).
+
+    Args:
+        logits: (B, K).
+
+    Returns:
+        A float32 scalar in [-log K, 0].
+    """
+    log_probabilities = F.log_softmax(logits.float(), dim=1)
+    return (log_probabilities.exp() * log_probabilities).sum(dim=1).mean()
+
+
+def linear_rampup(epoch: float, warmup_epochs: float, rampup_epochs: float, maximum: float) -> float:
+    """0 until the warm-up's end, then linear to `maximum` within `rampup_epochs`, then constant.
+
+    Args:
+        epoch: epochs done so far, fractional within an epoch (3.5 is the middle of the fourth).
+        warmup_epochs: epochs of warm-up.
+        rampup_epochs: length of the ramp; 0 is a step to `maximum`.
+        maximum: the value at the end.
+    """
+    if rampup_epochs == 0:
+        return maximum if epoch >= warmup_epochs else 0.0
+    return maximum * min(max((epoch - warmup_epochs) / rampup_epochs, 0.0), 1.0)
+
+
+@dataclass(frozen=True)
+class SemisupBatch:
+    """What one step of stage 2 trains on. All views are normalised floats on the network's device.
+
+    Attributes:
+        weak_labeled: (V, B, C, H, W).
+        strong_labeled: (V, B, C, H, W).
+        labels: (B,) int64 given labels.
+        clean_probability: (B,) in [0, 1].
+        weak_unlabeled: (V, Bu, C, H, W); Bu may be 0.
+        strong_unlabeled: (V, Bu, C, H, W).
+    """
+
+    weak_labeled: Tensor
+    strong_labeled: Tensor
+    labels: Tensor
+    clean_probability: Tensor
+    weak_unlabeled: Tensor
+    strong_unlabeled: Tensor
+
+
+@dataclass(frozen=True)
+class EvrLosses:
+    """The empirical vicinal risk and its parts, float32 scalars on the network's device.
+
+    Attributes:
+        total: labeled + lambda_u(t) unlabeled + penalty; the one to descend on.
+        labeled: soft cross-entropy, l_X'.
+        unlabeled: squared error, l_U', not yet weighted; 0 where the unlabeled half is not forwarded.
+        penalty: `prior_penalty`.
+        lambda_u: lambda_u(t), the weight of `unlabeled`.
+    """
+
+    total: Tensor
+    labeled: Tensor
+    unlabeled: Tensor
+    penalty: Tensor
+    lambda_u: float
+
+
+class EmpiricalVicinalRisk:
+    """Guesses targets with both networks, and measures the trained one on mixed strong views against them.
+
+    Args:
+        lambda_u: weight of the unlabeled loss at the ramp's end. With 0 only the labeled half is forwarded.
+        temperature: sharpening T of guessed and refined targets.
+        mixup_alpha: of the Beta distribution of mixup; at least 0.01 (see `draw_mixup_lambda`).
+        rampup_epochs: epochs after warm-up over which the weight grows from 0.
+
+    Raises:
+        InputError: if a setting is out of its range.
+    """
+
+    def __init__(
+        self, lambda_u: float = 25.0, temperature: float = 0.5, mixup_alpha: float = 4.0, rampup_epochs: int = 16
+    ) -> None:
+        require_number("lambda_u", lambda_u, 0)
+        require_number("temperature", temperature, 0, open_ends=True)
+        require_number("mixup_alpha", mixup_alpha, 0.01)
+        require_integer("rampup_epochs", rampup_epochs, 0)
+        self.lambda_u = lambda_u
+        self.temperature = temperature
+        self.mixup_alpha = mixup_alpha
+        self.rampup_epochs = rampup_epochs
+
+    def __call__(
+        self,
+        network: nn.Module,
+        peer: nn.Module,
+        batch: SemisupBatch,
+        epoch: float,
+        warmup_epochs: int,
+        generator: torch.Generator | None = None,
+    ) -> EvrLosses:
+        """Guess, then risk: the losses of one step that trains `network`. Arguments as in `guess` and `risk`."""
+        targets_labeled, targets_unlabeled = self.guess(
+            network, peer, batch.weak_labeled, batch.weak_unlabeled, batch.labels, batch.clean_probability
+        )
+        return self.risk(
+            network,
+            batch.strong_labeled,
+            targets_labeled,
+            batch.strong_unlabeled,
+            targets_unlabeled,
+            epoch,
+            warmup_epochs,
+            generator,
+        )
+
+    @torch.no_grad()
+    def guess(
+        self,
+        network: nn.Module,
+        peer: nn.Module,
+        weak_labeled: Tensor,
+        weak_unlabeled: Tensor,
+        labels: Tensor,
+        clean_probability: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The targets to train on: co-refined for the labeled side, co-guessed for the unlabeled one. No gradient.
+
+        The trained network is set to train mode, so that its BatchNorm statistics see the weak views, and forwards each
+        view of each side by itself: a forward is one BatchNorm batch, and the method's are B images of one view. The
+        peer is fixed: it runs in eval mode, where rows do not influence each other, so that its views go through
+        in one forward; it has no part in the labeled side. The modes of the peer's modules are put back afterwards.
+
+        Args:
+            network: the one being trained, images (B, C, H, W) -> logits (B, K).
+            peer: the other one.
+            weak_labeled: (V, B, C, H, W) float.
+            weak_unlabeled: (V, Bu, C, H, W) float; Bu may be 0.
+            labels: (B,) int64 given labels.
+            clean_probability: (B,) in [0, 1].
+
+        Returns:
+            (B, K) and (Bu, K) float32 targets.
+        """
+        network.train()
+        views, unlabeled = weak_unlabeled.shape[:2]
+        if unlabeled:
+            own = torch.stack([probabilities_of(network, view) for view in weak_unlabeled])
+            with eval_mode(peer):
+                others = probabilities_of(peer, weak_unlabeled.flatten(0, 1)).reshape(views, unlabeled, -1)
+            targets_unlabeled = co_guess(torch.cat([own, others]), self.temperature)
+
+        refining = torch.stack([probabilities_of(network, view) for view in weak_labeled])
+        num_classes = refining.shape[-1]
+        targets = F.one_hot(labels, num_classes).float()
+        targets_labeled = co_refine(targets, clean_probability.float(), refining, self.temperature)
+        if not unlabeled:
+            targets_unlabeled = targets_labeled.new_empty((0, num_classes))
+        # Under autocast, older torch hands the weights cast here, without gradient, on to the training forward, and the
+        # network does not train (pytorch issues 105211 and 158232).
+        torch.clear_autocast_cache()
+        return targets_labeled, targets_unlabeled
+
+    def risk(
+        self,
+        network: nn.Module,
+        strong_labeled: Tensor,
+        targets_labeled: Tensor,
+        strong_unlabeled: Tensor,
+        targets_unlabeled: Tensor,
+        epoch: float,
+        warmup_epochs: int,
+        generator: torch.Generator | None = None,
+    ) -> EvrLosses:
+        """The empirical vicinal risk of the trained network (Eq. 11): one forward over mixed strong views.
+
+        All V (B + Bu) strong views are mixed (Eq. 12-13) with one lambda and one permutation across both sides; the
+        rows whose own image is labeled form the labeled half.
+
+        Args:
+            network: the one being trained; set to train mode.
+            strong_labeled: (V, B, C, H, W) float.
+            targets_labeled: (B, K).
+            strong_unlabeled: (V, Bu, C, H, W) float; Bu may be 0.
+            targets_unlabeled: (Bu, K).
+            epoch: epochs done so far, fractional, warm-up included.
+            warmup_epochs: epochs of warm-up.
+            generator: a CPU generator for lambda and the permutation.
+
+        Returns:
+            The losses; the penalty's mean prediction is over all forwarded rows.
+        """
+        network.train()
+        views, labeled, unlabeled = len(strong_labeled), strong_labeled.shape[1], strong_unlabeled.shape[1]
+        images = torch.cat([strong_labeled.flatten(0, 1), strong_unlabeled.flatten(0, 1)])
+        targets = torch.cat([targets_labeled.repeat(views, 1), targets_unlabeled.repeat(views, 1)])
+
+        mixup_lambda = draw_mixup_lambda(self.mixup_alpha, generator)
+        permutation = torch.randperm(len(images), generator=generator).to(images.device, non_blocking=True)
+        boundary = views * labeled
+        forwarded = boundary if self.lambda_u == 0 else len(images)
+        mixed_images, mixed_targets = mixup(images, targets, mixup_lambda, permutation[:forwarded])
+        logits = network(mixed_images)
+
+        labeled_loss = soft_cross_entropy(logits[:boundary], mixed_targets[:boundary])
+        lambda_u = linear_rampup(epoch, warmup_epochs, self.rampup_epochs, self.lambda_u)
+        if unlabeled and forwarded > boundary:
+            unlabeled_loss = squared_error(logits[boundary:], mixed_targets[boundary:])
+        else:
+            unlabeled_loss = torch.zeros_like(labeled_loss)
+        penalty = prior_penalty(logits)
+        total = labeled_loss + lambda_u * unlabeled_loss + penalty
+        return EvrLosses(total, labeled_loss.detach(), unlabeled_loss.detach(), penalty.detach(), lambda_u)
+
+
+def probabilities_of(network: nn.Module, images: Tensor) -> Tensor:
+    """Softmax of the network's logits, (B, K) float32 for images (B, C, H, W)."""
+    logits: Tensor = network(images)
+    return logits.float().softmax(dim=1)
+
+
+@contextmanager
+def eval_mode(network: nn.Module) -> Iterator[None]:
+    """`network` in eval mode; afterwards each of its modules is back in the mode that it was in."""
+    training = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in training.items():
+            module.training = was_training
