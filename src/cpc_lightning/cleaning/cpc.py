@@ -17,8 +17,8 @@ class CpcCleaner:
     """CPC: q = s(v' c_y), from prototypes that every stage 1 trains on from where the last one left them.
 
     Prototypes of a network learn from the mixture of its peer (q' > `gmm_threshold` is X, the rest U), on the network's
-    own features. Stage 2 starts with the mixtures' partition while the prototypes learn, for the first e epochs after the
-    network warm-up, e = `warmup_share` of all epochs, rounded up (5 % of 450 is 22.5: 23 epochs).
+    own features. Stage 2 starts with the mixtures' partition while the prototypes learn, for the first e epochs after
+    the network warm-up, e = `warmup_share` of all epochs, rounded up (5 % of 450 is 22.5: 23 epochs).
     """
 
     active = True

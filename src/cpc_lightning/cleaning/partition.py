@@ -47,8 +47,8 @@ class Partition:
         """Label what is clean with a probability above `clean_threshold` (strictly, as in Section 4.2).
 
         Where fewer than `minimum_labeled` samples pass, the labeled side is the `minimum_labeled` samples of highest
-        clean probability instead (the earlier one on ties; all n if n is smaller), so that training goes on; `fell_back`
-        says so.
+        clean probability instead (the earlier one on ties; all n if n is smaller), so that training goes on;
+        `fell_back` says so.
 
         Args:
             index: (n,) int64 positions in the training set.

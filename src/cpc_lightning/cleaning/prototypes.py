@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cpc_lightning.errors import TrainingError, require, require_integer
 
 WINDOW = 100
-"""Steps whose data are gathered at once, and whose mean loss tells whether the loss has settled."""
+"""Steps that are prepared at once, and whose mean loss tells whether the loss has settled."""
 
 
 class PrototypeHead(nn.Module):
@@ -203,15 +203,22 @@ def fit_prototypes(
     assert prototypes.grad is not None
     # Views that follow the parameters through every in-place step.
     weight_t, prototypes_t = weight.t(), prototypes.t()
+    inputs = head.standardise(features)
     taken, before = 0, float("inf")
     for rows in _shuffled_windows(len(features), min(batch_size, len(features)), steps, seed):
         batches = rows.to(features.device)  # (T, B)
-        inputs = head.standardise(features[batches])
         pull, both = _score_weights(
-            noisy_labels[batches], labeled[batches], confident[batches], predicted[batches], alpha, len(prototypes)
+            noisy_labels[batches],
+            labeled[batches],
+            confident[batches],
+            predicted[batches],
+            alpha,
+            len(prototypes),
+            inputs.dtype,
         )
         scores = inputs.new_empty(*batches.shape, len(prototypes))
-        for v, score, positive, total in zip(inputs, scores, pull, both, strict=True):
+        for batch, score, positive, total in zip(batches, scores, pull, both, strict=True):
+            v = inputs.index_select(0, batch)  # batch by batch: what is gathered is still in the cache when it is read
             embedding = torch.addmm(bias, v, weight_t)
             torch.mm(embedding, prototypes_t, out=score)
             d_score = torch.sigmoid(score).mul_(total).sub_(positive)
@@ -226,7 +233,7 @@ def fit_prototypes(
             raise TrainingError(
                 f"the prototypes diverged: their loss is {loss} after {taken} steps; lower their learning rate"
             )
-        if tolerance > 0 and before - loss <= tolerance * before:
+        if tolerance > 0 and loss >= (1 - tolerance) * before:
             break
         before = loss
     for parameter in (weight, bias, prototypes):
@@ -235,7 +242,13 @@ def fit_prototypes(
 
 
 def _score_weights(
-    noisy_labels: Tensor, labeled: Tensor, confident: Tensor, predicted: Tensor, alpha: float, num_classes: int
+    noisy_labels: Tensor,
+    labeled: Tensor,
+    confident: Tensor,
+    predicted: Tensor,
+    alpha: float,
+    num_classes: int,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """Eq. 5 as a sum of - pull log s(x) - push log(1 - s(x)) over scores x, for T mini-batches (T, B) at once.
 
@@ -247,7 +260,7 @@ def _score_weights(
     """
 
     def share(mask: Tensor) -> Tensor:
-        return (mask / mask.sum(dim=1, keepdim=True).clamp(min=1))[..., None]
+        return (mask.to(dtype) / mask.sum(dim=1, keepdim=True).clamp(min=1))[..., None]
 
     classes = torch.arange(num_classes, device=noisy_labels.device)
     is_given = noisy_labels[..., None] == classes
