@@ -6,13 +6,16 @@ Shapes: n samples looked at, N training samples, K classes, D features, d embedd
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.cleaning.prototypes import PrototypeHead
+
+if TYPE_CHECKING:
+    from cpc_lightning.cleaning.gmm import LossMixture
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,13 @@ class Estimate:
         clean_probability: the one that divides the data.
         gmm: q', from the loss distribution; None for cleaners without a mixture.
         cpc: q, from the prototypes; None for cleaners without prototypes.
+        mixtures: fitted, by given class, -1 for the one over all classes; None for cleaners without a mixture.
     """
 
     clean_probability: Tensor
     gmm: Tensor | None = None
     cpc: Tensor | None = None
+    mixtures: dict[int, LossMixture] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,122 @@
+"""The class prototype-based cleaner: prototypes learn from the loss mixture's verdict, then overrule it (Section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
+from cpc_lightning.cleaning.gmm import GmmCleaner
+from cpc_lightning.cleaning.partition import Partition, co_divide
+from cpc_lightning.cleaning.prototypes import PrototypeFit, confident_predictions, fit_prototypes
+from cpc_lightning.errors import require_integer, require_number
+
+
+class CpcCleaner:
+    """CPC: q = s(v' c_y), from prototypes that every stage 1 trains on from where the last one left them.
+
+    Prototypes of a network learn from the mixture of its peer (q' > `gmm_threshold` is X, the rest U), on the network's
+    own features. Stage 2 starts with the mixtures' partition while the prototypes learn, for the first e epochs after
+    the network warm-up, e = `warmup_share` of all epochs, rounded up (5 % of 450 is 22.5: 23 epochs).
+    """
+
+    active = True
+
+    def __init__(
+        self,
+        class_aware: bool,
+        threshold: float = 0.5,
+        gmm_threshold: float | None = None,
+        history_length: int = 1,
+        warmup_share: float = 0.05,
+        alpha: float = 0.0,
+        steps: int = 2000,
+        batch_size: int = 128,
+        tolerance: float = 0.0,
+    ) -> None:
+        """Take the settings.
+
+        Args:
+            class_aware: the mixture that teaches the prototypes is fitted for each given class (`cpc_awr`).
+            threshold: tau for q.
+            gmm_threshold: tau for q', where it differs.
+            history_length: how many epochs' losses the mixture averages.
+            warmup_share: e, as a share of all epochs in [0, 1].
+            alpha: weight of L_P (Eq. 5).
+            steps: SGD steps for each network and stage 1.
+            batch_size: of those steps.
+            tolerance: end them once the loss improves by less than this share in a window of steps; 0 takes them all.
+
+        Raises:
+            InputError: a setting cannot be used.
+        """
+        gmm_threshold = threshold if gmm_threshold is None else gmm_threshold
+        require_number("threshold", threshold, 0, 1, open_ends=True)
+        require_number("gmm_threshold", gmm_threshold, 0, 1, open_ends=True)
+        require_number("warmup_share", warmup_share, 0, 1)
+        require_number("alpha", alpha, 0)
+        require_integer("steps", steps, minimum=1)
+        require_integer("batch_size", batch_size, minimum=1)
+        require_number("tolerance", tolerance, 0, 1)
+        self.gmm = GmmCleaner(class_aware, gmm_threshold, history_length)
+        self.history_length = history_length
+        self.threshold = threshold
+        self.warmup_share = warmup_share
+        self.alpha = alpha
+        self.steps = steps
+        self.batch_size = batch_size
+        self.tolerance = tolerance
+
+    def clean(self, task: CleaningTask) -> CleaningResult:
+        """Train both networks' prototypes, in place, then divide the task's samples for both networks."""
+        by_gmm = self.gmm.estimate(task, 0), self.gmm.estimate(task, 1)
+        first, first_fit = self._estimate(task, 0, by_gmm)
+        second, second_fit = self._estimate(task, 1, by_gmm)
+        threshold = self.gmm.threshold if self.warming_up(task.progress) else self.threshold
+        partitions = co_divide(
+            Partition.from_probability(task.index, first.clean_probability, threshold),
+            Partition.from_probability(task.index, second.clean_probability, threshold),
+        )
+        scalars = {
+            "prototype_loss_1": first_fit.loss,
+            "prototype_loss_2": second_fit.loss,
+            "prototype_steps_1": float(first_fit.steps),
+            "prototype_steps_2": float(second_fit.steps),
+        }
+        return CleaningResult((first, second), partitions, scalars)
+
+    def warming_up(self, progress: float) -> bool:
+        """Whether, at `progress`, the mixtures still divide the data while the prototypes learn."""
+        # 0.05 + 0.1 is 0.15000000000000002: a rounding error must not cost or add an epoch.
+        return progress < self.warmup_share - 1e-9
+
+    def _estimate(
+        self, task: CleaningTask, network: int, by_gmm: tuple[Estimate, Estimate]
+    ) -> tuple[Estimate, PrototypeFit]:
+        """Train the prototypes of `network` (0 or 1) on the peer's mixture; q from them, q' from its own mixture."""
+        evidence, head = task.evidence[network], task.heads[network]
+        features = evidence.features
+        noisy_labels = task.noisy_labels.to(features.device)
+        labeled = by_gmm[1 - network].clean_probability.to(features.device) > self.gmm.threshold
+        confident, predicted = confident_predictions(evidence.probabilities, noisy_labels, labeled)
+        head.standardise_to(features)
+        fit = fit_prototypes(
+            head,
+            task.optimizers[network],
+            features,
+            noisy_labels,
+            labeled,
+            confident,
+            predicted,
+            alpha=self.alpha,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            seed=2 * task.seed + network,  # apart for both networks, and from those of any other task
+            tolerance=self.tolerance,
+        )
+        with torch.no_grad():
+            q = head.clean_probability(features, noisy_labels)
+        own = by_gmm[network]
+        divides = own.clean_probability if self.warming_up(task.progress) else q
+        return replace(own, clean_probability=divides, cpc=q), fit

@@ -1,0 +1,183 @@
+"""Who is clean by the size of its loss: a two-component Gaussian mixture over the losses (DivideMix; Section 3).
+
+Shapes: n samples looked at, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
+from cpc_lightning.cleaning.partition import Partition, co_divide, require_finite
+from cpc_lightning.errors import require_integer, require_number
+
+Array = NDArray[Any]
+
+REG_COVAR = 5e-4
+"""Added to both variances, so no component is narrower than sqrt(REG_COVAR) = 0.022 of the loss range."""
+
+MIN_CLASS_SAMPLES = 10
+"""A class-aware mixture has five parameters; with fewer than two samples for each, it describes noise."""
+
+CLASS_AGNOSTIC = -1
+"""The key of the mixture over all classes, among mixtures by class."""
+
+
+@dataclass(frozen=True)
+class LossMixture:
+    """A fitted mixture of two Gaussians over scaled losses; component 0 has the smaller mean: it is the clean one."""
+
+    means: tuple[float, float]
+    variances: tuple[float, float]
+    weights: tuple[float, float]
+
+
+def scale_losses(losses: Tensor) -> Tensor:
+    """Min-max scale losses (n,) to [0, 1] over the set; constant losses become all 0.
+
+    Raises:
+        ValueError: a loss is not finite.
+    """
+    require_finite(losses, "loss")
+    low, high = torch.aminmax(losses)
+    if low == high:
+        return torch.zeros_like(losses)
+    return (losses - low) / (high - low)
+
+
+def fit_mixture(scaled: Array, seed: int) -> tuple[LossMixture, Array]:
+    """Fit two Gaussians to the scaled losses (n,), n >= 2, with scikit-learn and the constants of DivideMix.
+
+    Returns:
+        The mixture, and the posterior probability of its smaller-mean component (n,) float64.
+    """
+    column = np.asarray(scaled, dtype=np.float64).reshape(-1, 1)
+    model = GaussianMixture(n_components=2, max_iter=10, tol=1e-2, reg_covar=REG_COVAR, random_state=seed % 2**32)
+    with warnings.catch_warnings():
+        # Ten iterations, converged or not, are the method's constant; and coinciding losses are no surprise here.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(column)
+    means = model.means_.ravel()
+    clean = int(means.argmin())
+    order = [clean, 1 - clean]
+    mixture = LossMixture(*(_pair(v[order]) for v in (means, model.covariances_.ravel(), model.weights_)))
+    return mixture, model.predict_proba(column)[:, clean]
+
+
+def _pair(values: Array) -> tuple[float, float]:
+    return float(values[0]), float(values[1])
+
+
+def class_agnostic_probability(scaled: Array, seed: int) -> tuple[Array, dict[int, LossMixture]]:
+    """Clean probability q' from one mixture over all samples.
+
+    Constant losses (a single sample's, too) speak against no label: every probability is 1, and there is no mixture.
+
+    Args:
+        scaled: (n,) losses on the scale [0, 1].
+        seed: of scikit-learn's initialisation.
+
+    Returns:
+        q' (n,) float64, and the mixture under the key `CLASS_AGNOSTIC`.
+
+    Raises:
+        ValueError: a loss is not finite.
+    """
+    require_finite(torch.as_tensor(scaled), "scaled loss")
+    if len(scaled) == 0 or np.ptp(scaled) == 0:
+        return np.ones(len(scaled)), {}
+    mixture, posterior = fit_mixture(scaled, seed)
+    return posterior, {CLASS_AGNOSTIC: mixture}
+
+
+def class_aware_probability(scaled: Array, noisy_labels: Array, seed: int) -> tuple[Array, dict[int, LossMixture]]:
+    """Clean probability q' from one mixture for each given class, on the same globally scaled losses.
+
+    A class takes the class-agnostic posterior where a mixture of its own would describe noise: with fewer than
+    `MIN_CLASS_SAMPLES` samples, or with losses that all lie within sqrt(`REG_COVAR`) of each other (constant ones
+    included), as in a class without wrong labels that is learnt well: a mixture always finds a second component.
+
+    Args:
+        scaled: (n,) losses on the scale [0, 1].
+        noisy_labels: (n,) integer given labels.
+        seed: of scikit-learn's initialisation, the same for every class.
+
+    Returns:
+        q' (n,) float64, and the mixtures by class, with the class-agnostic one under `CLASS_AGNOSTIC`.
+
+    Raises:
+        ValueError: a loss is not finite.
+    """
+    probability, mixtures = class_agnostic_probability(scaled, seed)
+    if not mixtures:
+        return probability, mixtures
+    # One sort instead of K scans; stable, so that each class keeps the order of its samples.
+    order = np.argsort(noisy_labels, kind="stable")
+    classes, starts = np.unique(noisy_labels[order], return_index=True)
+    for label, members in zip(classes.tolist(), np.split(order, starts[1:]), strict=True):
+        losses = scaled[members]
+        if len(members) >= MIN_CLASS_SAMPLES and np.ptp(losses) > math.sqrt(REG_COVAR):
+            mixtures[label], probability[members] = fit_mixture(losses, seed)
+    return probability, mixtures
+
+
+class GmmCleaner:
+    """Small loss means clean: DivideMix's cleaner, over all classes (`agn`) or for each given class (`awr`).
+
+    The mixture's input is the mean of the last `history_length` recorded scaled losses, or of as many as there are.
+    """
+
+    active = True
+
+    def __init__(self, class_aware: bool, threshold: float = 0.5, history_length: int = 1) -> None:
+        """Take the settings.
+
+        Args:
+            class_aware: fit one mixture for each given class instead of one for all.
+            threshold: tau; samples with a clean probability above it are labeled.
+            history_length: how many epochs' losses are averaged (5 for 90 % noise).
+
+        Raises:
+            InputError: a setting cannot be used.
+        """
+        require_number("threshold", threshold, 0, 1, open_ends=True)
+        require_integer("history_length", history_length, minimum=1)
+        self.class_aware = class_aware
+        self.threshold = threshold
+        self.history_length = history_length
+
+    def estimate(self, task: CleaningTask, network: int) -> Estimate:
+        """Clean probability q' of every sample by the evidence of `network` (0 or 1).
+
+        Raises:
+            ValueError: a loss is not finite; the message names the sample.
+        """
+        history = task.evidence[network].loss_history
+        averaged = history[-self.history_length :].mean(dim=0)
+        require_finite(averaged, "scaled loss", task.index)
+        scaled = averaged.cpu().double().numpy()
+        if self.class_aware:
+            posterior, mixtures = class_aware_probability(scaled, task.noisy_labels.cpu().numpy(), task.seed)
+        else:
+            posterior, mixtures = class_agnostic_probability(scaled, task.seed)
+        probability = torch.from_numpy(posterior).to(history.device, torch.float32)
+        return Estimate(probability, gmm=probability, mixtures=mixtures)
+
+    def clean(self, task: CleaningTask) -> CleaningResult:
+        """Divide the task's samples for both networks."""
+        first, second = self.estimate(task, 0), self.estimate(task, 1)
+        partitions = co_divide(
+            Partition.from_probability(task.index, first.clean_probability, self.threshold),
+            Partition.from_probability(task.index, second.clean_probability, self.threshold),
+        )
+        return CleaningResult((first, second), partitions, scalars={})

@@ -1,0 +1,284 @@
+"""Class prototypes: who is clean by the distance of its feature to what its label should look like (Eq. 2-5).
+
+Shapes: n samples looked at, B batch, K classes, D features, d embedding, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cpc_lightning.errors import TrainingError, require, require_integer
+
+WINDOW = 100
+"""Steps that are prepared at once, and whose mean loss tells whether the loss has settled."""
+
+
+class PrototypeHead(nn.Module):
+    """The projector (v -> v', one linear layer on standardised features) and the class prototypes of one network.
+
+    Attributes:
+        feature_mean: (D,) buffer, of the features that `standardise_to` last saw.
+        feature_std: (D,) buffer, 1 for features that do not vary.
+        projector: linear, D -> d.
+        prototypes: (K, d) parameter C.
+    """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+
+    def __init__(self, feature_size: int, embedding_size: int, num_classes: int) -> None:
+        """Draw projector and prototypes from torch's generator.
+
+        Args:
+            feature_size: D.
+            embedding_size: d, in [1, D).
+            num_classes: K, at least 2.
+
+        Raises:
+            InputError: a setting cannot be used.
+        """
+        super().__init__()
+        require_integer("feature_size", feature_size, minimum=2)
+        require_integer("embedding_size", embedding_size, minimum=1)
+        require(
+            embedding_size < feature_size,
+            "embedding_size",
+            embedding_size,
+            f"must be below the backbone's feature size, {feature_size}",
+        )
+        require_integer("num_classes", num_classes, minimum=2)
+        self.register_buffer("feature_mean", torch.zeros(feature_size))
+        self.register_buffer("feature_std", torch.ones(feature_size))
+        self.projector = nn.Linear(feature_size, embedding_size)
+        # Scores v' c_k start at the size of v', well inside the sigmoid's slope.
+        self.prototypes = nn.Parameter(torch.randn(num_classes, embedding_size) * embedding_size**-0.5)
+
+    @torch.no_grad()
+    def standardise_to(self, features: Tensor) -> None:
+        """From now on, shift and scale features as `features` (n, D) need it for mean 0 and standard deviation 1."""
+        std, mean = torch.std_mean(features, dim=0, correction=0)
+        # A dead feature's deviation is the rounding error of its mean; dividing by it would make noise loud.
+        dead = std <= 1e-6 * (1 + mean.abs())
+        self.feature_mean.copy_(mean)
+        self.feature_std.copy_(torch.where(dead, torch.ones_like(std), std))
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Standardised features (..., D), cut off from the backbone: gradients stop at v (Section 4.1)."""
+        return (features.detach() - self.feature_mean) / self.feature_std
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Embeddings v' (B, d) of features v (B, D)."""
+        embedding: Tensor = self.projector(self.standardise(features))
+        return embedding
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Scores v' c_k (B, K) of features (B, D), before the sigmoid."""
+        return self.embed(features) @ self.prototypes.t()
+
+    def clean_probability(self, features: Tensor, noisy_labels: Tensor) -> Tensor:
+        """Clean probability q = s(v' c_y) (B,) of features (B, D) with given labels y (B,)."""
+        # Not forward(): of a million samples and a thousand classes, one score in a thousand is wanted.
+        return torch.sigmoid((self.embed(features) * self.prototypes[noisy_labels]).sum(dim=1))
+
+
+def confident_predictions(probabilities: Tensor, noisy_labels: Tensor, labeled: Tensor) -> tuple[Tensor, Tensor]:
+    """The set P of Eq. 4: noisy samples that are predicted with more confidence than clean ones of that class.
+
+    Sample i of U belongs to P if p_ik, of its predicted class k = argmax p_i, is above the mean of p_jk over the j of X
+    with y_j = k. Where X has no such j, nothing says what confident means, and no sample predicted as k belongs to P.
+
+    Args:
+        probabilities: (n, K) softmax.
+        noisy_labels: (n,) int64 given labels.
+        labeled: (n,) bool, True for X and False for U.
+
+    Returns:
+        The mask of P (n,) bool, and the predicted classes (n,) int64.
+    """
+    highest, predicted = probabilities.max(dim=1)
+    given = noisy_labels[labeled]
+    of_given = probabilities[labeled].gather(1, given[:, None]).squeeze(1)
+    # Double: a mean of equal probabilities must not round below them.
+    sums = torch.zeros(probabilities.shape[1], dtype=torch.float64, device=probabilities.device)
+    sums.index_add_(0, given, of_given.double())
+    counts = torch.bincount(given, minlength=probabilities.shape[1])
+    average = torch.where(counts > 0, sums / counts, torch.inf)
+    return ~labeled & (highest.double() > average[predicted]), predicted
+
+
+def prototype_loss(
+    scores: Tensor, noisy_labels: Tensor, labeled: Tensor, confident: Tensor, predicted: Tensor, alpha: float
+) -> Tensor:
+    """L_C = L_X + L_U + alpha L_P (Eq. 5), each a mean over its set; an empty set contributes 0.
+
+    Args:
+        scores: (B, K) of v' c_k.
+        noisy_labels: (B,) int64 given labels y.
+        labeled: (B,) bool, True for X and False for U.
+        confident: (B,) bool, the mask of P.
+        predicted: (B,) int64 predicted classes, read where `confident`.
+        alpha: weight of L_P.
+
+    Returns:
+        The loss, a scalar.
+    """
+    num_classes = scores.shape[1]
+    log_same = F.logsigmoid(scores)  # log s(v' c_k)
+    log_other = F.logsigmoid(-scores)  # log(1 - s(v' c_k)), which log1p(-s) loses for large scores
+
+    def mean_over(mask: Tensor, values: Tensor) -> Tensor:
+        return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
+
+    def of(classes: Tensor, values: Tensor) -> Tensor:
+        return values.gather(1, classes[:, None]).squeeze(1)
+
+    others = log_other.sum(dim=1) - of(noisy_labels, log_other)
+    loss_labeled = -mean_over(labeled, of(noisy_labels, log_same) + others / num_classes)  # Eq. 2
+    loss_unlabeled = -mean_over(~labeled, of(noisy_labels, log_other))  # Eq. 3
+    loss_confident = -mean_over(confident, of(predicted, log_same))  # Eq. 4
+    return loss_labeled + loss_unlabeled + alpha * loss_confident  # Eq. 5
+
+
+@dataclass(frozen=True)
+class PrototypeFit:
+    """How a fit went: the steps taken, and the mean mini-batch loss over the last `WINDOW` of them."""
+
+    steps: int
+    loss: float
+
+
+@torch.no_grad()
+def fit_prototypes(
+    head: PrototypeHead,
+    optimizer: torch.optim.Optimizer,
+    features: Tensor,
+    noisy_labels: Tensor,
+    labeled: Tensor,
+    confident: Tensor,
+    predicted: Tensor,
+    *,
+    alpha: float,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    tolerance: float = 0.0,
+) -> PrototypeFit:
+    """Minimise `prototype_loss` over the head's projector and prototypes, in place, from where they stand.
+
+    Mini-batches are cut from one shuffled pass after the other; each term is a mean over its part of the mini-batch.
+    Everything stays on the features' device. The gradient is written down instead of recorded, because a step on cached
+    features costs less than autograd's bookkeeping; a test holds it against autograd.
+
+    Args:
+        head: trained in place; its standardisation is used as it is.
+        optimizer: of the head's parameters; only its `step` is called.
+        features: (n, D).
+        noisy_labels: (n,) int64 given labels.
+        labeled: (n,) bool, True for X and False for U.
+        confident: (n,) bool, the mask of P.
+        predicted: (n,) int64 predicted classes.
+        alpha: weight of L_P.
+        steps: the most optimizer steps to take.
+        batch_size: B; the whole set if it is smaller.
+        seed: of the order of samples, whatever the device.
+        tolerance: stop once the mean loss of `WINDOW` steps is not below that of the `WINDOW` before by more than this
+            share of it; 0 always takes all steps.
+
+    Returns:
+        The steps taken and the last mean loss.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    weight, bias, prototypes = head.projector.weight, head.projector.bias, head.prototypes
+    for parameter in (weight, bias, prototypes):
+        parameter.grad = torch.empty_like(parameter)
+    assert weight.grad is not None
+    assert bias.grad is not None
+    assert prototypes.grad is not None
+    # Views that follow the parameters through every in-place step.
+    weight_t, prototypes_t = weight.t(), prototypes.t()
+    inputs = head.standardise(features)
+    taken, before = 0, float("inf")
+    for rows in _shuffled_windows(len(features), min(batch_size, len(features)), steps, seed):
+        batches = rows.to(features.device)  # (T, B)
+        pull, both = _score_weights(
+            noisy_labels[batches],
+            labeled[batches],
+            confident[batches],
+            predicted[batches],
+            alpha,
+            len(prototypes),
+            inputs.dtype,
+        )
+        scores = inputs.new_empty(*batches.shape, len(prototypes))
+        for batch, score, positive, total in zip(batches, scores, pull, both, strict=True):
+            v = inputs.index_select(0, batch)  # batch by batch: what is gathered is still in the cache when it is read
+            embedding = torch.addmm(bias, v, weight_t)
+            torch.mm(embedding, prototypes_t, out=score)
+            d_score = torch.sigmoid(score).mul_(total).sub_(positive)
+            d_embedding = d_score @ prototypes
+            torch.mm(d_score.t(), embedding, out=prototypes.grad)
+            torch.mm(d_embedding.t(), v, out=weight.grad)
+            torch.sum(d_embedding, dim=0, out=bias.grad)
+            optimizer.step()
+        taken += len(batches)
+        loss = float((both * F.softplus(scores) - pull * scores).sum() / len(batches))
+        if not loss < float("inf"):
+            raise TrainingError(
+                f"the prototypes diverged: their loss is {loss} after {taken} steps; lower their learning rate"
+            )
+        if tolerance > 0 and loss >= (1 - tolerance) * before:
+            break
+        before = loss
+    for parameter in (weight, bias, prototypes):
+        parameter.grad = None
+    return PrototypeFit(taken, loss)
+
+
+def _score_weights(
+    noisy_labels: Tensor,
+    labeled: Tensor,
+    confident: Tensor,
+    predicted: Tensor,
+    alpha: float,
+    num_classes: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Eq. 5 as a sum of - pull log s(x) - push log(1 - s(x)) over scores x, for T mini-batches (T, B) at once.
+
+    As s' = s (1 - s), the derivative of such a term is (pull + push) s(x) - pull, and its value
+    (pull + push) softplus(x) - pull x.
+
+    Returns:
+        pull and pull + push, each (T, B, K).
+    """
+
+    def share(mask: Tensor) -> Tensor:
+        return (mask.to(dtype) / mask.sum(dim=1, keepdim=True).clamp(min=1))[..., None]
+
+    classes = torch.arange(num_classes, device=noisy_labels.device)
+    is_given = noisy_labels[..., None] == classes
+    pull = torch.where(is_given, share(labeled), 0)  # Eq. 2, k = y
+    push = torch.where(is_given, share(~labeled), share(labeled) / num_classes)  # Eq. 3; Eq. 2, k != y
+    if alpha > 0:
+        pull = pull + alpha * torch.where(predicted[..., None] == classes, share(confident), 0)  # Eq. 4
+    return pull, pull + push
+
+
+def _shuffled_windows(count: int, batch_size: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """Rows of up to `WINDOW` mini-batches at a time, (T, B) int64 on the CPU, cut from shuffled passes in a row."""
+    generator = torch.Generator().manual_seed(seed)
+    left = torch.empty(0, dtype=torch.int64)
+    for start in range(0, steps, WINDOW):
+        window = min(WINDOW, steps - start)
+        wanted = window * batch_size
+        passes = max(0, -(-(wanted - len(left)) // count))
+        stream = torch.cat([left, *(torch.randperm(count, generator=generator) for _ in range(passes))])
+        left = stream[wanted:]
+        yield stream[:wanted].reshape(window, batch_size)

@@ -1,0 +1,229 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch.nn import functional as F
+
+from cpc_lightning.cleaning.cpc import CpcCleaner
+from cpc_lightning.cleaning.evidence import CleaningTask, Evidence
+from cpc_lightning.cleaning.gmm import GmmCleaner, scale_losses
+from cpc_lightning.cleaning.prototypes import PrototypeHead, confident_predictions, fit_prototypes
+from cpc_lightning.errors import InputError
+
+
+def make_task(n=240, K=4, D=8, d=4, seed=0, progress=0.5, noise=0.4, loss_noise=3.0):
+    """Informative features; losses of which each class has its own level, as after an early epoch (Figure 1)."""
+    g = torch.Generator().manual_seed(seed)
+    true = torch.arange(n) % K
+    wrong = torch.rand(n, generator=g) < noise
+    noisy = torch.where(wrong, (true + 1 + torch.randint(K - 1, (n,), generator=g)) % K, true)
+    evidence, heads, optimizers = [], [], []
+    for r in range(2):
+        features = 0.7 * torch.randn(n, D, generator=g) + 2 * F.one_hot(true, D) + 5
+        level = torch.linspace(0, 2.0, K)[noisy]
+        losses = level + 1.5 * wrong + loss_noise * torch.rand(n, generator=g)
+        probabilities = (F.one_hot(true, K) * 2 + torch.randn(n, K, generator=g)).softmax(1)
+        evidence.append(Evidence(losses, scale_losses(losses)[None], probabilities, features))
+        torch.manual_seed(seed + r)
+        heads.append(PrototypeHead(D, d, K))
+        optimizers.append(torch.optim.SGD(heads[-1].parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4))
+    index = torch.arange(1000, 1000 + n)
+    return CleaningTask(index, noisy, true, tuple(evidence), tuple(heads), tuple(optimizers), progress, seed)
+
+
+def auc(task, probability):
+    return roc_auc_score((task.noisy_labels == task.true_labels).numpy(), probability.numpy())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_prototypes_overrule_the_mixture_that_taught_them(seed):
+    task = make_task(n=600, seed=seed)
+    result = CpcCleaner(class_aware=True, steps=600).clean(task)
+    for estimate in result.estimates:
+        assert auc(task, estimate.cpc) > auc(task, estimate.gmm) + 0.03
+        assert auc(task, estimate.cpc) > 0.9
+
+
+def test_the_peers_mixture_teaches_on_own_features():
+    """Stage 1 spelled out for each network, with the evidence of the two kept apart by hand."""
+    task, again = make_task(), make_task()
+    cleaner = CpcCleaner(class_aware=True, threshold=0.6, gmm_threshold=0.4, alpha=1.0, steps=150, batch_size=32)
+    result = cleaner.clean(task)
+    gmm = GmmCleaner(class_aware=True)
+    q_gmm = [gmm.estimate(again, r).gmm for r in (0, 1)]
+    assert not torch.equal(q_gmm[0] > 0.4, q_gmm[1] > 0.4)
+    for own, peer in ((0, 1), (1, 0)):
+        evidence, head, labels = again.evidence[own], again.heads[own], again.noisy_labels
+        labeled = q_gmm[peer] > 0.4
+        confident, predicted = confident_predictions(evidence.probabilities, labels, labeled)
+        assert confident.any()
+        head.standardise_to(evidence.features)
+        fit = fit_prototypes(
+            head,
+            again.optimizers[own],
+            evidence.features,
+            labels,
+            labeled,
+            confident,
+            predicted,
+            alpha=1.0,
+            steps=150,
+            batch_size=32,
+            seed=own,  # 2 * 0 + own
+            tolerance=cleaner.tolerance,
+        )
+        q = head.clean_probability(evidence.features, labels).detach()
+        assert torch.equal(result.estimates[own].cpc, q)
+        assert torch.equal(result.estimates[own].gmm, q_gmm[own])
+        assert torch.equal(result.estimates[own].clean_probability, q)
+        # What own's prototypes say divides for the peer, at the prototypes' threshold.
+        assert result.partitions[peer].labeled.tolist() == again.index[q > 0.6].tolist()
+        assert torch.equal(result.partitions[peer].clean_probability, q)
+        assert result.scalars[f"prototype_loss_{own + 1}"] == fit.loss
+        assert result.scalars[f"prototype_steps_{own + 1}"] == 150
+    assert not torch.equal(result.partitions[0].clean, result.partitions[1].clean)
+
+
+def test_mixtures_divide_while_prototypes_warm_up():
+    task = make_task(progress=0.04)
+    before = task.heads[0].prototypes.detach().clone()
+    result = CpcCleaner(False, threshold=0.6, gmm_threshold=0.3, steps=50).clean(task)
+    first, second = result.estimates
+    assert torch.equal(first.clean_probability, first.gmm)
+    assert torch.equal(result.partitions[1].clean, first.gmm > 0.3)
+    assert torch.equal(result.partitions[0].clean, second.gmm > 0.3)
+    assert not torch.equal(first.cpc, first.gmm)  # and q is still there, to be logged
+    assert not torch.equal(task.heads[0].prototypes, before)  # they learn
+
+
+@pytest.mark.parametrize(
+    ("epochs", "share", "expected"),
+    [(450, 0.05, 23), (20, 0.05, 1), (100, 0.05, 5), (300, 0.1, 30), (20, 0.15, 3), (9, 0, 0), (4, 1, 4)],
+)
+def test_length_of_the_warm_up_in_epochs(epochs, share, expected):
+    cleaner = CpcCleaner(False, warmup_share=share)
+    assert sum(cleaner.warming_up(epoch / epochs) for epoch in range(epochs)) == expected
+
+
+def test_a_rounding_error_adds_no_warm_up_epoch():
+    assert 0.05 + 0.1 > 0.15
+    assert not CpcCleaner(False, warmup_share=0.05 + 0.1).warming_up(0.15)
+
+
+def test_bit_for_bit_and_without_torchs_generator():
+    first_task, second_task = make_task(), make_task()
+    state = torch.get_rng_state()
+    first, second = (CpcCleaner(True, alpha=1.0, steps=50).clean(t) for t in (first_task, second_task))
+    assert torch.equal(torch.get_rng_state(), state)
+    for a, b in zip(first.estimates, second.estimates, strict=True):
+        assert torch.equal(a.cpc, b.cpc)
+        assert torch.equal(a.gmm, b.gmm)
+    other = CpcCleaner(True, alpha=1.0, steps=50).clean(replace(make_task(), seed=1))
+    assert not torch.equal(other.estimates[0].cpc, first.estimates[0].cpc)
+
+
+def test_networks_draw_different_mini_batches():
+    task = make_task()
+    twin = replace(
+        task,
+        evidence=(task.evidence[0],) * 2,
+        heads=(task.heads[0], make_task().heads[0]),
+        optimizers=(task.optimizers[0], None),
+    )
+    twin = replace(twin, optimizers=(task.optimizers[0], torch.optim.SGD(twin.heads[1].parameters(), lr=0.02)))
+    twin = replace(twin, optimizers=(torch.optim.SGD(twin.heads[0].parameters(), lr=0.02), twin.optimizers[1]))
+    first, second = CpcCleaner(False, steps=5, batch_size=8).clean(twin).estimates
+    assert torch.equal(first.gmm, second.gmm)
+    assert not torch.equal(first.cpc, second.cpc)
+
+
+def with_losses(task, losses):
+    return replace(
+        task, evidence=tuple(replace(e, losses=losses, loss_history=scale_losses(losses)[None]) for e in task.evidence)
+    )
+
+
+def test_constant_losses_leave_an_empty_noisy_side():
+    task = with_losses(make_task(), torch.full((240,), 0.7))
+    result = CpcCleaner(True, alpha=1.0, steps=50).clean(task)
+    for estimate, partition in zip(result.estimates, result.partitions, strict=True):
+        assert (estimate.gmm == 1).all()
+        assert torch.isfinite(estimate.cpc).all()
+        assert len(partition.labeled) >= 2
+    early = CpcCleaner(True, steps=50).clean(replace(task, progress=0.0))
+    assert len(early.partitions[0].unlabeled) == 0
+
+
+def test_an_empty_clean_side_falls_back():
+    """Every posterior is below the mixture's threshold."""
+    losses = torch.tensor([0.0, 1.0]).repeat(120) + torch.linspace(0, 0.9, 240)
+    task = with_losses(make_task(), losses)
+    result = CpcCleaner(False, gmm_threshold=1 - 1e-9, alpha=1.0, steps=300).clean(task)
+    assert not (result.estimates[0].gmm > 1 - 1e-9).any()
+    for estimate, partition in zip(result.estimates, result.partitions, strict=True):
+        assert torch.isfinite(estimate.cpc).all()
+        assert estimate.cpc.max() < 0.5  # nobody vouches for any prototype
+        assert partition.fell_back
+        assert len(partition.labeled) == 2
+
+
+@pytest.mark.parametrize("counts", [(0, 120, 120), (1, 119, 120), (2, 118, 120)])
+def test_tiny_given_classes(counts):
+    task = make_task(K=3)
+    task = replace(task, noisy_labels=torch.repeat_interleave(torch.arange(3), torch.tensor(counts)))
+    result = CpcCleaner(True, alpha=1.0, steps=50).clean(task)
+    for estimate in result.estimates:
+        assert torch.isfinite(estimate.cpc).all()
+        assert torch.isfinite(estimate.gmm).all()
+
+
+def test_two_classes_and_a_network_that_predicts_only_one():
+    task = make_task(K=2)
+    stuck = torch.tensor([0.9, 0.1]).repeat(240, 1)
+    task = replace(task, evidence=(replace(task.evidence[0], probabilities=stuck), task.evidence[1]))
+    result = CpcCleaner(True, alpha=1.0, steps=300).clean(task)
+    assert all(auc(task, e.cpc) > 0.9 for e in result.estimates)
+
+
+def test_broken_features_do_not_pass_silently():
+    task = make_task()
+    features = task.evidence[0].features.clone()
+    features[3, 2] = float("nan")
+    task = replace(task, evidence=(replace(task.evidence[0], features=features), task.evidence[1]))
+    with pytest.raises((ValueError, RuntimeError)):
+        CpcCleaner(True, steps=50).clean(task)
+
+
+def test_history_reaches_the_mixture():
+    history = torch.rand(7, 240, generator=torch.Generator().manual_seed(0))
+    task = make_task()
+    task = replace(task, evidence=tuple(replace(e, loss_history=history) for e in task.evidence))
+    cleaner = CpcCleaner(False, history_length=5, steps=5)
+    assert cleaner.history_length == 5
+    expected = GmmCleaner(False, history_length=5).estimate(task, 0).gmm
+    got = cleaner.clean(task).estimates[0].gmm
+    np.testing.assert_array_equal(got, expected)
+    assert not torch.equal(got, GmmCleaner(False, history_length=1).estimate(task, 0).gmm)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("threshold", 1.0),
+        ("threshold", 0),
+        ("gmm_threshold", 1),
+        ("gmm_threshold", 0.0),
+        ("warmup_share", 1.5),
+        ("alpha", -1),
+        ("steps", 0),
+        ("batch_size", 0),
+        ("tolerance", -0.1),
+        ("history_length", 0),
+    ],
+)
+def test_unusable_settings_are_named(setting, value):
+    with pytest.raises(InputError) as error:
+        CpcCleaner(True, **{setting: value})
+    assert error.value.setting == setting

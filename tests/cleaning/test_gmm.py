@@ -1,0 +1,195 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from cpc_lightning.cleaning.evidence import CleaningTask, Evidence
+from cpc_lightning.cleaning.gmm import (
+    CLASS_AGNOSTIC,
+    GmmCleaner,
+    class_agnostic_probability,
+    class_aware_probability,
+    fit_mixture,
+    scale_losses,
+)
+from cpc_lightning.errors import InputError
+
+
+def two_humps(n, seed, low=0.15, high=0.7, share=0.6):
+    """Scaled losses (n,), and which of them come from the low hump."""
+    rng = np.random.default_rng(seed)
+    is_low = rng.random(n) < share
+    return np.clip(np.where(is_low, rng.normal(low, 0.06, n), rng.normal(high, 0.12, n)), 0, 1), is_low
+
+
+def by_sklearn(losses, seed):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = GaussianMixture(n_components=2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=seed)
+        model.fit(losses[:, None])
+    return model, model.predict_proba(losses[:, None])[:, model.means_.argmin()]
+
+
+def task_of(history_1, history_2, noisy_labels, index=None, seed=0):
+    histories = [torch.as_tensor(np.array(h), dtype=torch.float32) for h in (history_1, history_2)]
+    n = len(noisy_labels)
+    evidence = tuple(Evidence(h[-1], h, torch.full((n, 2), 0.5), torch.zeros(n, 3)) for h in histories)
+    index = torch.arange(n) if index is None else index
+    labels = torch.as_tensor(noisy_labels)
+    return CleaningTask(index, labels, labels, evidence, (None, None), (None, None), 0.5, seed)
+
+
+def test_scaling_by_hand():
+    assert scale_losses(torch.tensor([2.0, 4.0, 3.0, 2.5])).tolist() == [0.0, 1.0, 0.5, 0.25]
+
+
+def test_constant_losses_scale_to_zero():
+    assert scale_losses(torch.full((3,), 1.7)).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_losses_that_are_not_finite_name_the_sample(bad):
+    losses = torch.tensor([0.1, 0.2, bad, 0.3])
+    with pytest.raises(ValueError, match="sample 2 "):
+        scale_losses(losses)
+    with pytest.raises(ValueError, match="sample 2 "):
+        class_agnostic_probability(losses.numpy(), 0)
+    with pytest.raises(ValueError, match="sample 2 "):
+        class_aware_probability(losses.numpy(), np.zeros(4, dtype=int), 0)
+    with pytest.raises(ValueError, match="sample 70 "):  # the cleaner knows the position in the training set
+        GmmCleaner(False).clean(task_of([losses], [losses], [0, 0, 1, 1], index=torch.tensor([50, 60, 70, 80])))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 12345])
+def test_agnostic_equals_sklearn(seed):
+    losses, is_low = two_humps(300, seed)
+    model, expected = by_sklearn(losses, seed)
+    probability, mixtures = class_agnostic_probability(losses, seed)
+    np.testing.assert_array_equal(probability, expected)
+    assert ((probability > 0.5) == is_low).mean() > 0.97
+    mixture = mixtures[CLASS_AGNOSTIC]
+    assert mixture.means == tuple(sorted(model.means_.ravel()))
+    assert mixture.means[0] == pytest.approx(0.15, abs=0.03)
+    assert mixture.variances[0] < mixture.variances[1]  # the low hump is the narrow one
+    assert mixture.weights[0] == pytest.approx(is_low.mean(), abs=0.03)
+
+
+def test_aware_equals_sklearn_on_each_class():
+    labels = np.random.default_rng(5).integers(0, 3, 400)
+    losses = np.empty(400)
+    for k, (low, high) in enumerate([(0.1, 0.5), (0.3, 0.9), (0.05, 0.3)]):
+        losses[labels == k] = two_humps((labels == k).sum(), k, low, high)[0]
+    probability, mixtures = class_aware_probability(losses, labels, 7)
+    for k in range(3):
+        np.testing.assert_array_equal(probability[labels == k], by_sklearn(losses[labels == k], 7)[1])
+    assert set(mixtures) == {CLASS_AGNOSTIC, 0, 1, 2}
+    assert not np.allclose(probability, class_agnostic_probability(losses, 7)[0], atol=0.1)
+
+
+def test_small_constant_and_absent_classes_take_the_agnostic_posterior():
+    """Class 0 has its own mixture; 1, 2, 3 have 9, 1, 2 samples; 4 none; 5 is constant; 6 nearly so."""
+    labels = np.repeat([0, 1, 2, 3, 5, 6, 7], [100, 9, 1, 2, 30, 30, 10])
+    losses = two_humps(len(labels), 3)[0]
+    losses[labels == 5] = 0.4
+    losses[labels == 6] = np.linspace(0.1, 0.12, 30)
+    probability, mixtures = class_aware_probability(losses, labels, 0)
+    agnostic, _ = class_agnostic_probability(losses, 0)
+    for k in (1, 2, 3, 5, 6):
+        np.testing.assert_array_equal(probability[labels == k], agnostic[labels == k])
+    assert set(mixtures) == {CLASS_AGNOSTIC, 0, 7}  # ten samples are enough
+    np.testing.assert_array_equal(probability[labels == 7], by_sklearn(losses[labels == 7], 0)[1])
+    assert probability[labels == 6].min() > 0.9  # a well-learnt class is not cut in half
+
+
+@pytest.mark.parametrize("n", [1, 2, 50])
+def test_constant_losses_speak_against_no_label(n):
+    losses = np.full(n, 0.3)
+    for probability, mixtures in (
+        class_agnostic_probability(losses, 0),
+        class_aware_probability(losses, np.arange(n) % 2, 0),
+    ):
+        assert probability.tolist() == [1.0] * n
+        assert mixtures == {}
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6), st.booleans())
+def test_the_order_of_samples_does_not_matter(seed, aware):
+    losses, _ = two_humps(80, seed)
+    labels = np.arange(80) % 2
+    order = np.random.default_rng(seed + 1).permutation(80)
+
+    def q(losses, labels):
+        return (class_aware_probability(losses, labels, 0) if aware else class_agnostic_probability(losses, 0))[0]
+
+    np.testing.assert_allclose(q(losses[order], labels[order]), q(losses, labels)[order], atol=1e-3)
+
+
+def test_fit_is_silent_and_leaves_the_generators_alone():
+    losses = np.random.default_rng(0).random(200)  # one flat hump: ten iterations do not converge
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first, second = fit_mixture(losses, 0), fit_mixture(losses, 0)
+    np.testing.assert_array_equal(first[1], second[1])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+
+
+def test_what_one_network_finds_divides_for_the_other():
+    """Network 1 finds the even samples clean, network 2 the odd ones."""
+    even = np.tile([0.1, 0.9], 20) + np.linspace(0, 0.05, 40)
+    odd = np.tile([0.9, 0.1], 20) + np.linspace(0, 0.05, 40)
+    result = GmmCleaner(class_aware=False).clean(
+        task_of([even], [odd], np.zeros(40, dtype=int), torch.arange(100, 140))
+    )
+    assert result.partitions[0].labeled.tolist() == list(range(101, 140, 2))
+    assert result.partitions[1].labeled.tolist() == list(range(100, 140, 2))
+    assert (result.estimates[0].gmm[::2] > 0.9).all()
+    assert (result.estimates[1].gmm[1::2] > 0.9).all()
+    assert result.estimates[0].clean_probability is result.estimates[0].gmm
+    assert result.estimates[0].cpc is None
+    assert result.estimates[0].mixtures[CLASS_AGNOSTIC].means == pytest.approx((0.125, 0.925), abs=0.01)
+
+
+@pytest.mark.parametrize(("recorded", "length", "used"), [(7, 5, 5), (3, 5, 3), (7, 1, 1), (5, 5, 5)])
+def test_history_is_the_mean_of_the_last_recorded_losses(recorded, length, used):
+    history = np.stack([two_humps(60, s)[0] for s in range(recorded)]).astype(np.float32)
+    result = GmmCleaner(False, history_length=length).clean(task_of(history, history, np.zeros(60, dtype=int)))
+    averaged = torch.from_numpy(history[recorded - used :]).mean(0).double().numpy()
+    np.testing.assert_array_equal(result.estimates[0].gmm.numpy(), by_sklearn(averaged, 0)[1].astype(np.float32))
+
+
+def test_class_aware_follows_the_given_labels():
+    labels = np.repeat([0, 1], 50)
+    losses = np.concatenate([np.repeat([0.1, 0.3], 25), np.repeat([0.6, 0.9], 25)]) + np.tile(
+        np.linspace(0, 0.04, 25), 4
+    )
+    clean = np.repeat([True, False, True, False], 25)
+    aware = GmmCleaner(class_aware=True).clean(task_of([losses], [losses], labels))
+    agnostic = GmmCleaner(class_aware=False).clean(task_of([losses], [losses], labels))
+    assert aware.partitions[0].clean.tolist() == clean.tolist()
+    assert agnostic.partitions[0].clean.tolist() == (labels == 0).tolist()
+
+
+def test_the_threshold_divides():
+    losses, _ = two_humps(300, 2, low=0.3, high=0.5)
+    strict, mild = (GmmCleaner(False, t).clean(task_of([losses], [losses], [0] * 300)) for t in (0.9, 0.1))
+    q = strict.estimates[1].gmm
+    assert strict.partitions[0].clean.tolist() == (q > 0.9).tolist()
+    assert mild.partitions[0].clean.tolist() == (q > 0.1).tolist()
+    assert strict.partitions[0].clean.sum() < mild.partitions[0].clean.sum()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("threshold", 0.0), ("threshold", 1), ("threshold", float("nan")), ("history_length", 0)]
+)
+def test_unusable_settings_are_named(setting, value):
+    with pytest.raises(InputError) as error:
+        GmmCleaner(False, **{setting: value})
+    assert error.value.setting == setting
