@@ -65,9 +65,7 @@ def test_a_mistake_gives_one_line_and_code_2(command, tmp_path, arguments, setti
 
 
 def test_a_data_set_without_a_map_refuses_asymmetric_noise(command, tmp_path):
-    code, _, err = command(
-        "noise=asymmetric", "noise.class_map={0:77}", f"hydra.run.dir={tmp_path}"
-    )
+    code, _, err = command("noise=asymmetric", "noise.class_map={0:77}", f"hydra.run.dir={tmp_path}")
     assert code == 2
     assert err.startswith("error: noise.class_map")
 

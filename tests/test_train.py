@@ -29,8 +29,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """One small run through the command line, with everything on."""
-    from cpc_lightning.command_line import main
     from tests.conftest import SMALL
+
+    from cpc_lightning.command_line import main
 
     folder = tmp_path_factory.mktemp("finished")
     assert main([*SMALL, "cleaner=cpc_awr", "cleaner.steps=100", f"hydra.run.dir={folder}"]) == 0

@@ -51,7 +51,7 @@ def settings_of(group: str) -> Iterator[None]:
 
 def settings_in(node: DictConfig) -> str:
     """The node's own settings in one line."""
-    return str({name: value for name, value in OmegaConf.to_container(node).items() if not name.startswith("_")})
+    return str({name: node.get(name) for name in map(str, node) if not name.startswith("_")})
 
 
 def check_settings(config: DictConfig) -> None:
@@ -138,6 +138,7 @@ def make_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer
     )  # fmt: skip
     loggers = [build(config, f"logger.{name}") for name in config.logger]
     extra = [build(config, f"callbacks.{name}") for name in config.callbacks]
-    return build(
+    trainer: pl.Trainer = build(
         config, "trainer", callbacks=[*extra, *callbacks, checkpoints], logger=loggers, plugins=[AtomicCheckpointIO()]
     )
+    return trainer

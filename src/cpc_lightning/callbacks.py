@@ -26,7 +26,6 @@ from cpc_lightning.distributed import broadcast_object, broadcast_tensors, gathe
 from cpc_lightning.errors import TrainingError
 from cpc_lightning.files import atomic_write
 from cpc_lightning.metrics import cleaner_metrics, estimate_agreement
-from cpc_lightning.models.network import Network
 from cpc_lightning.module import CoTrainingModule
 from cpc_lightning.report.labels import LabelReport
 
@@ -98,27 +97,27 @@ class StageOne(pl.Callback):
             labels = batch["labels"].to(module.device)
             with trainer.precision_plugin.forward_context():
                 inputs = module.views.normalise(module.views.evaluation(images))
-                for network, rows in zip(module.networks, collected, strict=True):
-                    features, logits = cast(Network, network).features_and_logits(inputs)
+                for number, rows in enumerate(collected):
+                    features, logits = module.network(number).features_and_logits(inputs)
                     losses = F.cross_entropy(logits.float(), labels, reduction="none")
                     probabilities = logits.float().softmax(dim=1)
                     rows.append(torch.cat([losses[:, None], probabilities, features.float()], dim=1).cpu())
         module.train()
         count, classes = len(datamodule.noisy_labels), len(datamodule.dataset.class_names)
         gathered = [gather_by_index(torch.cat(rows), torch.cat(index), count, module.device) for rows in collected]
-        for number, rows in enumerate(gathered, start=1):
-            wrong = torch.nonzero(~torch.isfinite(rows).all(dim=1)).flatten()
+        for number, evidence in enumerate(gathered, start=1):
+            wrong = torch.nonzero(~torch.isfinite(evidence).all(dim=1)).flatten()
             if len(wrong):
                 raise TrainingError(
                     f"network {number} gives no finite answer for {len(wrong)} samples (the first is {int(wrong[0])}) "
                     f"at the end of epoch {trainer.current_epoch}; the last checkpoint is unharmed"
                 )
-        scaled = torch.stack([scale_losses(rows[:, 0]) for rows in gathered])
+        scaled = torch.stack([scale_losses(evidence[:, 0]) for evidence in gathered])
         self._loss_history = [*self._loss_history, scaled][-self.cleaner.history_length :]
         history = torch.stack(self._loss_history)
         first, second = (
-            Evidence(rows[:, 0], history[:, number], rows[:, 1 : 1 + classes], rows[:, 1 + classes :])
-            for number, rows in enumerate(gathered)
+            Evidence(values[:, 0], history[:, number], values[:, 1 : 1 + classes], values[:, 1 + classes :])
+            for number, values in enumerate(gathered)
         )
         return first, second
 
@@ -132,7 +131,7 @@ class StageOne(pl.Callback):
         epoch: int,
     ) -> CleaningResult:
         """Have the first process fit, and give all processes its answer: fits differ between machines."""
-        heads = (module.networks[0].head, module.networks[1].head)
+        heads = (module.network(0).head, module.network(1).head)
         result = None
         if trainer.is_global_zero:
             seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
@@ -194,8 +193,8 @@ def measure_result(
             values |= {f"{source}/{name}{suffix}": value for name, value in measured.items() if value is not None}
     for number, estimate in enumerate(result.estimates, start=1):
         if estimate.gmm is not None and estimate.cpc is not None:
-            measured = estimate_agreement(estimate.gmm, estimate.cpc, threshold)
-            values |= {f"gmm_cpc/{name}_{number}": value for name, value in measured.items()}
+            agreement = estimate_agreement(estimate.gmm, estimate.cpc, threshold)
+            values |= {f"gmm_cpc/{name}_{number}": value for name, value in agreement.items()}
     return values
 
 

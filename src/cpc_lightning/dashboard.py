@@ -31,8 +31,9 @@ class WandbDashboard(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the histogram of this epoch's stage 1, if there was one and it is its turn."""
         verdict = _stage_one(trainer).verdict
-        due = verdict is not None and verdict.epoch == trainer.current_epoch + 1
-        if due and (verdict.epoch % self.every_n_epochs == 0 or verdict.epoch == trainer.max_epochs):
+        if verdict is None or verdict.epoch != trainer.current_epoch + 1:
+            return
+        if verdict.epoch % self.every_n_epochs == 0 or verdict.epoch == trainer.max_epochs:
             for run in _runs(trainer):
                 run.log({f"losses/network_{n}": _histogram(verdict, n - 1) for n in (1, 2)}, commit=False)
 

@@ -6,7 +6,7 @@ The module knows neither noise nor cleaner. A batch says which network it trains
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -81,7 +81,11 @@ class CoTrainingModule(pl.LightningModule):
     def evaluate(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of network 1 and of network 2, each (B, K), for uint8 images (B, C, H, W) without augmentation."""
         inputs = self.views.normalise(self.views.evaluation(images))
-        return self.networks[0](inputs), self.networks[1](inputs)
+        return self.network(0)(inputs), self.network(1)(inputs)
+
+    def network(self, number: int) -> Network:
+        """Network 1 (`number` 0) or network 2 (1)."""
+        return cast(Network, self.networks[number])
 
     # Training ---------------------------------------------------------------------------------------------------------
 
@@ -114,7 +118,7 @@ class CoTrainingModule(pl.LightningModule):
 
     def _warmup_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Cross-entropy on weak views, and the confidence penalty where it is asked for."""
-        network = self.networks[batch["network"]]
+        network = self.network(batch["network"])
         network.train()
         logits = network(self.views.normalise(self.views.weak(batch["labeled_images"]))).float()
         loss = F.cross_entropy(logits, batch["labels"])
@@ -124,7 +128,7 @@ class CoTrainingModule(pl.LightningModule):
 
     def _vicinal_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The empirical vicinal risk (Eq. 1, 11-13) of the batch's network, its peer fixed."""
-        network, peer = self.networks[batch["network"]], self.networks[1 - batch["network"]]
+        network, peer = self.network(batch["network"]), self.network(1 - batch["network"])
         labeled, unlabeled = batch["labeled_images"], batch["unlabeled_images"]
         step = SemisupBatch(
             weak_labeled=self._views_of(labeled, self.views.weak),
@@ -172,8 +176,9 @@ class CoTrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[Any]]:
         """Optimizers of network 1, network 2, head 1, head 2, and the schedules of the first two."""
         network_optimizer, head_optimizer, schedule = self._make_optimizers
-        of_networks = [network_optimizer([*n.backbone.parameters(), *n.classifier.parameters()]) for n in self.networks]
-        of_heads = [head_optimizer(n.head.parameters()) for n in self.networks]
+        networks = (self.network(0), self.network(1))
+        of_networks = [network_optimizer([*n.backbone.parameters(), *n.classifier.parameters()]) for n in networks]
+        of_heads = [head_optimizer(n.head.parameters()) for n in networks]
         return [*of_networks, *of_heads], [schedule(optimizer) for optimizer in of_networks]
 
     # Evaluation -------------------------------------------------------------------------------------------------------
@@ -181,12 +186,15 @@ class CoTrainingModule(pl.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count right predictions of each network and of both."""
         first, second = self.evaluate(batch["images"])
-        for accuracy, logits in zip(self.accuracies[dataloader_idx], (first, second, first + second), strict=True):
+        for accuracy, logits in zip(self._accuracies(dataloader_idx), (first, second, first + second), strict=True):
             accuracy.update(logits.argmax(dim=1), batch["labels"])
 
     def on_validation_epoch_end(self) -> None:
         """Log accuracies in percent: NAME/accuracy_1, NAME/accuracy_2 and NAME/accuracy (both networks)."""
-        for name, accuracies in zip(self.evaluation_names, self.accuracies, strict=True):
-            for suffix, accuracy in zip(("_1", "_2", ""), accuracies, strict=True):
+        for place, name in enumerate(self.evaluation_names):
+            for suffix, accuracy in zip(("_1", "_2", ""), self._accuracies(place), strict=True):
                 self.log(f"{name}/accuracy{suffix}", 100 * accuracy.compute(), prog_bar=not suffix)
                 accuracy.reset()
+
+    def _accuracies(self, place: int) -> list[MulticlassAccuracy]:
+        return cast(list[MulticlassAccuracy], list(cast(nn.ModuleList, self.accuracies[place])))

@@ -96,7 +96,7 @@ class CpcCleaner:
     ) -> tuple[Estimate, PrototypeFit]:
         """Train the prototypes of `network` (0 or 1) on the peer's mixture; q from them, q' from its own mixture."""
         evidence, head = task.evidence[network], task.heads[network]
-        features = evidence.features
+        features = evidence.features.to(head.prototypes.device)
         noisy_labels = task.noisy_labels.to(features.device)
         labeled = by_gmm[1 - network].clean_probability.to(features.device) > self.gmm.threshold
         confident, predicted = confident_predictions(evidence.probabilities, noisy_labels, labeled)

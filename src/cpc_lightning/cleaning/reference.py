@@ -13,6 +13,7 @@ class NoCleaner:
     """Believes every label: plain cross-entropy on all samples, without stage 1 or stage 2."""
 
     history_length = 1
+    threshold = 0.5
     active = False
 
     def clean(self, task: CleaningTask) -> CleaningResult:
@@ -28,6 +29,7 @@ class OracleCleaner:
     """Knows the true labels: what a perfect cleaner is worth. Clean probability 1 where the label is right, else 0."""
 
     history_length = 1
+    threshold = 0.5
     active = True
 
     def clean(self, task: CleaningTask) -> CleaningResult:
@@ -40,5 +42,5 @@ class OracleCleaner:
             raise InputError("cleaner", "oracle", "needs true labels, and this data set has none")
         clean_probability = (task.noisy_labels == task.true_labels).to(torch.float32)
         estimate = Estimate(clean_probability)
-        partition = Partition.from_probability(task.index, clean_probability, clean_threshold=0.5)
+        partition = Partition.from_probability(task.index, clean_probability, self.threshold)
         return CleaningResult((estimate, estimate), co_divide(partition, partition), scalars={})

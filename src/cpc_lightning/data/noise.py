@@ -44,7 +44,7 @@ class NoNoise:
     """The labels as they come: a clean set, or one with noise of its own."""
 
     def __init__(self) -> None:
-        self.nominal_rate: float | None = 0.0
+        self.nominal_rate: float | None = None
 
     def corrupt(self, labels: Tensor, num_classes: int, class_map: Mapping[int, int] | None, seed: int) -> Tensor:
         """A copy of `labels`; see `Noise`."""
