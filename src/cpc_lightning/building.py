@@ -86,14 +86,10 @@ def check_views(views: Views, dataset: ImageDataset) -> None:
 def make_optimizer_parts(config: DictConfig) -> tuple[Any, Any, Any]:
     """What makes the optimizer of a network, the optimizer of a head, and the schedule; each tried out once."""
     network, head, schedule = (build(config, f"optimizer.{name}") for name in ("network", "head", "schedule"))
-    trial = {
-        "network": lambda: network([nn.Parameter(torch.zeros(1))]),
-        "head": lambda: head([nn.Parameter(torch.zeros(1))]),
-        "schedule": lambda: schedule(network([nn.Parameter(torch.zeros(1))])),
-    }
-    for name, make in trial.items():
+    parameters = [nn.Parameter(torch.zeros(1))]
+    for name, make in (("network", network), ("head", head), ("schedule", schedule)):
         try:
-            make()
+            make(network(parameters) if name == "schedule" else parameters)
         except (TypeError, ValueError) as error:
             raise InputError(f"optimizer.{name}", settings_in(config.optimizer[name]), str(error)) from error
     return network, head, schedule

@@ -149,12 +149,12 @@ class CoTrainingModule(pl.LightningModule):
     def _views_of(self, images: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
         """`VIEWS` normalised views of each image: (B, C, H, W) uint8 -> (V, B, C, h, w) float32."""
         views = self.views.normalise(make(images.repeat(VIEWS, 1, 1, 1)))
-        return views.unflatten(0, (VIEWS, len(images)))
+        return views.view(VIEWS, len(images), *views.shape[1:])
 
     def on_train_epoch_end(self) -> None:
         """Step the learning rate schedules (not done for you under manual optimization)."""
         self._check_losses()
-        for number, schedule in enumerate(self.lr_schedulers(), start=1):  # type: ignore[arg-type, union-attr]
+        for number, schedule in enumerate(self.lr_schedulers(), start=1):  # type: ignore[arg-type]
             self.log(f"train/learning_rate_{number}", schedule.get_last_lr()[0])
             schedule.step()
 

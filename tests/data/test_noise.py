@@ -142,7 +142,7 @@ def test_no_noise_and_rate_zero_change_nothing():
 
 
 def test_nominal_rates():
-    assert NoNoise().nominal_rate == 0.0
+    assert NoNoise().nominal_rate is None
     assert SymmetricNoise(0.9).nominal_rate == 0.9
     assert AsymmetricNoise(0.4).nominal_rate == 0.4
     assert FileNoise("labels.npy").nominal_rate is None
