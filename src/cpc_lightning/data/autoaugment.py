@@ -194,7 +194,7 @@ def apply_step(images: Tensor, kinds: Tensor, magnitudes: Tensor, fill: int) -> 
     Returns:
         (B, C, H, W) uint8.
     """
-    kinds, order = kinds.sort(stable=True)
+    kinds, order = kinds.sort()
     magnitudes = magnitudes[order]
     counts = kinds.bincount(minlength=UNTOUCHED + 1).tolist()
     sorted_images = images[order.to(images.device)]
