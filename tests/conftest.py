@@ -17,7 +17,7 @@ SMALL = (
     "optimizer.schedule.milestones=[2]",
     "backbone.width=8",
     "embedding_size=16",
-    "callbacks={}",
+    "callbacks=none",
 )
 
 

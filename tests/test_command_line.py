@@ -40,7 +40,7 @@ MISTAKES = [
     (["training.limit_batches=0"], "training.limit_batches=0", "batches"),
     (["training.confidence_penalty=-1"], "training.confidence_penalty=-1", "at least 0"),
     (["optimizer.network.lr=-1"], "optimizer.network", "learning rate"),
-    (["optimizer.schedule.milestones=soon"], "optimizer.schedule", "soon"),
+    (["optimizer.schedule.milestones=3"], "optimizer.schedule", "milestones"),
     (["embedding_size=4096"], "embedding_size=4096", "128"),
     (["backbone=torchvision", "backbone.name=resnet51"], "backbone.name=resnet51", "did you mean"),
     (["dataset=fashion_mnist", "dataset.root=/nowhere"], "dataset.root=/nowhere", "not a folder"),

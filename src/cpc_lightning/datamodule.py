@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.data.loading import CoTrainingDataset, EvaluationDataset, as_is
-from cpc_lightning.data.samplers import CoTrainingSampler, NetworkShare, shard, warmup_share
+from cpc_lightning.data.samplers import CoTrainingSampler, NetworkShare, checked_limit, shard, warmup_share
 from cpc_lightning.errors import require_integer
 
 
@@ -52,7 +52,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         require_integer("num_workers", num_workers, 0)
         self.dataset, self.noisy_labels = dataset, dataset.train.labels
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
-        self.limit_batches, self.num_workers, self.seed = limit_batches, num_workers, seed
+        self.limit_batches, self.num_workers, self.seed = checked_limit(limit_batches), num_workers, seed
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, -1) if true_labels is None else true_labels
         self.partitions: tuple[Partition, Partition] | None = None

@@ -101,6 +101,7 @@ def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any
 
 def record_settings(folder: Path, config: DictConfig) -> None:
     """Write the resolved config and the versions of what computes."""
+    folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "config.yaml") as file:
         file.write(OmegaConf.to_yaml(config, resolve=True).encode())
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}

@@ -224,6 +224,7 @@ def test_a_loader_gives_the_batches_of_the_plans(workers, pin):
         assert set(batch) == {
             "network",
             "warmup",
+            "epoch_share",
             "labeled_images",
             "labels",
             "clean_probability",
@@ -232,6 +233,7 @@ def test_a_loader_gives_the_batches_of_the_plans(workers, pin):
             "unlabeled_index",
         }
         assert (batch["network"], batch["warmup"]) == (plan.network, False)
+        assert batch["epoch_share"] == plan.epoch_share
         assert batch["index"].tolist() == plan.labeled.tolist()
         assert batch["unlabeled_index"].tolist() == plan.unlabeled.tolist()
         assert batch["clean_probability"].tolist() == plan.clean_probability.tolist()
@@ -275,3 +277,10 @@ def test_one_label_for_each_image():
         CoTrainingDataset(SPLIT, NOISY[:39])
     with pytest.raises(ValueError, match="40 images, 39 labels"):
         EvaluationDataset(SPLIT, NOISY[:39])
+
+
+def test_a_step_knows_how_far_the_epoch_of_its_network_is():
+    """Eight samples in batches of two: four steps a network, each a quarter of its epoch."""
+    share = NetworkShare(torch.arange(8), torch.ones(8), torch.arange(8, 12))
+    plans = list(CoTrainingSampler((share, share), 2, 0, 0))
+    assert [plan.epoch_share for plan in plans] == [0, 0.25, 0.5, 0.75] * 2

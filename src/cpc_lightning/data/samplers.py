@@ -101,7 +101,7 @@ class CoTrainingSampler(Sampler[BatchPlan]):
         self.batch_size = batch_size
         self.seed, self.epoch = seed, epoch
         self.rank, self.world_size = rank, world_size
-        self.limit_batches = _checked_limit(limit_batches)
+        self.limit_batches = checked_limit(limit_batches)
 
     def steps(self, network: int) -> int:
         """How many steps `network` (0 or 1) takes."""
@@ -151,7 +151,8 @@ def shard(size: int, rank: int, world_size: int) -> range:
     return range(rank, size, world_size)
 
 
-def _checked_limit(limit: int | float | None) -> int | float | None:
+def checked_limit(limit: int | float | None) -> int | float | None:
+    """`limit` as a plain int or float, or `InputError` where it is neither a number of batches nor a share."""
     if limit is None:
         return None
     if isinstance(limit, Integral):
