@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cpc_lightning.command_line import near
+from cpc_lightning.report.sweep import read_runs, sweep_rows
 
 MISTAKES = [
     # arguments, the setting that the line must name, what else it must say
@@ -121,6 +122,22 @@ def test_help_names_every_group(command):
     for group in ("dataset", "noise", "cleaner", "backbone", "semisup", "optimizer", "trainer", "logger", "experiment"):
         assert f"\n    {group}  " in out or f"\n  {group}  " in out
     assert "cpc_agn, cpc_awr, gmm_agn, gmm_awr, none, oracle" in out
+
+
+def test_the_default_folder_is_named_after_the_choices(command, tmp_path, monkeypatch, small):
+    monkeypatch.chdir(tmp_path)
+    assert command(*small, "cleaner=none")[0] == 0
+    (folder,) = (tmp_path / "runs" / "digits_symmetric_none").iterdir()
+    assert (folder / "summary.json").exists()
+
+
+def test_a_sweep_and_its_table(command, tmp_path, monkeypatch, small):
+    monkeypatch.chdir(tmp_path)
+    assert command("-m", *small, "cleaner=none,gmm_agn", "seed=1,2")[0] == 0
+    (folder,) = (tmp_path / "multirun").iterdir()
+    header, rows = sweep_rows(read_runs([folder]))
+    assert [row[:2] for row in rows] == [["cleaner=none", "2"], ["cleaner=gmm_agn", "2"]]
+    assert header[2] == "test_accuracy_best"
 
 
 def test_as_a_person_types_it(tmp_path, small):

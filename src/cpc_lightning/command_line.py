@@ -193,6 +193,7 @@ def near(text: str, known: Sequence[str]) -> str:
 
 def check_writable(setting: str, config: DictConfig) -> None:
     """Raise `InputError` where the run's folder cannot be made or written to."""
+    HydraConfig.instance().set_config(config)  # the folder's name may hold ${hydra:...}
     folder = Path(str(OmegaConf.select(config, setting)))
     present = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
     try:

@@ -98,6 +98,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
             collate_fn=as_is,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator().manual_seed(self.seed),  # or each iterator takes a draw from the epoch's stream
         )
 
     def state_dict(self) -> dict[str, Any]:
