@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from cpc_lightning.data.noise import Noise
 from cpc_lightning.data.views import Views
 from cpc_lightning.errors import InputError, require, require_integer
 from cpc_lightning.models.network import Network
+from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 
 
 def build(config: DictConfig, name: str, **more: Any) -> Any:
@@ -52,6 +53,34 @@ def settings_of(group: str) -> Iterator[None]:
 def settings_in(node: DictConfig) -> str:
     """The node's own settings in one line."""
     return str({name: node.get(name) for name in map(str, node) if not name.startswith("_")})
+
+
+@dataclass(frozen=True)
+class Method:
+    """The parts of a run that need neither data nor device, and so can be checked before anything else.
+
+    Attributes:
+        cleaner: answers who is clean.
+        risk: stage 2's loss.
+        views: of images, weak and strong.
+        noise: makes labels wrong on purpose.
+        optimizers: what makes the optimizer of a network, the optimizer of a head, and the schedule.
+    """
+
+    cleaner: Cleaner
+    risk: EmpiricalVicinalRisk
+    views: Views
+    noise: Noise
+    optimizers: tuple[Any, Any, Any]
+
+
+def make_method(config: DictConfig) -> Method:
+    """Build those parts; raise `InputError` for the first setting that cannot be used."""
+    check_settings(config)
+    cleaner = build(config, "cleaner")
+    check_lengths(config, cleaner)
+    risk, views, noise = (build(config, name) for name in ("semisup", "views", "noise"))
+    return Method(cleaner, risk, views, noise, make_optimizer_parts(config))
 
 
 def check_settings(config: DictConfig) -> None:

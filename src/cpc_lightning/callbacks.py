@@ -217,8 +217,11 @@ class EpochTable(pl.Callback):
         """Read the rows of epochs that a former part of this run has finished."""
         if trainer.current_epoch and self.path.exists():
             with self.path.open(newline="") as file:
-                read = [{name: float(v) if v else None for name, v in row.items()} for row in csv.DictReader(file)]
-            self.rows = [row for row in read if cast(float, row["epoch"]) < trainer.current_epoch]
+                read = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
+            self.rows = [
+                {**{name: float(v) if v else None for name, v in row.items()}, "epoch": int(row["epoch"])}
+                for row in read
+            ]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's clock."""

@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cpc_lightning.building import make_method
 from cpc_lightning.errors import InputError, TrainingError, one_line, require
 from cpc_lightning.train import run
 
@@ -73,9 +74,10 @@ def quieten() -> None:
 
 
 def check_overrides(arguments: Sequence[str], multirun: bool) -> None:
-    """Raise `InputError` for the first override that Hydra could not apply, or a run folder that cannot be written.
+    """Raise `InputError` for what can be found out before there is a run folder.
 
-    In a sweep each value of each setting is composed once, with the other settings at their first values.
+    That is an override that Hydra cannot apply, a setting that a part of the method objects to, a folder that cannot be
+    written. In a sweep each value of each setting is tried once, with the other settings at their first values.
     """
     overrides = [parse(argument) for argument in arguments if not argument.startswith("-")]
     groups = config_groups()
@@ -84,9 +86,10 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> None:
     choices = [values_of(override, multirun) for override in overrides]
     first = [values[0] for values in choices]
     config = compose(first)
+    make_method(config)
     for place, values in enumerate(choices):
         for value in values[1:]:
-            compose([*first[:place], value, *first[place + 1 :]])
+            make_method(compose([*first[:place], value, *first[place + 1 :]]))
     check_writable("hydra.sweep.dir" if multirun else "hydra.run.dir", config)
 
 

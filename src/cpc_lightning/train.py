@@ -12,19 +12,8 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from cpc_lightning.building import (
-    add_noise,
-    build,
-    check_lengths,
-    check_settings,
-    check_views,
-    make_network,
-    make_optimizer_parts,
-    make_trainer,
-    settings_of,
-)  # fmt: skip
+from cpc_lightning.building import add_noise, build, check_views, make_method, make_network, make_trainer, settings_of
 from cpc_lightning.callbacks import EpochTable, StageOne
-from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.datamodule import CoTrainingDataModule
 from cpc_lightning.files import atomic_write
@@ -59,16 +48,12 @@ def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any
     """
     begin = time.monotonic()
     folder = Path(config.run_dir)
-    check_settings(config)
+    method = make_method(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
 
-    cleaner: Cleaner = build(config, "cleaner")
-    check_lengths(config, cleaner)
-    risk, views, noise = build(config, "semisup"), build(config, "views"), build(config, "noise")
-    optimizers = make_optimizer_parts(config)
-    dataset: ImageDataset = add_noise(build(config, "dataset"), noise, config.noise_seed)
-    check_views(views, dataset)
+    dataset: ImageDataset = add_noise(build(config, "dataset"), method.noise, config.noise_seed)
+    check_views(method.views, dataset)
     networks = [make_network(config, dataset) for _ in range(2)]
     with settings_of("training"):
         datamodule = CoTrainingDataModule(
@@ -76,15 +61,16 @@ def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any
             config.training.limit_batches, config.training.num_workers,
         )  # fmt: skip
         module = CoTrainingModule(
-            networks, risk, views, *optimizers, len(dataset.class_names), config.training.warmup_epochs,
+            networks, method.risk, method.views, *method.optimizers, len(dataset.class_names),
+            config.training.warmup_epochs,
             tuple(dataset.evaluation), config.training.confidence_penalty, config.seed,
         )  # fmt: skip
 
     rates = {
-        "noise/rate_nominal": noise.nominal_rate,
+        "noise/rate_nominal": method.noise.nominal_rate,
         "noise/rate_actual": noise_rate(datamodule.noisy_labels, datamodule.true_labels),
     }
-    stage_one, table = StageOne(cleaner, config.seed), EpochTable(folder / "metrics.csv", rates)
+    stage_one, table = StageOne(method.cleaner, config.seed), EpochTable(folder / "metrics.csv", rates)
     trainer = make_trainer(config, [stage_one, table])
     if trainer.is_global_zero:
         record_settings(folder, config)

@@ -1,0 +1,102 @@
+"""Every leaf of conf/ composes, instantiates and keeps its group's contract."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+
+import cpc_lightning.conf
+from cpc_lightning.building import make_method
+from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
+
+CONF = Path(cpc_lightning.conf.__path__[0])
+LEAVES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
+GROUPS = {
+    "dataset",
+    "noise",
+    "cleaner",
+    "backbone",
+    "semisup",
+    "optimizer",
+    "trainer",
+    "logger",
+    "callbacks",
+    "experiment",
+}
+NEEDS = {"noise/file": ["noise.path=labels.npy"], "dataset/fashion_mnist": [], "trainer/gpu": [], "trainer/ddp": []}
+
+
+def of(group: str) -> list[str]:
+    found = [leaf.split("/")[1] for leaf in LEAVES if leaf.startswith(f"{group}/")]
+    assert found, group
+    return found
+
+
+def test_the_walk_finds_every_group():
+    assert {leaf.split("/")[0] for leaf in LEAVES if "/" in leaf} == GROUPS
+    assert len(LEAVES) > 20
+
+
+@pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if "/" in leaf])
+def test_every_leaf_composes_into_a_method(compose, leaf):
+    group, choice = leaf.split("/")
+    value = f"[{choice}]" if group == "logger" else choice
+    make_method(compose(f"{group}={value}", *NEEDS.get(leaf, [])))
+
+
+@pytest.mark.parametrize("choice", of("noise"))
+def test_noise_gives_labels_of_the_right_kind_repeatably(compose, choice, tmp_path):
+    labels = torch.arange(200) % 10
+    torch_file = tmp_path / "labels.txt"
+    torch_file.write_text("\n".join(str(int(label)) for label in labels))
+    config = compose(f"noise={choice}", *([f"noise.path={torch_file}"] if choice == "file" else []))
+    noise = instantiate(config.noise)
+    once, twice = (noise.corrupt(labels, 10, {1: 2}, seed=3) for _ in range(2))
+    assert once.dtype == torch.int64
+    assert once.shape == (200,)
+    assert torch.equal(once, twice)
+    assert 0 <= int(once.min()) <= int(once.max()) <= 9
+    assert torch.equal(labels, torch.arange(200) % 10)
+    assert noise.nominal_rate is None or 0 <= noise.nominal_rate <= 1
+
+
+@pytest.mark.parametrize("choice", of("backbone"))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_backbones_give_pooled_features(compose, choice, channels):
+    backbone = instantiate(compose(f"backbone={choice}").backbone)(in_channels=channels).eval()
+    features = backbone(torch.zeros(2, channels, 32, 32))
+    assert features.shape == (2, backbone.feature_size)
+
+
+@pytest.mark.parametrize("choice", of("cleaner"))
+def test_cleaners_say_what_the_loop_needs(compose, choice):
+    cleaner = make_method(compose(f"cleaner={choice}")).cleaner
+    assert cleaner.history_length >= 1
+    assert 0 < cleaner.threshold < 1
+    assert cleaner.active == (choice != "none")
+
+
+@pytest.mark.parametrize("choice", of("dataset"))
+def test_data_sets_fit_their_views(compose, choice):
+    if choice == "fashion_mnist" and not Path("/usr/share/datasets/fashion-mnist").is_dir():
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    config = compose(f"dataset={choice}")
+    dataset, views = instantiate(config.dataset), instantiate(config.views)
+    assert isinstance(dataset, ImageDataset)
+    images = dataset.train.images.fetch(torch.arange(3))
+    for view in (views.weak(images), views.strong(images), views.evaluation(images)):
+        assert view.dtype == torch.uint8
+        assert views.normalise(view).shape == (3, images.shape[1], views.height, views.width)
+
+
+def test_an_image_set_checks_its_labels():
+    images = ArrayImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
+    good = Split(images, torch.tensor([0, 1, 0]))
+    for labels, says in (
+        ([0, 1], "3 images.*2 labels"),
+        ([0, 1, 2], r"label 2 of image 2.*0\.\.1"),
+        ([0, -1, 0], "label -1"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            ImageDataset("set", ("a", "b"), Split(images, torch.tensor(labels)), {"test": good})
