@@ -196,6 +196,14 @@ def test_broken_features_do_not_pass_silently():
         CpcCleaner(True, steps=50).clean(task)
 
 
+def test_tolerance_ends_a_settled_fit():
+    settled = CpcCleaner(True, steps=2000, tolerance=0.2).clean(make_task()).scalars
+    full = CpcCleaner(True, steps=600, tolerance=0).clean(make_task()).scalars
+    for r in "12":
+        assert settled[f"prototype_steps_{r}"] < 600
+        assert full[f"prototype_steps_{r}"] == 600
+
+
 def test_history_reaches_the_mixture():
     history = torch.rand(7, 240, generator=torch.Generator().manual_seed(0))
     task = make_task()

@@ -27,6 +27,12 @@ def two_humps(n, seed, low=0.15, high=0.7, share=0.6):
     return np.clip(np.where(is_low, rng.normal(low, 0.06, n), rng.normal(high, 0.12, n)), 0, 1), is_low
 
 
+def skewed(seed):
+    """Scaled losses (300,) piled up at 0: with 1 and 16, ten iterations do not converge and the fit's seed matters."""
+    losses = np.random.default_rng(seed).beta(0.2, 2, 300)
+    return (losses - losses.min()) / np.ptp(losses)
+
+
 def by_sklearn(losses, seed):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -77,6 +83,21 @@ def test_agnostic_equals_sklearn(seed):
     assert mixture.means[0] == pytest.approx(0.15, abs=0.03)
     assert mixture.variances[0] < mixture.variances[1]  # the low hump is the narrow one
     assert mixture.weights[0] == pytest.approx(is_low.mean(), abs=0.03)
+
+
+@pytest.mark.parametrize("data", [1, 16])
+def test_the_method_stops_after_ten_iterations_and_takes_the_given_seed(data):
+    losses = skewed(data)
+    expected = [by_sklearn(losses, seed) for seed in (0, 1, 2)]
+    assert not expected[0][0].converged_
+    for seed, (_, posterior) in enumerate(expected):
+        np.testing.assert_array_equal(class_agnostic_probability(losses, seed)[0], posterior)
+    assert any(not np.allclose(expected[0][1], other, atol=1e-3) for _, other in expected[1:])
+
+
+def test_any_whole_number_seeds_a_fit():
+    losses = skewed(1)
+    np.testing.assert_array_equal(fit_mixture(losses, 2**32 + 1)[1], fit_mixture(losses, 1)[1])
 
 
 def test_aware_equals_sklearn_on_each_class():
@@ -134,7 +155,7 @@ def test_the_order_of_samples_does_not_matter(seed, aware):
 
 
 def test_fit_is_silent_and_leaves_the_generators_alone():
-    losses = np.random.default_rng(0).random(200)  # one flat hump: ten iterations do not converge
+    losses = skewed(1)
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     with warnings.catch_warnings():
         warnings.simplefilter("error")

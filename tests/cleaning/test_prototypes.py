@@ -217,7 +217,7 @@ def test_windows_are_shuffled_passes_in_a_row(n, batch_size):
         assert not torch.equal(passes[0], passes[1])
 
 
-@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
 @pytest.mark.parametrize(("batch_size", "K"), [(16, 4), (3, 2), (64, 4)])
 def test_fit_equals_autograd(alpha, batch_size, K):
     """The written-down gradient against autograd, through momentum and weight decay, over more than one window.
@@ -240,7 +240,7 @@ def test_fit_equals_autograd(alpha, batch_size, K):
     for mine, theirs in zip(head.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
     assert fit.steps == steps
-    assert fit.loss == pytest.approx(float(torch.stack(losses[WINDOW:]).mean()), rel=1e-9)
+    assert fit.loss == pytest.approx(float(torch.stack(losses[WINDOW:]).detach().mean()), rel=1e-9)
     assert all(p.grad is None for p in head.parameters())
 
 
@@ -300,7 +300,7 @@ def test_fit_with_one_side_empty(side):
     )
     assert math.isfinite(fit.loss)
     assert all(torch.isfinite(p).all() for p in head.parameters())
-    q = head.clean_probability(features, labels).mean()
+    q = head.clean_probability(features, labels).detach().mean()
     # With random labels of 4 classes, X alone has 1/4 pull to 3/4 * 1/4 push at each score: 0.57.
     assert (q > 0.5) if side == "labeled" else (q < 0.3)
 

@@ -33,7 +33,7 @@ class CpcCleaner:
         alpha: float = 0.0,
         steps: int = 2000,
         batch_size: int = 128,
-        tolerance: float = 0.0,
+        tolerance: float = 0.01,
     ) -> None:
         """Take the settings.
 
