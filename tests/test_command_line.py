@@ -34,7 +34,7 @@ MISTAKES = [
     (["semisup.lambda_u=-3"], "semisup.lambda_u=-3", "at least 0"),
     (["seed=abc"], "seed=abc", "whole number"),
     (["seed=-1"], "seed=-1", "whole number"),
-    (["training.epochs=3"], "training.epochs=3", "training.warmup_epochs=5"),
+    (["training.epochs=3"], "training.epochs=3", "training.warmup_epochs=8"),
     (["training.epochs=2.5"], "training.epochs=2.5", "whole number"),
     (["training.warmup_epochs=0"], "training.warmup_epochs=0", "at least 1"),
     (["training.batch_size=1"], "training.batch_size=1", "at least 2"),

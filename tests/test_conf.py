@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+import cpc_lightning.conf
 import pytest
 import torch
 from hydra.utils import instantiate
 
-import cpc_lightning.conf
 from cpc_lightning.building import make_method
 from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
 

@@ -185,3 +185,12 @@ def test_wrong_images_are_refused() -> None:
         make(mean=[0.1, 0.2, 0.3]).normalise(noise(2, 1, 8, 8))
     with pytest.raises(InputError, match="std"):
         make(std=[0.1, 0.2, 0.3]).normalise(noise(2, 1, 8, 8))
+
+
+@pytest.mark.parametrize("policy", [None, "cifar10"])
+def test_no_images_give_no_views(policy):
+    """The unlabeled side of a partition may be empty."""
+    views = Views(8, 1, True, policy, [0.5], [0.5])
+    nothing = torch.empty(0, 1, 8, 8, dtype=torch.uint8)
+    assert views.weak(nothing).shape == views.strong(nothing).shape == (0, 1, 8, 8)
+    assert views.normalise(views.strong(nothing)).shape == (0, 1, 8, 8)

@@ -99,7 +99,7 @@ class Views:
     def strong(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A weak view, changed by the policy; arguments, result and errors as for `weak`."""
         views = self.weak(images, generator)
-        return views if self.policy is None else self.policy(views, generator)
+        return views if self.policy is None or len(views) == 0 else self.policy(views, generator)
 
     def evaluation(self, images: Tensor) -> Tensor:
         """The images' centre, (B, C, h, w) uint8; the images themselves where they have the size of a view.
@@ -175,7 +175,8 @@ def crop(images: Tensor, rows: Tensor, columns: Tensor, padding_mode: str) -> Te
     else:
         rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     source = (rows[:, :, None] * images.shape[-1] + columns[:, None, :]).to(images.device)
-    positions = source.view(count, 1, -1).expand(count, channels, -1)
+    area = rows.shape[1] * columns.shape[1]  # not -1, which no images at all would leave open
+    positions = source.view(count, 1, area).expand(count, channels, area)
     return images.flatten(2).gather(2, positions).view(count, channels, rows.shape[1], columns.shape[1])
 
 
