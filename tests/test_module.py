@@ -29,6 +29,7 @@ def module(compose, small, monkeypatch):
     monkeypatch.setattr(module, "optimizers", lambda: optimizers)
     monkeypatch.setattr(module, "manual_backward", lambda loss: loss.backward())
     monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    monkeypatch.setattr(module, "lr_schedulers", list)
     monkeypatch.setattr(CoTrainingModule, "current_epoch", 3)
     return module
 

@@ -90,9 +90,11 @@ class CoTrainingModule(pl.LightningModule):
     # Training ---------------------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        """Re-seed, so that an epoch's draws do not depend on how the run got there."""
+        """Re-seed, so that an epoch's draws do not depend on how the run got there; log its learning rates."""
         sequence = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+        for number, schedule in enumerate(self.lr_schedulers(), start=1):  # type: ignore[arg-type]
+            self.log(f"train/learning_rate_{number}", schedule.get_last_lr()[0])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Have DDP broadcast BatchNorm buffers, which Lightning does not under manual optimization."""
@@ -154,8 +156,7 @@ class CoTrainingModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Step the learning rate schedules (not done for you under manual optimization)."""
         self._check_losses()
-        for number, schedule in enumerate(self.lr_schedulers(), start=1):  # type: ignore[arg-type]
-            self.log(f"train/learning_rate_{number}", schedule.get_last_lr()[0])
+        for schedule in self.lr_schedulers():  # type: ignore[union-attr]
             schedule.step()
 
     def _check_losses(self) -> None:
