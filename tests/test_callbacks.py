@@ -1,0 +1,170 @@
+"""Stage 1 under Lightning, and the run's records."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cpc_lightning.building import add_noise, build, make_method, make_network, make_trainer
+from cpc_lightning.callbacks import AtomicCheckpointIO, EpochTable, StageOne, measure_result
+from cpc_lightning.cleaning.evidence import CleaningResult, Estimate
+from cpc_lightning.cleaning.partition import Partition, co_divide
+from cpc_lightning.datamodule import CoTrainingDataModule
+from cpc_lightning.distributed import gather_by_index
+from cpc_lightning.module import CoTrainingModule
+
+
+class Probe:
+    """A cleaner that keeps what it is asked and answers by halves: network 1 trusts the first, network 2 the last."""
+
+    history_length, threshold, active = 2, 0.5, True
+
+    def __init__(self):
+        self.tasks = []
+
+    def clean(self, task):
+        self.tasks.append(task)
+        first = (torch.arange(len(task.index)) < 500).float()
+        pair = first, 1 - first
+        by = [Partition.from_probability(task.index, probability, 0.5) for probability in pair]
+        return CleaningResult(tuple(Estimate(p, gmm=p) for p in pair), co_divide(*by), {"told": 7.0})
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """Three small epochs with the probe; what was trained on in each."""
+    import hydra
+    from tests.conftest import SMALL
+
+    with hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"):
+        config = hydra.compose("config", [f"run_dir={tmp_path_factory.mktemp('run')}", *SMALL])
+    torch.manual_seed(0)
+    method = make_method(config)
+    dataset = add_noise(build(config, "dataset"), method.noise, 1)
+    networks = [make_network(config, dataset) for _ in range(2)]
+    module = CoTrainingModule(networks, method.risk, method.views, *method.optimizers, 10, warmup_epochs=1)
+    datamodule = CoTrainingDataModule(dataset, 64, seed=1)
+    probe, seen = Probe(), []
+    step = module.training_step
+    module.training_step = lambda batch, i: (seen.append((module.current_epoch, batch)), step(batch, i))[1]
+    stage_one = StageOne(probe, seed=1)
+    trainer = make_trainer(config, [stage_one])
+    trainer.fit(module, datamodule)
+    return SimpleNamespace(
+        module=module, datamodule=datamodule, probe=probe, seen=seen, stage_one=stage_one, trainer=trainer
+    )  # fmt: skip
+
+
+def test_what_network_1_finds_divides_for_network_2(fitted):
+    for epoch, batch in fitted.seen:
+        if epoch == 0:
+            assert batch["warmup"]
+            continue
+        trusted_by_network_1 = bool((batch["index"] < 500).all())
+        assert trusted_by_network_1 == (batch["network"] == 1)  # and network 1 trains on what network 2 trusts
+        assert bool((batch["unlabeled_index"] < 500).all()) == (batch["network"] == 0)
+
+
+def test_network_1_trains_before_network_2_in_every_epoch(fitted):
+    for epoch in range(3):
+        order = [batch["network"] for e, batch in fitted.seen if e == epoch]
+        assert order == sorted(order)
+        assert set(order) == {0, 1}
+
+
+def test_the_evidence_is_the_networks_word_on_every_sample(fitted):
+    """The final stage 1 saw the networks as they are now: compare with a plain pass over all images at once."""
+    task, split = fitted.probe.tasks[-1], fitted.datamodule.dataset.train
+    inputs = fitted.module.views.normalise(split.images.fetch(torch.arange(len(split))))
+    assert torch.equal(task.index, torch.arange(1438))
+    assert torch.equal(task.noisy_labels, split.labels)
+    assert torch.equal(task.true_labels, split.true_labels)
+    fitted.module.eval()
+    for number, evidence in enumerate(task.evidence):
+        with torch.no_grad():
+            features = fitted.module.network(number).backbone(inputs)
+            logits = fitted.module.network(number).classifier(features)
+        assert torch.allclose(evidence.features, features, atol=1e-5)
+        assert torch.allclose(evidence.probabilities, logits.softmax(dim=1), atol=1e-5)
+        losses = F.cross_entropy(logits, split.labels, reduction="none")
+        assert torch.allclose(evidence.losses, losses, atol=1e-5)
+        scaled = (losses - losses.min()) / (losses.max() - losses.min())
+        assert torch.allclose(evidence.loss_history[-1], scaled, atol=1e-5)
+
+
+def test_stage_1_ran_after_warm_up_and_after_every_epoch_since(fitted):
+    assert [round(3 * task.progress) for task in fitted.probe.tasks] == [0, 1, 2]
+    assert len({task.seed for task in fitted.probe.tasks}) == 3
+    assert [len(task.evidence[0].loss_history) for task in fitted.probe.tasks] == [1, 2, 2]  # history_length is 2
+    assert fitted.stage_one.verdict.epoch == 3
+
+
+def test_partitions_travel_through_the_checkpoint(fitted):
+    state = fitted.datamodule.state_dict()
+    other = CoTrainingDataModule(fitted.datamodule.dataset, 64, seed=1)
+    other.load_state_dict(state)
+    for ours, theirs in zip(other.partitions, fitted.datamodule.partitions, strict=True):
+        assert torch.equal(ours.labeled, theirs.labeled)
+        assert torch.equal(ours.labeled_probability, theirs.labeled_probability)
+
+
+def test_what_is_measured_of_a_division_by_hand():
+    """Labels 1 and 2 are right, 3 and 4 wrong. Network 1 judges all well; network 2 takes one wrong for a right one."""
+    noisy, true = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 1, 0])
+    first, second = torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([0.9, 0.2, 0.6, 0.1])
+    by = [Partition.from_probability(torch.arange(4), p, 0.5) for p in (first, second)]
+    estimates = Estimate(first, gmm=first), Estimate(second, gmm=second)
+    values = measure_result(CleaningResult(estimates, co_divide(*by), {"told": 7.0}), 0.5, noisy, true)
+    assert values["told"] == 7.0
+    assert (values["partition/labeled_1"], values["partition/unlabeled_1"]) == (2, 2)
+    assert (values["gmm/auc_1"], values["gmm/precision_1"], values["gmm/recall_1"]) == (1.0, 1.0, 1.0)
+    assert (values["gmm/auc_2"], values["gmm/precision_2"], values["gmm/recall_2"]) == (0.75, 0.5, 0.5)
+    # The means 0.9, 0.5, 0.45, 0.1: ranked right; only the first is above 0.5.
+    assert (values["gmm/auc"], values["gmm/precision"], values["gmm/recall"]) == (1.0, 1.0, 0.5)
+    assert not [name for name in values if name.startswith(("cpc", "gmm_cpc"))]
+
+
+def test_the_epoch_table_drops_what_is_trained_again(tmp_path):
+    def trainer(epoch, **metrics):
+        return SimpleNamespace(
+            current_epoch=epoch, is_global_zero=True, callback_metrics={k: torch.tensor(v) for k, v in metrics.items()}
+        )  # fmt: skip
+
+    table = EpochTable(tmp_path / "metrics.csv", {"noise/rate": None})
+    for epoch in range(3):
+        table.on_train_epoch_start(trainer(epoch), None)
+        table.on_train_epoch_end(trainer(epoch, **{"a/x": float(epoch), "hidden": 1.0}), None)
+    again = EpochTable(tmp_path / "metrics.csv", {"noise/rate": None})
+    again.on_train_start(trainer(2), None)  # a resume from the end of epoch 1
+    assert [row["epoch"] for row in again.rows] == [0, 1]
+    again.on_train_epoch_end(trainer(2, **{"a/x": 9.0, "b/y": float("nan")}), None)
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert lines[0] == "epoch,noise/rate,a/x,seconds,b/y"
+    assert [line.split(",")[:3] for line in lines[1:]] == [["0", "", "0.0"], ["1", "", "1.0"], ["2", "", "9.0"]]
+    assert lines[3].endswith(",")  # what is not a number is left blank
+    assert again.column("a/x") == [0.0, 1.0, 9.0]
+
+
+def test_a_checkpoint_that_fails_leaves_the_former_one(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cpc_lightning.callbacks.torch.save", full)
+    with pytest.raises(OSError, match="No space left"):
+        AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_gathering_wants_each_sample_exactly_once():
+    values = torch.tensor([[3.0, 0.5], [1.0, 0.25]])
+    gathered = gather_by_index(values, torch.tensor([1, 0]), 2, torch.device("cpu"))
+    assert gathered.tolist() == [[1.0, 0.25], [3.0, 0.5]]
+    with pytest.raises(RuntimeError, match="sample 0 was evaluated 2 times"):
+        gather_by_index(values, torch.tensor([0, 0]), 2, torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="sample 2 was evaluated 0 times"):
+        gather_by_index(values, torch.tensor([0, 1]), 3, torch.device("cpu"))
