@@ -1,67 +1,58 @@
-"""The W&B dashboard, offline: what lies in the run's own files."""
+"""The W&B dashboard, offline: what a run sends to it, and what lies in the run's folder."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 import wandb
-from wandb.proto import wandb_internal_pb2
-from wandb.sdk.internal.datastore import DataStore
 
 from cpc_lightning.cleaning.gmm import LossMixture
 from cpc_lightning.dashboard import component_density
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    """All records of a small offline run."""
+def dashboard(tmp_path_factory):
+    """A small offline run: its folder, and everything it logged."""
     from tests.conftest import SMALL
 
     from cpc_lightning.command_line import main
 
-    folder = tmp_path_factory.mktemp("dashboard")
+    folder, logged, log = tmp_path_factory.mktemp("dashboard"), [], wandb.Run.log
+
+    def listen(run, data, *arguments, **options):
+        logged.append(dict(data))
+        return log(run, data, *arguments, **options)
+
     settings = ["logger=wandb", "callbacks.dashboard.every_n_epochs=2", "callbacks.dashboard.suspects=5"]
-    assert main([*SMALL, *settings, "cleaner=gmm_agn", f"hydra.run.dir={folder}"]) == 0
-    wandb.finish()
-    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    store = DataStore()
-    store.open_for_scan(str(file))
-    found = []
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        found.append(record)
-    return folder, found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WANDB_API_KEY", raising=False)
+        patch.setattr(wandb.Run, "log", listen)
+        assert main([*SMALL, *settings, "cleaner=gmm_agn", f"hydra.run.dir={folder}"]) == 0
+    return folder, logged
 
 
-def history(records) -> dict[str, list]:
-    values: dict[str, list] = {}
-    for record in records:
-        if record.WhichOneof("record_type") == "history":
-            for item in record.history.item:
-                values.setdefault(item.key or "/".join(item.nested_key), []).append(json.loads(item.value_json))
-    return values
-
-
-def test_scalars_are_grouped_by_stage_and_logged_once_an_epoch(records):
-    values = history(records[1])
+def test_scalars_are_grouped_by_stage_and_logged_once_an_epoch(dashboard):
     for name in ("train/loss_1", "test/accuracy", "gmm/auc", "partition/labeled_2", "stage1/seconds"):
-        assert len(values[name]) == 3, name  # three epochs, warm-up ends with the first
+        assert sum(name in data for data in dashboard[1]) == 3, name  # three epochs; warm-up ends with the first
 
 
-def test_histograms_come_every_few_epochs_and_at_the_end(records):
-    values = history(records[1])
-    drawn = [name for name in values if name.startswith("losses/network_1")]
-    assert drawn
-    assert all(len(values[name]) == 2 for name in drawn)  # after epoch 2, and after the last
+def test_histograms_come_every_few_epochs_and_at_the_end(dashboard):
+    drawn = [data["losses/network_2"] for data in dashboard[1] if "losses/network_2" in data]
+    assert len(drawn) == 2  # after epoch 2, and after the last
 
 
-def test_the_most_suspicious_images_are_there(records):
-    folder, found = records
-    (table,) = history(found)["suspicious_labels"]
-    assert table["nrows"] == 5
-    assert len(list(folder.glob("wandb/offline-run-*/files/media/images/**/*.png"))) == 5
+def test_the_most_suspicious_images_come_with_their_pictures(dashboard):
+    folder, logged = dashboard
+    (table,) = (data["suspicious_labels"] for data in logged if "suspicious_labels" in data)
+    clean = table.get_column("clean_probability")
+    assert len(clean) == 5
+    assert clean == sorted(clean)
+    assert all(isinstance(image, wandb.Image) for image in table.get_column("image"))
+    assert len(list(folder.glob("wandb/offline-run-*/files/media/**/*.png"))) == 5
+
+
+def test_the_run_is_closed_so_that_the_next_job_starts_its_own(dashboard):
+    assert wandb.run is None
 
 
 def test_a_components_density_by_hand():

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import wandb
 from omegaconf import DictConfig, OmegaConf
 
 from cpc_lightning.building import add_noise, build, check_views, make_method, make_network, make_trainer, settings_of
@@ -74,7 +75,10 @@ def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any
     trainer = make_trainer(config, [stage_one, table])
     if trainer.is_global_zero:
         record_settings(folder, config)
-    trainer.fit(module, datamodule, ckpt_path=config.resume)
+    try:
+        trainer.fit(module, datamodule, ckpt_path=config.resume)
+    finally:
+        wandb.finish()  # or the next job of a sweep logs into this one's run
 
     report = stage_one.label_report(datamodule)
     summary = summarise(config, table, report, rates, time.monotonic() - begin) | {"overrides": overrides or []}
