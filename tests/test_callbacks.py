@@ -47,7 +47,12 @@ def fitted(tmp_path_factory):
     datamodule = CoTrainingDataModule(dataset, 64, seed=1)
     probe, seen = Probe(), []
     step = module.training_step
-    module.training_step = lambda batch, i: (seen.append((module.current_epoch, batch)), step(batch, i))[1]
+
+    def listen(batch, batch_idx):
+        seen.append((module.current_epoch, batch))
+        return step(batch, batch_idx)
+
+    module.training_step = listen
     stage_one = StageOne(probe, seed=1)
     trainer = make_trainer(config, [stage_one])
     trainer.fit(module, datamodule)

@@ -146,7 +146,7 @@ def make_network(config: DictConfig, dataset: ImageDataset) -> Network:
 
 
 def make_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """The trainer, with the run's own callbacks after the configured ones."""
+    """The trainer, with the run's own callbacks before the configured ones, which may look at what stage 1 found."""
     require(
         config.trainer.accelerator != "gpu" or torch.cuda.is_available(),
         "trainer.accelerator", "gpu", "no CUDA device can be used here; trainer=cpu needs none",
@@ -164,6 +164,6 @@ def make_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer
     loggers = [build(config, f"logger.{name}") for name in config.logger]
     extra = [build(config, f"callbacks.{name}") for name in config.callbacks]
     trainer: pl.Trainer = build(
-        config, "trainer", callbacks=[*extra, *callbacks, checkpoints], logger=loggers, plugins=[AtomicCheckpointIO()]
+        config, "trainer", callbacks=[*callbacks, *extra, checkpoints], logger=loggers, plugins=[AtomicCheckpointIO()]
     )
     return trainer

@@ -47,19 +47,25 @@ class WandbDashboard(pl.Callback):
         worst = report.clean_probability.argsort(stable=True)[: self.suspects]
         images = datamodule.dataset.train.images.fetch(worst)
         confidence, suggested = report.probabilities[worst].max(dim=1)
-        rows = zip(
-            worst.tolist(), images, report.noisy_labels[worst].tolist(), report.clean_probability[worst].tolist(),
-            suggested.tolist(), confidence.tolist(), report.true_labels[worst].tolist(), strict=True,
+        rows = list(
+            zip(
+                worst.tolist(), images, report.noisy_labels[worst].tolist(), report.clean_probability[worst].tolist(),
+                suggested.tolist(), confidence.tolist(), report.true_labels[worst].tolist(), strict=True,
+            )
         )  # fmt: skip
         for run in _runs(trainer):
             table = wandb.Table(
                 ["index", "image", "noisy_label", "clean_probability", "suggested_label", "confidence", "true_label"]
             )
+            pictures = []
             for index, image, noisy, clean, suggestion, sure, true in rows:
-                picture = wandb.Image(image.permute(1, 2, 0).squeeze(-1).numpy())
+                pixels = image.permute(1, 2, 0).squeeze(-1).numpy()
                 truth = names[true] if true >= 0 else None
-                table.add_data(index, picture, names[noisy], clean, names[suggestion], sure, truth)
-            run.log({"suspicious_labels": table})
+                table.add_data(index, wandb.Image(pixels), names[noisy], clean, names[suggestion], sure, truth)
+                caption = f"{index}: labeled {names[noisy]}, looks like {names[suggestion]}"
+                pictures.append(wandb.Image(pixels, caption=caption))
+            # Offline, a table's pictures wait in wandb's own folder; those logged by themselves lie with the run.
+            run.log({"suspicious_labels": table, "suspicious_images": pictures})
 
 
 def _stage_one(trainer: pl.Trainer) -> StageOne:
