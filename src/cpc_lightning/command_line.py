@@ -66,6 +66,8 @@ def quieten() -> None:
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Stage 1 is broadcast: its metrics are the same on every process.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning calls what newer torch deprecates
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
 
