@@ -11,10 +11,12 @@ from cpc_lightning.files import atomic_write
 def test_replaces_the_file_only_at_the_end(tmp_path):
     path = tmp_path / "labels.txt"
     path.write_bytes(b"old")
-    with atomic_write(path) as file:
-        file.write(b"new")
-        file.flush()
-        assert path.read_bytes() == b"old"
+    with open(path, "rb") as reader:
+        with atomic_write(path) as file:
+            file.write(b"new")
+            file.flush()
+            assert path.read_bytes() == b"old"
+        assert reader.read() == b"old"  # a new file took the name; the old one was not written into
     assert path.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["labels.txt"]
 
