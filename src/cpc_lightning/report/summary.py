@@ -47,7 +47,7 @@ def print_summary(summary: Mapping[str, Any], outputs: Mapping[str, str], consol
         f"noise rate: nominal {_share(summary['noise_rate_nominal'])}, actual {_share(summary['noise_rate_actual'])}"
     )
     found = "no cleaner, no verdict" if suspected is None else f"{suspected:,} of {samples:,} labels suspected"
-    console.print(f"{found}; {rates}; {summary['seconds']:.0f} s")
+    console.print(f"{found}; {rates}; {summary['seconds']:.0f} s", soft_wrap=True)
     console.print(f"[bold]{_plain(outputs['folder'])}[/bold]", soft_wrap=True)
     for name, meaning in outputs.items():
         if name != "folder":
