@@ -6,6 +6,7 @@ import cpc_lightning.conf
 import pytest
 import torch
 from hydra.utils import instantiate
+from tests.data.conftest import labeled
 
 from cpc_lightning.building import make_method
 from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
@@ -48,11 +49,11 @@ def test_every_leaf_composes_into_a_method(compose, leaf):
 @pytest.mark.parametrize("choice", of("noise"))
 def test_noise_gives_labels_of_the_right_kind_repeatably(compose, choice, tmp_path):
     labels = torch.arange(200) % 10
-    torch_file = tmp_path / "labels.txt"
-    torch_file.write_text("\n".join(str(int(label)) for label in labels))
-    config = compose(f"noise={choice}", *([f"noise.path={torch_file}"] if choice == "file" else []))
-    noise = instantiate(config.noise)
-    once, twice = (noise.corrupt(labels, 10, {1: 2}, seed=3) for _ in range(2))
+    file = tmp_path / "labels.txt"
+    file.write_text("\n".join(str(int(label)) for label in labels))
+    config = compose(f"noise={choice}", *([f"noise.path={file}"] if choice == "file" else []))
+    noise, dataset = instantiate(config.noise), labeled(labels, 10, {1: 2})
+    once, twice = (noise.corrupt(dataset, seed=3).labels for _ in range(2))
     assert once.dtype == torch.int64
     assert once.shape == (200,)
     assert torch.equal(once, twice)

@@ -38,9 +38,9 @@ def batch(network: int, warmup: bool, unlabeled: int = 6) -> dict:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (6 + unlabeled, 1, 8, 8), dtype=torch.uint8, generator=generator)
     return {
-        "network": network, "warmup": warmup, "epoch_share": 0.5, "labeled_images": images[:6],
+        "network": network, "warmup": warmup, "epoch_share": 0.5, "labeled_images": images[None, :6],
         "labels": torch.arange(6), "clean_probability": torch.full((6,), 0.9),
-        "unlabeled_images": images[6:], "index": torch.arange(10, 16), "unlabeled_index": torch.arange(unlabeled),
+        "unlabeled_images": images[None, 6:], "index": torch.arange(10, 16), "unlabeled_index": torch.arange(unlabeled),
     }  # fmt: skip
 
 
@@ -99,10 +99,37 @@ def test_the_prediction_sums_both_networks_logits(module):
 
 def test_views_come_as_view_by_image(module):
     images = torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 8, 8) * 50
-    views = module._views_of(images, lambda batch: batch)
+    views = module._views_of(images[None], lambda batch: batch)
     assert views.shape == (2, 3, 1, 8, 8)
     assert torch.equal(views[0], views[1])
     assert torch.equal(views[1, 2], module.views.normalise(images[2:])[0])
+
+
+def test_images_that_come_as_views_keep_each_view_in_its_place(module, monkeypatch):
+    """Four crops of each image: two for the weak views, two for the strong ones, as image files come."""
+    seen = []
+
+    class Step:
+        def __call__(self, network, peer, step, *_):
+            seen.append(step)
+            raise InterruptedError
+
+    module.risk = Step()
+    monkeypatch.setattr(module.views, "weak", lambda images: images)
+    monkeypatch.setattr(module.views, "strong", lambda images: images + 100)
+    asked = batch(0, False)
+    asked["labeled_images"] = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1, 1).expand(4, 6, 1, 8, 8)
+    asked["unlabeled_images"] = asked["labeled_images"] + 10
+    with pytest.raises(InterruptedError):
+        module.training_step(asked, 0)
+    levels = {
+        name: [round(float(level)) for level in 255 * (0.305 + 0.376 * getattr(seen[0], name)[:, 0, 0, 0, 0])]
+        for name in ("weak_labeled", "strong_labeled", "weak_unlabeled", "strong_unlabeled")
+    }
+    assert levels == {
+        "weak_labeled": [0, 1], "strong_labeled": [102, 103],
+        "weak_unlabeled": [10, 11], "strong_unlabeled": [112, 113],
+    }  # fmt: skip
 
 
 def test_an_epochs_draws_depend_on_seed_and_epoch_only(module, monkeypatch):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tests.data.conftest import corrupt
 
 from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.data.noise import SymmetricNoise
@@ -57,7 +58,7 @@ def test_labels_csv_judges_every_sample(finished):
 def test_the_noise_in_labels_csv_is_the_seeds(finished):
     rows = rows_of(finished / "labels.csv")
     true = torch.tensor([int(row["true_label"]) for row in rows])
-    expected = SymmetricNoise(0.5).corrupt(true, 10, None, seed=1)
+    expected = corrupt(SymmetricNoise(0.5), true, 10, None, 1)
     assert [int(row["noisy_label"]) for row in rows] == expected.tolist()
 
 

@@ -79,6 +79,7 @@ def make_method(config: DictConfig) -> Method:
     check_settings(config)
     cleaner = build(config, "cleaner")
     check_lengths(config, cleaner)
+    check_draw(config, cleaner)
     risk, views, noise = (build(config, name) for name in ("semisup", "views", "noise"))
     return Method(cleaner, risk, views, noise, make_optimizer_parts(config))
 
@@ -105,6 +106,16 @@ def check_lengths(config: DictConfig, cleaner: Cleaner) -> None:
     )
 
 
+def check_draw(config: DictConfig, cleaner: Cleaner) -> None:
+    """Raise `InputError` where the losses of several epochs are asked for, and every epoch draws other samples."""
+    require(
+        config.training.balanced_batches is None or cleaner.history_length == 1,
+        "cleaner.history_length",
+        cleaner.history_length,
+        "must be 1 with training.balanced_batches, which draws other samples every epoch",
+    )
+
+
 def check_views(views: Views, dataset: ImageDataset) -> None:
     """Raise `InputError` where the views do not fit the data set's images, rather than in the middle of an epoch."""
     with settings_of("views"):
@@ -125,15 +136,9 @@ def make_optimizer_parts(config: DictConfig) -> tuple[Any, Any, Any]:
 
 
 def add_noise(dataset: ImageDataset, noise: Noise, seed: int) -> ImageDataset:
-    """The data set with noisy training labels.
-
-    Where nothing is known of the true labels and the noise is synthetic, they are the labels before the noise.
-    """
-    given = dataset.train
+    """The data set with noisy training labels."""
     with settings_of("noise"):
-        noisy_labels = noise.corrupt(given.labels, len(dataset.class_names), dataset.class_map, seed)
-    true_labels = given.labels if given.true_labels is None and noise.nominal_rate else given.true_labels
-    return replace(dataset, train=replace(given, labels=noisy_labels, true_labels=true_labels))
+        return replace(dataset, train=noise.corrupt(dataset, seed))
 
 
 def make_network(config: DictConfig, dataset: ImageDataset) -> Network:

@@ -46,7 +46,7 @@ class WandbDashboard(pl.Callback):
         names = datamodule.dataset.class_names
         worst = report.clean_probability.argsort(stable=True)[: self.suspects]
         images = datamodule.dataset.train.images.fetch(worst)
-        confidence, suggested = report.probabilities[worst].max(dim=1)
+        confidence, suggested = report.confidence[worst], report.suggested[worst]
         rows = list(
             zip(
                 worst.tolist(), images, report.noisy_labels[worst].tolist(), report.clean_probability[worst].tolist(),
@@ -81,7 +81,7 @@ def _runs(trainer: pl.Trainer) -> list[Any]:
 
 def _histogram(verdict: Verdict, network: int) -> Any:
     """The density of the scaled losses of `network`, and of the two components of its mixture."""
-    scaled = verdict.evidence[network].loss_history[-1].double().numpy()
+    scaled = verdict.judging[network].loss_history[-1].double().numpy()
     density, edges = np.histogram(scaled, bins=BINS, range=(0.0, 1.0), density=True)
     centres = (edges[:-1] + edges[1:]) / 2
     series, keys = [density.tolist()], ["losses"]

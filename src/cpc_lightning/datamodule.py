@@ -6,12 +6,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.data.loading import CoTrainingDataset, EvaluationDataset, as_is
-from cpc_lightning.data.samplers import CoTrainingSampler, NetworkShare, checked_limit, shard, warmup_share
+from cpc_lightning.data.samplers import CoTrainingSampler, NetworkShare, balanced_draw, checked_limit, warmup_share
 from cpc_lightning.errors import require_integer
 
 
@@ -19,7 +20,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
     """Serves both networks from one training loader: first all batches of network 1, then all of network 2.
 
     `partitions` decides what they train on. While it is None (network warm-up, or no cleaner), both train on all
-    samples. Stage 1 writes it, this class only reads it; it is part of the checkpoint, as are the noisy labels.
+    samples, or on a draw of them. Stage 1 writes it, this class only reads it; it is part of the checkpoint, as are the
+    noisy labels.
 
     Attributes:
         noisy_labels: (N,) int64 the labels to train on.
@@ -35,6 +37,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         evaluation_batch_size: int = 512,
         limit_batches: int | float | None = None,
         num_workers: int = 0,
+        balanced_batches: int | None = None,
     ) -> None:
         """Take the data and how to batch it.
 
@@ -45,51 +48,74 @@ class CoTrainingDataModule(pl.LightningDataModule):
             evaluation_batch_size: images a forward pass in stage 1 and in evaluation.
             limit_batches: at most so many batches an epoch and network; a float is a share of them. None: all.
             num_workers: processes that fetch batches; 0: the main process does.
+            balanced_batches: if given, each epoch and network draws its own class-balanced part of the training set
+                (Clothing1M): so many batches, for the loss pass and for stage 2, and twice as many in warm-up.
         """
         super().__init__()
         require_integer("batch_size", batch_size, 2)
         require_integer("evaluation_batch_size", evaluation_batch_size, 1)
         require_integer("num_workers", num_workers, 0)
+        if balanced_batches is not None:
+            require_integer("balanced_batches", balanced_batches, 1)
         self.dataset, self.noisy_labels = dataset, dataset.train.labels
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.limit_batches, self.num_workers, self.seed = checked_limit(limit_batches), num_workers, seed
+        self.balanced_batches = balanced_batches
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, -1) if true_labels is None else true_labels
         self.partitions: tuple[Partition, Partition] | None = None
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches for the current epoch, from the current partitions."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
         if self.partitions is None:
-            everything = warmup_share(torch.arange(len(self.noisy_labels)))
-            shares = (everything, everything)
+            first, second = (warmup_share(index) for index in self.draws(epoch, warmup=True))
         else:
             first, second = (NetworkShare(p.labeled, p.labeled_probability, p.unlabeled) for p in self.partitions)
-            shares = (first, second)
         sampler = CoTrainingSampler(
-            shares,
+            (first, second),
             batch_size=self.batch_size,
             seed=self.seed,
-            epoch=self.trainer.current_epoch if self.trainer else 0,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
+            epoch=epoch,
+            rank=self._rank,
+            world_size=self._world_size,
             limit_batches=self.limit_batches,
         )
         return self._loader(CoTrainingDataset(self.dataset.train, self.noisy_labels), sampler)
 
+    def draws(self, epoch: int, warmup: bool = False) -> tuple[Tensor, Tensor]:
+        """Positions of the samples that network 1 and network 2 train on in `epoch`, int64, ascending.
+
+        The whole training set, and then one and the same tensor twice, unless `balanced_batches` is given.
+        """
+        if self.balanced_batches is None:
+            everything = torch.arange(len(self.noisy_labels))
+            return everything, everything
+        size = self.balanced_batches * self.batch_size * self._world_size * (2 if warmup else 1)
+        classes = len(self.dataset.class_names)
+        first, second = (balanced_draw(self.noisy_labels, size, classes, self.seed, epoch, r) for r in (0, 1))
+        return first, second
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """One loader for each evaluation set, in their order."""
-        return [self._evaluation_loader(EvaluationDataset(s, s.labels)) for s in self.dataset.evaluation.values()]
+        splits = self.dataset.evaluation.values()
+        return [self._evaluation_loader(EvaluationDataset(s, s.labels), torch.arange(len(s))) for s in splits]
 
-    def evidence_dataloader(self) -> DataLoader[Any]:
-        """This process's share of the whole training set, in order and with the noisy labels: what stage 1 looks at."""
-        return self._evaluation_loader(EvaluationDataset(self.dataset.train, self.noisy_labels))
+    def evidence_dataloader(self, index: Tensor) -> DataLoader[Any]:
+        """This process's share of the training samples at `index` (n,), in order and with the noisy labels."""
+        return self._evaluation_loader(EvaluationDataset(self.dataset.train, self.noisy_labels), index)
 
-    def _evaluation_loader(self, dataset: EvaluationDataset) -> DataLoader[Any]:
-        rank = self.trainer.global_rank if self.trainer else 0
-        world_size = self.trainer.world_size if self.trainer else 1
-        mine = shard(len(dataset), rank, world_size)  # each sample on exactly one process
-        size = self.evaluation_batch_size
-        return self._loader(dataset, [list(mine[start : start + size]) for start in range(0, len(mine), size)])
+    def _evaluation_loader(self, dataset: EvaluationDataset, index: Tensor) -> DataLoader[Any]:
+        mine = index[self._rank :: self._world_size]  # each sample on exactly one process
+        return self._loader(dataset, [batch.tolist() for batch in torch.split(mine, self.evaluation_batch_size)])
 
     def _loader(self, dataset: Any, batches: Any) -> DataLoader[Any]:
         return DataLoader(

@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torchmetrics.classification import MulticlassAccuracy
 
-from cpc_lightning.data.views import Views
+from cpc_lightning.data.views import VIEWS, Views
 from cpc_lightning.errors import TrainingError, require_integer, require_number
 from cpc_lightning.models.network import Network
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, SemisupBatch, confidence_penalty
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 MakeSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
-VIEWS = 2  # weak and strong views of each image (AugDesc)
 
 
 class CoTrainingModule(pl.LightningModule):
@@ -122,7 +121,7 @@ class CoTrainingModule(pl.LightningModule):
         """Cross-entropy on weak views, and the confidence penalty where it is asked for."""
         network = self.network(batch["network"])
         network.train()
-        logits = network(self.views.normalise(self.views.weak(batch["labeled_images"]))).float()
+        logits = network(self.views.normalise(self.views.weak(batch["labeled_images"][0]))).float()
         loss = F.cross_entropy(logits, batch["labels"])
         if self.confidence_penalty:
             loss = loss + self.confidence_penalty * confidence_penalty(logits)
@@ -133,12 +132,12 @@ class CoTrainingModule(pl.LightningModule):
         network, peer = self.network(batch["network"]), self.network(1 - batch["network"])
         labeled, unlabeled = batch["labeled_images"], batch["unlabeled_images"]
         step = SemisupBatch(
-            weak_labeled=self._views_of(labeled, self.views.weak),
-            strong_labeled=self._views_of(labeled, self.views.strong),
+            weak_labeled=self._views_of(labeled[:VIEWS], self.views.weak),
+            strong_labeled=self._views_of(labeled[-VIEWS:], self.views.strong),
             labels=batch["labels"],
             clean_probability=batch["clean_probability"],
-            weak_unlabeled=self._views_of(unlabeled, self.views.weak),
-            strong_unlabeled=self._views_of(unlabeled, self.views.strong),
+            weak_unlabeled=self._views_of(unlabeled[:VIEWS], self.views.weak),
+            strong_unlabeled=self._views_of(unlabeled[-VIEWS:], self.views.strong),
         )
         losses = self.risk(network, peer, step, self.current_epoch + batch["epoch_share"], self.warmup_epochs)
         return {
@@ -149,9 +148,10 @@ class CoTrainingModule(pl.LightningModule):
         }
 
     def _views_of(self, images: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """`VIEWS` normalised views of each image: (B, C, H, W) uint8 -> (V, B, C, h, w) float32."""
-        views = self.views.normalise(make(images.repeat(VIEWS, 1, 1, 1)))
-        return views.view(VIEWS, len(images), *views.shape[1:])
+        """`VIEWS` normalised views of each image: (V, B, C, H, W) uint8, V = `VIEWS` or 1 -> (`VIEWS`, B, C, h, w)."""
+        images = images.expand(VIEWS, *images.shape[1:])
+        views = self.views.normalise(make(images.flatten(0, 1)))
+        return views.view(VIEWS, images.shape[1], *views.shape[1:])
 
     def on_train_epoch_end(self) -> None:
         """Step the learning rate schedules (not done for you under manual optimization)."""

@@ -59,7 +59,7 @@ def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any
     with settings_of("training"):
         datamodule = CoTrainingDataModule(
             dataset, config.training.batch_size, config.seed, config.training.evaluation_batch_size,
-            config.training.limit_batches, config.training.num_workers,
+            config.training.limit_batches, config.training.num_workers, config.training.balanced_batches,
         )  # fmt: skip
         module = CoTrainingModule(
             networks, method.risk, method.views, *method.optimizers, len(dataset.class_names),

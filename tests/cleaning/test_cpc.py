@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from tests.cleaning.conftest import evidence_of, whole_set_task, with_evidence
 from torch.nn import functional as F
 
 from cpc_lightning.cleaning.cpc import CpcCleaner
-from cpc_lightning.cleaning.evidence import CleaningTask, Evidence
+from cpc_lightning.cleaning.evidence import Draw
 from cpc_lightning.cleaning.gmm import GmmCleaner, scale_losses
 from cpc_lightning.cleaning.prototypes import PrototypeHead, confident_predictions, fit_prototypes
 from cpc_lightning.errors import InputError
@@ -25,16 +26,17 @@ def make_task(n=240, K=4, D=8, d=4, seed=0, progress=0.5, noise=0.4, loss_noise=
         level = torch.linspace(0, 2.0, K)[noisy]
         losses = level + 1.5 * wrong + loss_noise * torch.rand(n, generator=g)
         probabilities = (F.one_hot(true, K) * 2 + torch.randn(n, K, generator=g)).softmax(1)
-        evidence.append(Evidence(losses, scale_losses(losses)[None], probabilities, features))
+        evidence.append(evidence_of(losses, scale_losses(losses)[None], probabilities, noisy, features))
         torch.manual_seed(seed + r)
         heads.append(PrototypeHead(D, d, K))
         optimizers.append(torch.optim.SGD(heads[-1].parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4))
     index = torch.arange(1000, 1000 + n)
-    return CleaningTask(index, noisy, true, tuple(evidence), tuple(heads), tuple(optimizers), progress, seed)
+    return whole_set_task(index, noisy, true, tuple(evidence), tuple(heads), tuple(optimizers), progress, seed)
 
 
 def auc(task, probability):
-    return roc_auc_score((task.noisy_labels == task.true_labels).numpy(), probability.numpy())
+    draw = task.draws[0]
+    return roc_auc_score((draw.noisy_labels == draw.true_labels).numpy(), probability.numpy())
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -55,9 +57,11 @@ def test_the_peers_mixture_teaches_on_own_features():
     q_gmm = [gmm.estimate(again, r).gmm for r in (0, 1)]
     assert not torch.equal(q_gmm[0] > 0.4, q_gmm[1] > 0.4)
     for own, peer in ((0, 1), (1, 0)):
-        evidence, head, labels = again.evidence[own], again.heads[own], again.noisy_labels
-        labeled = q_gmm[peer] > 0.4
-        confident, predicted = confident_predictions(evidence.probabilities, labels, labeled)
+        evidence, head, labels = again.learning[own], again.heads[own], again.draws[0].noisy_labels
+        labeled, predicted = q_gmm[peer] > 0.4, evidence.predicted
+        confident = confident_predictions(
+            evidence.given_probability, predicted, evidence.confidence, labels, labeled, 4
+        )
         assert confident.any()
         head.standardise_to(evidence.features)
         fit = fit_prototypes(
@@ -79,11 +83,50 @@ def test_the_peers_mixture_teaches_on_own_features():
         assert torch.equal(result.estimates[own].gmm, q_gmm[own])
         assert torch.equal(result.estimates[own].clean_probability, q)
         # What own's prototypes say divides for the peer, at the prototypes' threshold.
-        assert result.partitions[peer].labeled.tolist() == again.index[q > 0.6].tolist()
+        assert result.partitions[peer].labeled.tolist() == again.draws[0].index[q > 0.6].tolist()
         assert torch.equal(result.partitions[peer].clean_probability, q)
         assert result.scalars[f"prototype_loss_{own + 1}"] == fit.loss
         assert result.scalars[f"prototype_steps_{own + 1}"] == 150
     assert not torch.equal(result.partitions[0].clean, result.partitions[1].clean)
+
+
+def test_each_network_judges_the_others_draw_and_learns_from_its_own():
+    """Two draws of different samples, as Clothing1M has them: by hand, with the evidence of each kept apart."""
+    one, two = make_task(n=240, seed=1), make_task(n=160, seed=2)
+    first = Draw(torch.arange(240), one.draws[0].noisy_labels, one.draws[0].true_labels)
+    second = Draw(torch.arange(500, 660), two.draws[0].noisy_labels, two.draws[0].true_labels)
+
+    def task():
+        fresh = make_task(n=240, seed=1)
+        return replace(
+            fresh,
+            draws=(first, second),
+            judging=(two.judging[0], one.judging[1]),  # network 1 on the second draw, network 2 on the first
+            learning=(one.judging[0], two.judging[1]),
+        )
+
+    cleaner = CpcCleaner(class_aware=False, steps=100)
+    asked, again = task(), task()
+    result = cleaner.clean(asked)
+    gmm = GmmCleaner(class_aware=False)
+    taught_by = [gmm.estimate(again, 1).gmm, gmm.estimate(again, 0).gmm]  # of draw 1 and of draw 2
+    assert [len(q) for q in taught_by] == [240, 160]
+    for own, (draw, other) in enumerate([(first, second), (second, first)]):
+        learnt, head = again.learning[own], again.heads[own]
+        labeled = taught_by[own] > 0.5
+        confident = confident_predictions(
+            learnt.given_probability, learnt.predicted, learnt.confidence, draw.noisy_labels, labeled, 4
+        )
+        head.standardise_to(learnt.features)
+        fit_prototypes(
+            head, again.optimizers[own], learnt.features, draw.noisy_labels, labeled, confident, learnt.predicted,
+            alpha=0.0, steps=100, batch_size=128, seed=2 + own, tolerance=cleaner.tolerance,
+        )  # fmt: skip
+        q = head.clean_probability(again.judging[own].features, other.noisy_labels)
+        assert torch.equal(result.estimates[own].cpc, q)
+        partition = result.partitions[1 - own]
+        assert torch.equal(partition.index, other.index)
+        assert torch.equal(partition.clean_probability, q)
 
 
 def test_mixtures_divide_while_prototypes_warm_up():
@@ -127,8 +170,7 @@ def test_bit_for_bit_and_without_torchs_generator():
 def test_networks_draw_different_mini_batches():
     task = make_task()
     twin = replace(
-        task,
-        evidence=(task.evidence[0],) * 2,
+        with_evidence(task, lambda number, evidence: task.judging[0]),
         heads=(task.heads[0], make_task().heads[0]),
         optimizers=(task.optimizers[0], None),
     )
@@ -140,9 +182,7 @@ def test_networks_draw_different_mini_batches():
 
 
 def with_losses(task, losses):
-    return replace(
-        task, evidence=tuple(replace(e, losses=losses, loss_history=scale_losses(losses)[None]) for e in task.evidence)
-    )
+    return with_evidence(task, lambda _, e: replace(e, losses=losses, loss_history=scale_losses(losses)[None]))
 
 
 def test_constant_losses_leave_an_empty_noisy_side():
@@ -172,7 +212,8 @@ def test_an_empty_clean_side_falls_back():
 @pytest.mark.parametrize("counts", [(0, 120, 120), (1, 119, 120), (2, 118, 120)])
 def test_tiny_given_classes(counts):
     task = make_task(K=3)
-    task = replace(task, noisy_labels=torch.repeat_interleave(torch.arange(3), torch.tensor(counts)))
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor(counts))
+    task = replace(task, draws=(replace(task.draws[0], noisy_labels=labels),) * 2)
     result = CpcCleaner(True, alpha=1.0, steps=50).clean(task)
     for estimate in result.estimates:
         assert torch.isfinite(estimate.cpc).all()
@@ -181,17 +222,20 @@ def test_tiny_given_classes(counts):
 
 def test_two_classes_and_a_network_that_predicts_only_one():
     task = make_task(K=2)
+    labels = task.draws[0].noisy_labels
     stuck = torch.tensor([0.9, 0.1]).repeat(240, 1)
-    task = replace(task, evidence=(replace(task.evidence[0], probabilities=stuck), task.evidence[1]))
+    task = with_evidence(
+        task, lambda r, e: evidence_of(e.losses, e.loss_history, stuck, labels, e.features) if r == 0 else e
+    )
     result = CpcCleaner(True, alpha=1.0, steps=300).clean(task)
     assert all(auc(task, e.cpc) > 0.9 for e in result.estimates)
 
 
 def test_broken_features_do_not_pass_silently():
     task = make_task()
-    features = task.evidence[0].features.clone()
+    features = task.judging[0].features.clone()
     features[3, 2] = float("nan")
-    task = replace(task, evidence=(replace(task.evidence[0], features=features), task.evidence[1]))
+    task = with_evidence(task, lambda r, e: replace(e, features=features) if r == 0 else e)
     with pytest.raises((ValueError, RuntimeError)):
         CpcCleaner(True, steps=50).clean(task)
 
@@ -207,7 +251,7 @@ def test_tolerance_ends_a_settled_fit():
 def test_history_reaches_the_mixture():
     history = torch.rand(7, 240, generator=torch.Generator().manual_seed(0))
     task = make_task()
-    task = replace(task, evidence=tuple(replace(e, loss_history=history) for e in task.evidence))
+    task = with_evidence(task, lambda _, e: replace(e, loss_history=history))
     cleaner = CpcCleaner(False, history_length=5, steps=5)
     assert cleaner.history_length == 5
     expected = GmmCleaner(False, history_length=5).estimate(task, 0).gmm

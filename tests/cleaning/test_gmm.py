@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from tests.cleaning.conftest import evidence_of, whole_set_task
 
-from cpc_lightning.cleaning.evidence import CleaningTask, Evidence
 from cpc_lightning.cleaning.gmm import (
     CLASS_AGNOSTIC,
     GmmCleaner,
@@ -44,10 +44,11 @@ def by_sklearn(losses, seed):
 def task_of(history_1, history_2, noisy_labels, index=None, seed=0):
     histories = [torch.as_tensor(np.array(h), dtype=torch.float32) for h in (history_1, history_2)]
     n = len(noisy_labels)
-    evidence = tuple(Evidence(h[-1], h, torch.full((n, 2), 0.5), torch.zeros(n, 3)) for h in histories)
-    index = torch.arange(n) if index is None else index
     labels = torch.as_tensor(noisy_labels)
-    return CleaningTask(index, labels, labels, evidence, (None, None), (None, None), 0.5, seed)
+    softmax, features = torch.full((n, 5), 0.2), torch.zeros(n, 3)
+    evidence = tuple(evidence_of(h[-1], h, softmax, labels, features) for h in histories)
+    index = torch.arange(n) if index is None else index
+    return whole_set_task(index, labels, labels, evidence, (None, None), (None, None), 0.5, seed)
 
 
 def test_scaling_by_hand():

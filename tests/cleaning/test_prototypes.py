@@ -112,11 +112,19 @@ PROBABILITIES = torch.tensor(
 )
 
 
+def confident(probabilities, noisy_labels, labeled):
+    """The mask of P and the predicted classes, from a whole softmax."""
+    confidence, predicted = probabilities.max(dim=1)
+    given = probabilities.gather(1, noisy_labels[:, None]).squeeze(1)
+    classes = probabilities.shape[1]
+    return confident_predictions(given, predicted, confidence, noisy_labels, labeled, classes), predicted
+
+
 def test_confident_predictions_by_hand():
     """Given class 0 in X: samples 0, 1 with p_0 = 3/4, 1/4: mean 1/2. Class 1, 2 are nowhere given in X."""
     labels = torch.tensor([0, 0, 1, 1, 2, 1])
     labeled = torch.tensor([True, True, False, False, False, False])
-    mask, predicted = confident_predictions(PROBABILITIES, labels, labeled)
+    mask, predicted = confident(PROBABILITIES, labels, labeled)
     # 2: 1/2 is not above 1/2. 3: 5/8 is. 4: 1/2 is not (argmax tie). 5: predicted as 2, which X does not have.
     assert mask.tolist() == [False, False, False, True, False, False]
     assert predicted[[0, 1, 2, 3, 5]].tolist() == [0, 1, 0, 0, 2]
@@ -125,20 +133,20 @@ def test_confident_predictions_by_hand():
 def test_confident_predictions_of_clean_samples_do_not_count():
     labels = torch.tensor([0, 0, 0, 0, 0, 0])
     everyone = torch.ones(6, dtype=torch.bool)
-    assert not confident_predictions(PROBABILITIES, labels, everyone)[0].any()
-    assert not confident_predictions(PROBABILITIES, labels, ~everyone)[0].any()
+    assert not confident(PROBABILITIES, labels, everyone)[0].any()
+    assert not confident(PROBABILITIES, labels, ~everyone)[0].any()
 
 
 def test_equal_probabilities_are_never_above_their_mean():
     probabilities = torch.full((1000, 2), 0.1) + torch.tensor([0.8, 0.0])
     labeled = torch.arange(1000) < 997
-    assert not confident_predictions(probabilities, torch.zeros(1000, dtype=torch.int64), labeled)[0].any()
+    assert not confident(probabilities, torch.zeros(1000, dtype=torch.int64), labeled)[0].any()
 
 
 def test_a_network_that_predicts_one_class_only():
     probabilities = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.7, 0.3]])
     labeled = torch.tensor([True, True, False, False])
-    mask, predicted = confident_predictions(probabilities, torch.tensor([0, 0, 1, 1]), labeled)
+    mask, predicted = confident(probabilities, torch.tensor([0, 0, 1, 1]), labeled)
     assert predicted.tolist() == [0, 0, 0, 0]
     assert mask.tolist() == [False, False, True, False]  # above 0.75 or not
 

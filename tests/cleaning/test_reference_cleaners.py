@@ -1,17 +1,20 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from tests.cleaning.conftest import evidence_of, whole_set_task
 
-from cpc_lightning.cleaning.evidence import CleaningTask, Evidence
+from cpc_lightning.cleaning.evidence import Draw
 from cpc_lightning.cleaning.reference import NoCleaner, OracleCleaner
 from cpc_lightning.errors import InputError
 
 
 def task_of(noisy_labels, true_labels):
     n = len(noisy_labels)
-    evidence = Evidence(torch.zeros(n), torch.zeros(1, n), torch.full((n, 3), 1 / 3), torch.zeros(n, 4))
-    index = torch.arange(20, 20 + n)
     labels = torch.tensor(noisy_labels), torch.tensor(true_labels)
-    return CleaningTask(index, *labels, (evidence, evidence), (None, None), (None, None), 0.0, 0)
+    evidence = evidence_of(torch.zeros(n), torch.zeros(1, n), torch.full((n, 3), 1 / 3), labels[0], torch.zeros(n, 4))
+    index = torch.arange(20, 20 + n)
+    return whole_set_task(index, *labels, (evidence, evidence), (None, None), (None, None), 0.0, 0)
 
 
 def test_oracle_knows():
@@ -20,6 +23,14 @@ def test_oracle_knows():
         assert estimate.clean_probability.tolist() == [1.0, 0.0, 1.0, 1.0]
         assert partition.labeled.tolist() == [20, 22, 23]
     assert OracleCleaner.active
+
+
+def test_oracle_judges_each_draw_for_its_network():
+    task = task_of([0, 1, 2, 2], [0, 2, 2, 2])
+    other = Draw(torch.tensor([7, 9]), torch.tensor([1, 2]), torch.tensor([1, 1]))
+    result = OracleCleaner().clean(replace(task, draws=(task.draws[0], other)))
+    assert [p.labeled.tolist() for p in result.partitions] == [[20, 22, 23], [7, 9]]  # too few: falls back
+    assert result.estimates[0].clean_probability.tolist() == [1.0, 0.0]  # network 1 judges network 2's draw
 
 
 @pytest.mark.parametrize("true_labels", [[-1, -1, -1], [0, 1, -1]])

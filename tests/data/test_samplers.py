@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from cpc_lightning.data.dataset import ArrayImages, Split
 from cpc_lightning.data.loading import CoTrainingDataset, EvaluationDataset, as_is
-from cpc_lightning.data.samplers import CoTrainingSampler, NetworkShare, shard, warmup_share
+from cpc_lightning.data.samplers import CoTrainingSampler, NetworkShare, balanced_draw, warmup_share
 from cpc_lightning.errors import InputError
 
 
@@ -188,9 +188,34 @@ def test_wrong_batch_sizes_ranks_and_shares():
         NetworkShare(torch.arange(3), torch.ones(2))
 
 
-@pytest.mark.parametrize(("size", "world"), [(10, 3), (2, 4), (0, 2), (8, 2)])
-def test_shards_cover_each_position_once(size, world):
-    assert sorted(place for rank in range(world) for place in shard(size, rank, world)) == list(range(size))
+def test_every_step_network_and_process_fetches_with_a_seed_of_its_own():
+    plans = [plan for rank in (0, 1) for plan in CoTrainingSampler(SHARES, 3, 0, 0, rank=rank, world_size=2)]
+    plans += list(CoTrainingSampler(SHARES, 3, 0, 1)) + list(CoTrainingSampler(SHARES, 3, 1, 0))
+    seeds = [plan.seed for plan in plans]
+    assert len(set(seeds)) == len(seeds) > 10
+    assert all(seed % 2 == 0 for seed in seeds)  # seed + 1 is the unlabeled side's
+    assert [p.seed for p in CoTrainingSampler(SHARES, 3, 1, 0)] == seeds[-len(CoTrainingSampler(SHARES, 3, 1, 0)) :]
+
+
+def test_a_balanced_draw_takes_as_many_of_each_class():
+    labels = torch.arange(1000) % 3 + (torch.arange(1000) % 7 == 0).long()  # classes 0..3, of different sizes
+    draw = balanced_draw(labels, 120, 4, seed=0, epoch=5, network=1)
+    assert labels[draw].bincount(minlength=4).tolist() == [30, 30, 30, 30]
+    assert draw.tolist() == sorted(set(draw.tolist()))
+    again = balanced_draw(labels, 120, 4, 0, 5, 1)
+    assert torch.equal(draw, again)
+    for other in ((1, 5, 1), (0, 6, 1), (0, 5, 0)):
+        assert not torch.equal(draw, balanced_draw(labels, 120, 4, *other))
+
+
+def test_a_class_that_has_too_few_gives_all_it_has():
+    labels = torch.tensor([0, 0, 0, 0, 1, 0, 0, 2, 2, 2])
+    draw = balanced_draw(labels, 7, 4, 0, 0, 0)  # ceil(7 / 4) = 2 of each class; class 3 has none
+    assert labels[draw].bincount(minlength=4).tolist() == [2, 1, 2, 0]
+    assert 4 in draw.tolist()
+    assert len(balanced_draw(labels, 3, 3, 0, 0, 0)) == 3
+    # Five of three classes: two of each would be six.
+    assert len(balanced_draw(torch.arange(30) % 3, 5, 3, 0, 0, 0)) == 5
 
 
 # Real loaders. Image n is filled with n, its noisy label is n % 7.
@@ -207,8 +232,32 @@ class NeverNothing:
     def __len__(self):
         return 40
 
-    def fetch(self, positions):
-        return torch.stack([SPLIT.images.pixels[position] for position in positions])
+    def fetch_views(self, positions, views, seed):
+        return torch.stack([SPLIT.images.pixels[position] for position in positions])[None].expand(
+            views, -1, -1, -1, -1
+        )
+
+
+class SeedImages:
+    """Images that answer with what they are asked: as many views as asked for, filled with the seed."""
+
+    def __len__(self):
+        return 40
+
+    def fetch_views(self, positions, views, seed):
+        return torch.full((views, len(positions), 1, 2, 3), seed)
+
+
+def test_images_are_asked_for_the_views_of_a_step_with_its_seeds():
+    dataset = CoTrainingDataset(Split(SeedImages(), torch.zeros(40)), NOISY)
+    for plan in CoTrainingSampler(SHARES, 3, 0, 0):
+        batch = dataset.__getitems__(plan)
+        assert batch["labeled_images"].shape == batch["unlabeled_images"].shape == (4, 3, 1, 2, 3)
+        assert (batch["labeled_images"] == plan.seed).all()
+        assert (batch["unlabeled_images"] == plan.seed + 1).all()
+    share = warmup_share(torch.arange(40))
+    plan = next(iter(CoTrainingSampler((share, share), 3, 0, 0)))
+    assert dataset.__getitems__(plan)["labeled_images"].shape == (1, 3, 1, 2, 3)
 
 
 @pytest.mark.parametrize(("workers", "pin"), [(0, False), (2, False), (2, True)])
@@ -238,10 +287,10 @@ def test_a_loader_gives_the_batches_of_the_plans(workers, pin):
         assert batch["unlabeled_index"].tolist() == plan.unlabeled.tolist()
         assert batch["clean_probability"].tolist() == plan.clean_probability.tolist()
         assert batch["labels"].tolist() == [place % 7 for place in plan.labeled.tolist()]
-        assert batch["labeled_images"].shape == batch["unlabeled_images"].shape == (3, 1, 2, 3)
+        assert batch["labeled_images"].shape == batch["unlabeled_images"].shape == (1, 3, 1, 2, 3)
         assert batch["labeled_images"].dtype == torch.uint8
-        assert batch["labeled_images"][:, 0, 1, 2].tolist() == plan.labeled.tolist()
-        assert batch["unlabeled_images"][:, 0, 0, 0].tolist() == plan.unlabeled.tolist()
+        assert batch["labeled_images"][0, :, 0, 1, 2].tolist() == plan.labeled.tolist()
+        assert batch["unlabeled_images"][0, :, 0, 0, 0].tolist() == plan.unlabeled.tolist()
 
 
 def test_warmup_batches_keep_the_images_shape():
@@ -249,7 +298,7 @@ def test_warmup_batches_keep_the_images_shape():
     dataset = CoTrainingDataset(Split(NeverNothing(), torch.zeros(40)), NOISY)
     loader = DataLoader(dataset, batch_sampler=CoTrainingSampler((share, share), 16, 0, 0), collate_fn=as_is)
     shapes = {(tuple(batch["labeled_images"].shape), tuple(batch["unlabeled_images"].shape)) for batch in loader}
-    assert shapes == {((16, 1, 2, 3), (0, 1, 2, 3))}
+    assert shapes == {((1, 16, 1, 2, 3), (1, 0, 1, 2, 3))}
     assert all(batch["warmup"] for batch in loader)
 
 
@@ -259,7 +308,7 @@ def test_an_evaluation_loader_covers_the_set_once_over_ranks(workers):
     for rank in range(2):
         loader = DataLoader(
             EvaluationDataset(SPLIT, NOISY),
-            sampler=shard(40, rank, 2),
+            sampler=range(rank, 40, 2),
             batch_size=7,
             collate_fn=as_is,
             num_workers=workers,

@@ -11,7 +11,8 @@ def report(**changes):
         "true_labels": torch.tensor([1, 1, -1]),
         "clean_probabilities": torch.tensor([[0.9, 0.2, 0.5], [0.7, 0.3, 0.5]]),
         "threshold": 0.5,
-        "probabilities": torch.tensor([[0.25, 0.75], [0.1, 0.9], [0.6, 0.4]]),
+        "suggested": torch.tensor([1, 1, 0]),
+        "confidence": torch.tensor([0.75, 0.9, 0.6]),
     }
     return LabelReport(**{**settings, **changes})
 

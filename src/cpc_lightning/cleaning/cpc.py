@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
 from cpc_lightning.cleaning.gmm import GmmCleaner
 from cpc_lightning.cleaning.partition import Partition, co_divide
@@ -75,8 +73,8 @@ class CpcCleaner:
         second, second_fit = self._estimate(task, 1, by_gmm)
         threshold = self.gmm.threshold if self.warming_up(task.progress) else self.threshold
         partitions = co_divide(
-            Partition.from_probability(task.index, first.clean_probability, threshold),
-            Partition.from_probability(task.index, second.clean_probability, threshold),
+            Partition.from_probability(task.draws[1].index, first.clean_probability, threshold),
+            Partition.from_probability(task.draws[0].index, second.clean_probability, threshold),
         )
         scalars = {
             "prototype_loss_1": first_fit.loss,
@@ -95,28 +93,28 @@ class CpcCleaner:
         self, task: CleaningTask, network: int, by_gmm: tuple[Estimate, Estimate]
     ) -> tuple[Estimate, PrototypeFit]:
         """Train the prototypes of `network` (0 or 1) on the peer's mixture; q from them, q' from its own mixture."""
-        evidence, head = task.evidence[network], task.heads[network]
-        features = evidence.features.to(head.prototypes.device)
-        noisy_labels = task.noisy_labels.to(features.device)
-        labeled = by_gmm[1 - network].clean_probability.to(features.device) > self.gmm.threshold
-        confident, predicted = confident_predictions(evidence.probabilities, noisy_labels, labeled)
-        head.standardise_to(features)
+        learnt, judged, head = task.learning[network], task.judging[network], task.heads[network]
+        noisy_labels = task.draws[network].noisy_labels
+        labeled = by_gmm[1 - network].clean_probability > self.gmm.threshold
+        confident = confident_predictions(
+            learnt.given_probability, learnt.predicted, learnt.confidence, noisy_labels, labeled, len(head.prototypes)
+        )
+        head.standardise_to(learnt.features)
         fit = fit_prototypes(
             head,
             task.optimizers[network],
-            features,
+            learnt.features,
             noisy_labels,
             labeled,
             confident,
-            predicted,
+            learnt.predicted,
             alpha=self.alpha,
             steps=self.steps,
             batch_size=self.batch_size,
             seed=2 * task.seed + network,  # apart for both networks, and from those of any other task
             tolerance=self.tolerance,
         )
-        with torch.no_grad():
-            q = head.clean_probability(features, noisy_labels)
+        q = head.clean_probability(judged.features, task.draws[1 - network].noisy_labels)
         own = by_gmm[network]
         divides = own.clean_probability if self.warming_up(task.progress) else q
         return replace(own, clean_probability=divides, cpc=q), fit

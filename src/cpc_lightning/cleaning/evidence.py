@@ -1,6 +1,6 @@
 """What stage 1 looks at and what it says: the evidence of one network, and a cleaner's answer.
 
-Shapes: n samples looked at, N training samples, K classes, D features, d embedding.
+Shapes: n samples looked at, N training samples, h epochs, D features.
 """
 
 from __future__ import annotations
@@ -22,38 +22,60 @@ if TYPE_CHECKING:
 class Evidence:
     """What one network says of n training samples, in eval mode and without augmentation. Row j is sample index[j].
 
+    Of the softmax it keeps what stage 1 asks for: of a million samples and a thousand classes, all would be 4 GB.
+
     Attributes:
         losses: (n,) float32 cross-entropy of the given label.
         loss_history: (h, n) float32 min-max scaled losses of the last h recorded epochs, this one last.
-        probabilities: (n, K) float32 softmax.
-        features: (n, D) float32.
+        given_probability: (n,) float32 softmax of the given label.
+        predicted: (n,) int64 the class with the largest softmax.
+        confidence: (n,) float32 that largest softmax.
+        features: (n, D) floating point of any width, on any device.
     """
 
     losses: Tensor
     loss_history: Tensor
-    probabilities: Tensor
+    given_probability: Tensor
+    predicted: Tensor
+    confidence: Tensor
     features: Tensor
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The n samples that one network trains on next: the whole training set, or a part drawn for it.
+
+    Attributes:
+        index: (n,) int64 positions of the samples in the training set.
+        noisy_labels: (n,) int64 given labels.
+        true_labels: (n,) int64, -1 where unknown. Only the oracle reads them.
+    """
+
+    index: Tensor
+    noisy_labels: Tensor
+    true_labels: Tensor
 
 
 @dataclass(frozen=True)
 class CleaningTask:
     """Everything that a cleaner may look at in one stage 1, for both networks.
 
+    A network judges the samples that its peer trains on next, and its prototypes learn from those that it trains on
+    itself. Where both train on the whole set, both draws are the same, and so are `judging` and `learning`.
+
     Attributes:
-        index: (n,) int64 positions of the samples in the training set.
-        noisy_labels: (n,) int64 given labels.
-        true_labels: (n,) int64, -1 where unknown. Only the oracle reads them.
-        evidence: of network 1 and of network 2.
+        draws: what network 1 and what network 2 trains on next.
+        judging: what network 1 says of network 2's draw, and network 2 of network 1's.
+        learning: what network 1 says of its own draw, and network 2 of its.
         heads: projector and prototypes of network 1 and of network 2; trained in place.
         optimizers: one for each head.
         progress: epochs since the network warm-up as a share of all epochs, in [0, 1].
         seed: seeds the fits and the draw of mini-batches.
     """
 
-    index: Tensor
-    noisy_labels: Tensor
-    true_labels: Tensor
-    evidence: tuple[Evidence, Evidence]
+    draws: tuple[Draw, Draw]
+    judging: tuple[Evidence, Evidence]
+    learning: tuple[Evidence, Evidence]
     heads: tuple[PrototypeHead, PrototypeHead]
     optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer]
     progress: float
@@ -62,7 +84,7 @@ class CleaningTask:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The clean probabilities that one network's evidence gives, each (n,) float32 in [0, 1].
+    """The clean probabilities that one network gives its peer's draw, each (n,) float32 in [0, 1].
 
     Attributes:
         clean_probability: the one that divides the data.

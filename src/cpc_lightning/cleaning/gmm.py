@@ -157,17 +157,17 @@ class GmmCleaner:
         self.history_length = history_length
 
     def estimate(self, task: CleaningTask, network: int) -> Estimate:
-        """Clean probability q' of every sample by the evidence of `network` (0 or 1).
+        """Clean probability q' of the samples that `network` (0 or 1) judges: its peer's draw.
 
         Raises:
             ValueError: a loss is not finite; the message names the sample.
         """
-        history = task.evidence[network].loss_history
+        draw, history = task.draws[1 - network], task.judging[network].loss_history
         averaged = history[-self.history_length :].mean(dim=0)
-        require_finite(averaged, "scaled loss", task.index)
+        require_finite(averaged, "scaled loss", draw.index)
         scaled = averaged.cpu().double().numpy()
         if self.class_aware:
-            posterior, mixtures = class_aware_probability(scaled, task.noisy_labels.cpu().numpy(), task.seed)
+            posterior, mixtures = class_aware_probability(scaled, draw.noisy_labels.cpu().numpy(), task.seed)
         else:
             posterior, mixtures = class_agnostic_probability(scaled, task.seed)
         probability = torch.from_numpy(posterior).to(history.device, torch.float32)
@@ -177,7 +177,7 @@ class GmmCleaner:
         """Divide the task's samples for both networks."""
         first, second = self.estimate(task, 0), self.estimate(task, 1)
         partitions = co_divide(
-            Partition.from_probability(task.index, first.clean_probability, self.threshold),
-            Partition.from_probability(task.index, second.clean_probability, self.threshold),
+            Partition.from_probability(task.draws[1].index, first.clean_probability, self.threshold),
+            Partition.from_probability(task.draws[0].index, second.clean_probability, self.threshold),
         )
         return CleaningResult((first, second), partitions, scalars={})

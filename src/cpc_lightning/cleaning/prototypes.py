@@ -17,6 +17,9 @@ from cpc_lightning.errors import TrainingError, require, require_integer
 WINDOW = 100
 """Steps that are prepared at once, and whose mean loss tells whether the loss has settled."""
 
+CHUNK = 1 << 13
+"""Rows of features that are worked on at once, so that millions of them need no second copy."""
+
 
 class PrototypeHead(nn.Module):
     """The projector (v -> v', one linear layer on standardised features) and the class prototypes of one network.
@@ -61,7 +64,14 @@ class PrototypeHead(nn.Module):
     @torch.no_grad()
     def standardise_to(self, features: Tensor) -> None:
         """From now on, shift and scale features as `features` (n, D) need it for mean 0 and standard deviation 1."""
-        std, mean = torch.std_mean(features, dim=0, correction=0)
+        total = torch.zeros(features.shape[1], dtype=torch.float64, device=features.device)
+        for rows in torch.split(features, CHUNK):
+            total += rows.sum(dim=0, dtype=torch.float64)
+        mean = total / len(features)
+        squares = torch.zeros_like(total)
+        for rows in torch.split(features, CHUNK):  # a second pass: the mean of squares would cancel
+            squares += (rows.double() - mean).square().sum(dim=0)
+        std = (squares / len(features)).sqrt()
         # A dead feature's deviation is the rounding error of its mean; dividing by it would make noise loud.
         dead = std <= 1e-6 * (1 + mean.abs())
         self.feature_mean.copy_(mean)
@@ -69,7 +79,7 @@ class PrototypeHead(nn.Module):
 
     def standardise(self, features: Tensor) -> Tensor:
         """Standardised features (..., D), cut off from the backbone: gradients stop at v (Section 4.1)."""
-        return (features.detach() - self.feature_mean) / self.feature_std
+        return (features.detach().to(self.feature_mean) - self.feature_mean) / self.feature_std
 
     def embed(self, features: Tensor) -> Tensor:
         """Embeddings v' (B, d) of features v (B, D)."""
@@ -80,35 +90,50 @@ class PrototypeHead(nn.Module):
         """Scores v' c_k (B, K) of features (B, D), before the sigmoid."""
         return self.embed(features) @ self.prototypes.t()
 
+    @torch.no_grad()
     def clean_probability(self, features: Tensor, noisy_labels: Tensor) -> Tensor:
-        """Clean probability q = s(v' c_y) (B,) of features (B, D) with given labels y (B,)."""
+        """Clean probability q = s(v' c_y) of features (n, D) with given labels y (n,): (n,) on the features' device."""
         # Not forward(): of a million samples and a thousand classes, one score in a thousand is wanted.
-        return torch.sigmoid((self.embed(features) * self.prototypes[noisy_labels]).sum(dim=1))
+        chunks = [
+            torch.sigmoid((self.embed(v) * self.prototypes[y.to(self.prototypes.device)]).sum(dim=1)).to(
+                features.device
+            )
+            for v, y in zip(torch.split(features, CHUNK), torch.split(noisy_labels, CHUNK), strict=True)
+        ]
+        return torch.cat(chunks)
 
 
-def confident_predictions(probabilities: Tensor, noisy_labels: Tensor, labeled: Tensor) -> tuple[Tensor, Tensor]:
+def confident_predictions(
+    given_probability: Tensor,
+    predicted: Tensor,
+    confidence: Tensor,
+    noisy_labels: Tensor,
+    labeled: Tensor,
+    num_classes: int,
+) -> Tensor:
     """The set P of Eq. 4: noisy samples that are predicted with more confidence than clean ones of that class.
 
     Sample i of U belongs to P if p_ik, of its predicted class k = argmax p_i, is above the mean of p_jk over the j of X
     with y_j = k. Where X has no such j, nothing says what confident means, and no sample predicted as k belongs to P.
 
     Args:
-        probabilities: (n, K) softmax.
-        noisy_labels: (n,) int64 given labels.
+        given_probability: (n,) softmax p_iy of the given label.
+        predicted: (n,) int64 predicted class, argmax p_i.
+        confidence: (n,) softmax p_ik of the predicted class.
+        noisy_labels: (n,) int64 given labels y.
         labeled: (n,) bool, True for X and False for U.
+        num_classes: K.
 
     Returns:
-        The mask of P (n,) bool, and the predicted classes (n,) int64.
+        The mask of P, (n,) bool.
     """
-    highest, predicted = probabilities.max(dim=1)
     given = noisy_labels[labeled]
-    of_given = probabilities[labeled].gather(1, given[:, None]).squeeze(1)
     # Double: a mean of equal probabilities must not round below them.
-    sums = torch.zeros(probabilities.shape[1], dtype=torch.float64, device=probabilities.device)
-    sums.index_add_(0, given, of_given.double())
-    counts = torch.bincount(given, minlength=probabilities.shape[1])
+    sums = torch.zeros(num_classes, dtype=torch.float64, device=given.device)
+    sums.index_add_(0, given, given_probability[labeled].double())
+    counts = torch.bincount(given, minlength=num_classes)
     average = torch.where(counts > 0, sums / counts, torch.inf)
-    return ~labeled & (highest.double() > average[predicted]), predicted
+    return ~labeled & (confidence.double() > average[predicted])
 
 
 def prototype_loss(
@@ -171,8 +196,9 @@ def fit_prototypes(
     """Minimise `prototype_loss` over the head's projector and prototypes, in place, from where they stand.
 
     Mini-batches are cut from one shuffled pass after the other; each term is a mean over its part of the mini-batch.
-    Everything stays on the features' device. The gradient is written down instead of recorded, because a step on cached
-    features costs less than autograd's bookkeeping; a test holds it against autograd.
+    Everything is computed on the head's device, to which one window's features are brought at a time. The gradient is
+    written down instead of recorded, because a step on cached features costs less than autograd's bookkeeping; a test
+    holds it against autograd.
 
     Args:
         head: trained in place; its standardisation is used as it is.
@@ -203,22 +229,24 @@ def fit_prototypes(
     assert prototypes.grad is not None
     # Views that follow the parameters through every in-place step.
     weight_t, prototypes_t = weight.t(), prototypes.t()
-    inputs = head.standardise(features)
     taken, before = 0, float("inf")
     for rows in _shuffled_windows(len(features), min(batch_size, len(features)), steps, seed):
         batches = rows.to(features.device)  # (T, B)
+        given, in_x, in_p, guessed = (
+            values[batches].to(weight.device) for values in (noisy_labels, labeled, confident, predicted)
+        )
         pull, both = _score_weights(
-            noisy_labels[batches],
-            labeled[batches],
-            confident[batches],
-            predicted[batches],
+            given,
+            in_x,
+            in_p,
+            guessed,
             alpha,
             len(prototypes),
-            inputs.dtype,
+            weight.dtype,
         )
+        inputs = head.standardise(features[batches])  # (T, B, D)
         scores = inputs.new_empty(*batches.shape, len(prototypes))
-        for batch, score, positive, total in zip(batches, scores, pull, both, strict=True):
-            v = inputs.index_select(0, batch)  # batch by batch: what is gathered is still in the cache when it is read
+        for v, score, positive, total in zip(inputs, scores, pull, both, strict=True):
             embedding = torch.addmm(bias, v, weight_t)
             torch.mm(embedding, prototypes_t, out=score)
             d_score = torch.sigmoid(score).mul_(total).sub_(positive)

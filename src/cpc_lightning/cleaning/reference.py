@@ -38,9 +38,12 @@ class OracleCleaner:
         Raises:
             InputError: the true label of a sample is unknown.
         """
-        if bool((task.true_labels < 0).any()):
-            raise InputError("cleaner", "oracle", "needs true labels, and this data set has none")
-        clean_probability = (task.noisy_labels == task.true_labels).to(torch.float32)
-        estimate = Estimate(clean_probability)
-        partition = Partition.from_probability(task.index, clean_probability, self.threshold)
-        return CleaningResult((estimate, estimate), co_divide(partition, partition), scalars={})
+        estimates = []
+        partitions = []
+        for judged in reversed(task.draws):  # network 1 judges network 2's draw
+            if bool((judged.true_labels < 0).any()):
+                raise InputError("cleaner", "oracle", "needs true labels, and this data set has none")
+            clean_probability = (judged.noisy_labels == judged.true_labels).to(torch.float32)
+            estimates.append(Estimate(clean_probability))
+            partitions.append(Partition.from_probability(judged.index, clean_probability, self.threshold))
+        return CleaningResult((estimates[0], estimates[1]), co_divide(*partitions), scalars={})

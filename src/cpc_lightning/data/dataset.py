@@ -22,7 +22,14 @@ class Images(Protocol):
         """The number of images."""
 
     def fetch(self, positions: Tensor) -> Tensor:
-        """The images at `positions` (B,) int64, as (B, C, H, W) uint8."""
+        """The images at `positions` (B,) int64 as they are evaluated and shown, (B, C, H, W) uint8."""
+
+    def fetch_views(self, positions: Tensor, views: int, seed: int) -> Tensor:
+        """The images at `positions` (B,) int64 to make that many views of, (V, B, C, H, W) uint8.
+
+        V is `views` for images that have to be cropped, at random by `seed`, before they can form a batch; or 1 for
+        images of one size, from which all views are made.
+        """
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,10 @@ class ArrayImages:
     def fetch(self, positions: Tensor) -> Tensor:
         """The images at `positions` (B,) int64, as (B, C, H, W) uint8."""
         return self.pixels[positions]
+
+    def fetch_views(self, positions: Tensor, views: int, seed: int) -> Tensor:
+        """The same as (1, B, C, H, W): every view is made from the one image."""
+        return self.pixels[positions][None]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """From positions to batches: data sets that answer a whole list of positions at once, one gather a batch.
 
 Use them with a collate function that returns its argument: `DataLoader(CoTrainingDataset(...), batch_sampler=sampler,
-collate_fn=as_is)`. Shapes: N samples, B batch, U unlabeled batch (B, or 0), C channels, H x W pixels.
+collate_fn=as_is)`. Shapes: N samples, B batch, U unlabeled batch (B, or 0), C channels, H x W pixels; V is 1 for images
+of which all views are made, or the number of views (one in warm-up, else the weak ones and then the strong ones).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 
 from cpc_lightning.data.dataset import Split
 from cpc_lightning.data.samplers import BatchPlan
+from cpc_lightning.data.views import VIEWS
 
 T = TypeVar("T")
 
@@ -25,10 +27,10 @@ class TrainingBatch(TypedDict):
         network: 0 or 1.
         warmup: whether this is a step of the warm-up.
         epoch_share: the share of the network's steps in this epoch that lie behind it.
-        labeled_images: (B, C, H, W) uint8.
+        labeled_images: (V, B, C, H, W) uint8.
         labels: (B,) int64 given labels.
         clean_probability: (B,) float32.
-        unlabeled_images: (U, C, H, W) uint8.
+        unlabeled_images: (V, U, C, H, W) uint8.
         index: (B,) int64 positions of the labeled images in the training set.
         unlabeled_index: (U,) int64.
     """
@@ -70,7 +72,8 @@ class CoTrainingDataset(Dataset[TrainingBatch]):
 
     def __getitems__(self, plan: BatchPlan) -> TrainingBatch:
         """The batch that `plan` describes."""
-        labeled_images = self.images.fetch(plan.labeled)
+        views = 1 if plan.warmup else 2 * VIEWS
+        labeled_images = self.images.fetch_views(plan.labeled, views, plan.seed)
         nothing = len(plan.unlabeled) == 0
         return {
             "network": plan.network,
@@ -80,7 +83,9 @@ class CoTrainingDataset(Dataset[TrainingBatch]):
             "labels": self.noisy_labels[plan.labeled],
             "clean_probability": plan.clean_probability,
             # Image files cannot stack zero images: the shape is the labeled side's.
-            "unlabeled_images": labeled_images[:0] if nothing else self.images.fetch(plan.unlabeled),
+            "unlabeled_images": (
+                labeled_images[:, :0] if nothing else self.images.fetch_views(plan.unlabeled, views, plan.seed + 1)
+            ),
             "index": plan.labeled,
             "unlabeled_index": plan.unlabeled,
         }

@@ -7,6 +7,7 @@ any machine, with any version of numpy and torch. Shapes: N samples, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral
 from typing import Protocol
 
@@ -15,12 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cpc_lightning.data.dataset import ImageDataset, Split
 from cpc_lightning.data.label_files import read_labels
 from cpc_lightning.errors import InputError, require, require_integer, require_number
 
 
 class Noise(Protocol):
-    """Turns clean labels into noisy ones.
+    """Turns a training split with clean labels into one with noisy ones.
 
     Attributes:
         nominal_rate: share of the samples that are drawn for a new label, in [0, 1]; None where it is not known. The
@@ -29,13 +31,11 @@ class Noise(Protocol):
 
     nominal_rate: float | None
 
-    def corrupt(self, labels: Tensor, num_classes: int, class_map: Mapping[int, int] | None, seed: int) -> Tensor:
-        """The noisy labels, (N,) int64 in 0..K-1, as a new tensor.
+    def corrupt(self, dataset: ImageDataset, seed: int) -> Split:
+        """The data set's training split with noisy labels, (N,) int64 in 0..K-1, in a new tensor.
 
         Args:
-            labels: (N,) int64 in 0..K-1.
-            num_classes: K.
-            class_map: the data set's own map of classes to those they are mistaken for, None where it has none.
+            dataset: the clean one; it stays as it is.
             seed: decides the draw, in 0..2**32-1.
         """
 
@@ -46,9 +46,9 @@ class NoNoise:
     def __init__(self) -> None:
         self.nominal_rate: float | None = None
 
-    def corrupt(self, labels: Tensor, num_classes: int, class_map: Mapping[int, int] | None, seed: int) -> Tensor:
-        """A copy of `labels`; see `Noise`."""
-        return labels.clone()
+    def corrupt(self, dataset: ImageDataset, seed: int) -> Split:
+        """The training split as it is; see `Noise`."""
+        return dataset.train
 
 
 class SymmetricNoise:
@@ -66,17 +66,17 @@ class SymmetricNoise:
         self.rate = float(rate)
         self.include_true_class = include_true_class
 
-    def corrupt(self, labels: Tensor, num_classes: int, class_map: Mapping[int, int] | None, seed: int) -> Tensor:
+    def corrupt(self, dataset: ImageDataset, seed: int) -> Split:
         """Noisy labels; see `Noise`."""
-        stream = _frozen_stream(seed)
-        noisy = labels.numpy().copy()
+        stream, num_classes = _frozen_stream(seed), len(dataset.class_names)
+        noisy = dataset.train.labels.numpy().copy()
         chosen = _choose(stream, len(noisy), self.rate)
         if self.include_true_class:
             noisy[chosen] = stream.randint(num_classes, size=len(chosen), dtype=np.int64)
         else:
             other = stream.randint(num_classes - 1, size=len(chosen), dtype=np.int64)
             noisy[chosen] = other + (other >= noisy[chosen])  # skips the true class
-        return torch.from_numpy(noisy)
+        return relabeled(dataset.train, torch.from_numpy(noisy))
 
 
 class AsymmetricNoise:
@@ -94,17 +94,18 @@ class AsymmetricNoise:
         self.rate = float(rate)
         self.class_map = class_map
 
-    def corrupt(self, labels: Tensor, num_classes: int, class_map: Mapping[int, int] | None, seed: int) -> Tensor:
+    def corrupt(self, dataset: ImageDataset, seed: int) -> Split:
         """Noisy labels; see `Noise`.
 
         Raises:
             InputError: if there is no map, or it is empty or names anything but classes.
         """
-        mistaken_for = self._table(self.class_map if self.class_map is not None else class_map, num_classes)
-        noisy = labels.numpy().copy()
+        class_map = self.class_map if self.class_map is not None else dataset.class_map
+        mistaken_for = self._table(class_map, len(dataset.class_names))
+        noisy = dataset.train.labels.numpy().copy()
         chosen = _choose(_frozen_stream(seed), len(noisy), self.rate)
         noisy[chosen] = mistaken_for[noisy[chosen]]
-        return torch.from_numpy(noisy)
+        return relabeled(dataset.train, torch.from_numpy(noisy))
 
     def _table(self, class_map: Mapping[int, int] | None, num_classes: int) -> npt.NDArray[np.int64]:
         """(K,) the class that each class becomes: itself where the map does not list it."""
@@ -136,21 +137,27 @@ class FileNoise:
         self.nominal_rate: float | None = None
         self.path = path
 
-    def corrupt(self, labels: Tensor, num_classes: int, class_map: Mapping[int, int] | None, seed: int) -> Tensor:
+    def corrupt(self, dataset: ImageDataset, seed: int) -> Split:
         """The file's labels; see `Noise`.
 
         Raises:
             InputError: if the file cannot be used, or does not hold one label in 0..K-1 for each sample.
         """
-        noisy = read_labels(self.path)
-        expected = f"holds {len(noisy)} labels, but there are {len(labels)} training samples"
-        require(len(noisy) == len(labels), "path", self.path, expected)
+        noisy, size, num_classes = read_labels(self.path), len(dataset.train), len(dataset.class_names)
+        expected = f"holds {len(noisy)} labels, but there are {size} training samples"
+        require(len(noisy) == size, "path", self.path, expected)
         wrong = torch.nonzero((noisy < 0) | (noisy >= num_classes)).flatten()
         if len(wrong) > 0:
             first = int(wrong[0])
             expected = f"label {int(noisy[first])} of sample {first} is outside 0..{num_classes - 1}"
             raise InputError("path", self.path, f"{expected} ({len(wrong)} are)")
-        return noisy
+        return replace(dataset.train, labels=noisy)
+
+
+def relabeled(split: Split, noisy_labels: Tensor) -> Split:
+    """`split` with synthetic noise: where nothing is known of the true labels, they are those before the noise."""
+    true_labels = split.labels if split.true_labels is None else split.true_labels
+    return replace(split, labels=noisy_labels, true_labels=true_labels)
 
 
 def _frozen_stream(seed: int) -> np.random.RandomState:

@@ -53,6 +53,7 @@ class BatchPlan:
         unlabeled: (B,) int64; (0,) in warm-up, and where the partition's unlabeled side is empty.
         warmup: whether this is a step of the warm-up.
         epoch_share: the share of the network's steps in this epoch that lie behind it, in [0, 1).
+        seed: even, of what is drawn for the labeled side while it is fetched; seed + 1 is the unlabeled side's.
     """
 
     network: int
@@ -61,6 +62,7 @@ class BatchPlan:
     unlabeled: Tensor
     warmup: bool
     epoch_share: float
+    seed: int
 
 
 class CoTrainingSampler(Sampler[BatchPlan]):
@@ -121,6 +123,7 @@ class CoTrainingSampler(Sampler[BatchPlan]):
             labeled_places = self._places(network, 0, len(share.labeled), steps)
             unlabeled = share.labeled[:0] if share.unlabeled is None else share.unlabeled
             unlabeled_places = self._places(network, 1, len(unlabeled), steps)
+            seeds = np.random.SeedSequence([self.seed, self.epoch, network, 2, self.rank]).generate_state(steps)
             for step, (mine, mine_unlabeled) in enumerate(zip(labeled_places, unlabeled_places, strict=True)):
                 yield BatchPlan(
                     network=network,
@@ -129,6 +132,7 @@ class CoTrainingSampler(Sampler[BatchPlan]):
                     unlabeled=unlabeled[mine_unlabeled],
                     warmup=warmup,
                     epoch_share=step / steps,
+                    seed=2 * int(seeds[step]),
                 )
 
     def _places(self, network: int, side: int, size: int, steps: int) -> Tensor:
@@ -146,9 +150,31 @@ class CoTrainingSampler(Sampler[BatchPlan]):
         return order.view(steps, self.world_size, self.batch_size)[:, self.rank]
 
 
-def shard(size: int, rank: int, world_size: int) -> range:
-    """This rank's part of positions 0..size-1, for evaluation: each position on exactly one rank, none twice."""
-    return range(rank, size, world_size)
+def balanced_draw(labels: Tensor, size: int, num_classes: int, seed: int, epoch: int, network: int) -> Tensor:
+    """A class-balanced part of the training set, drawn anew for each epoch and network (Clothing1M; DivideMix).
+
+    Args:
+        labels: (N,) int64 given labels.
+        size: how many samples to draw: size / K of each class, rounded up, in a random order up to `size`. A class that
+            has fewer gives all it has, so that there may be fewer in all.
+        num_classes: K.
+        seed: decides the draw, together with the other two.
+        epoch: the one to draw for.
+        network: the one to draw for, 0 or 1.
+
+    Returns:
+        Positions in the training set, int64, in ascending order.
+    """
+    entropy = np.random.SeedSequence([seed, epoch, network, 3])
+    generator = torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
+    order = torch.randperm(len(labels), generator=generator)
+    given = labels[order]
+    by_class = torch.argsort(given, stable=True)
+    starts = torch.searchsorted(given[by_class], torch.arange(num_classes))
+    rank = torch.empty_like(order)
+    rank[by_class] = torch.arange(len(labels)) - starts[given[by_class]]  # of each sample within its class
+    kept = order[rank < math.ceil(size / num_classes)][:size]
+    return kept.sort().values
 
 
 def checked_limit(limit: int | float | None) -> int | float | None:

@@ -17,6 +17,9 @@ from torch.nn import functional
 from cpc_lightning.data.autoaugment import POLICIES, AutoAugment, require_images
 from cpc_lightning.errors import require, require_integer, require_number
 
+VIEWS = 2
+"""Weak views of each image, and as many strong ones (AugDesc)."""
+
 
 class Views:
     """How a data set's images are seen in training and in evaluation.

@@ -28,7 +28,8 @@ class LabelReport:
         true_labels: (N,) int64, -1 where unknown.
         clean_probabilities: (2, N) by network 1 and network 2; None where there is no cleaner.
         threshold: a label is suspected where the mean of both clean probabilities is not above.
-        probabilities: (N, K) mean softmax of both networks; the suggested label is its argmax.
+        suggested: (N,) int64 the class with the largest mean softmax of both networks.
+        confidence: (N,) that largest mean softmax.
         paths: N file names, or None.
     """
 
@@ -36,7 +37,8 @@ class LabelReport:
     true_labels: Tensor
     clean_probabilities: Tensor | None
     threshold: float
-    probabilities: Tensor
+    suggested: Tensor
+    confidence: Tensor
     paths: Sequence[str] | None = None
 
     @property
@@ -52,7 +54,6 @@ class LabelReport:
 
     def write(self, path: str | Path) -> None:
         """Write the report as csv, atomically. What is unknown or does not apply is left blank."""
-        confidence, suggested = self.probabilities.max(dim=1)
         count = len(self.noisy_labels)
         blank: list[object] = [""] * count
         if self.clean_probabilities is None:
@@ -62,8 +63,8 @@ class LabelReport:
             judged = [[f"{value:.6f}" for value in row] for row in shown.tolist()]
             judged.append(["true" if value else "false" for value in (shown[2] <= self.threshold).tolist()])
         columns = [
-            range(count), self.paths or blank, self.noisy_labels.tolist(), *judged, suggested.tolist(),
-            [f"{value:.6f}" for value in confidence.tolist()],
+            range(count), self.paths or blank, self.noisy_labels.tolist(), *judged,
+            self.suggested.tolist(), [f"{value:.6f}" for value in self.confidence.tolist()],
             [label if label >= 0 else "" for label in self.true_labels.tolist()],
         ]  # fmt: skip
         text = io.StringIO()
