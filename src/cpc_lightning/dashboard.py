@@ -11,10 +11,10 @@ import wandb
 from numpy.typing import NDArray
 from pytorch_lightning.loggers import WandbLogger
 
-from cpc_lightning.callbacks import StageOne, Verdict
 from cpc_lightning.cleaning.gmm import CLASS_AGNOSTIC, LossMixture
 from cpc_lightning.datamodule import CoTrainingDataModule
 from cpc_lightning.errors import require_integer
+from cpc_lightning.stage_one import StageOne, Verdict
 
 BINS = 50
 

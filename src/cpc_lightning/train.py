@@ -14,7 +14,7 @@ import wandb
 from omegaconf import DictConfig, OmegaConf
 
 from cpc_lightning.building import add_noise, build, check_views, make_method, make_network, make_trainer, settings_of
-from cpc_lightning.callbacks import EpochTable, StageOne
+from cpc_lightning.callbacks import EpochTable
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.datamodule import CoTrainingDataModule
 from cpc_lightning.files import atomic_write
@@ -22,6 +22,7 @@ from cpc_lightning.metrics import noise_rate, summarise_accuracy
 from cpc_lightning.module import CoTrainingModule
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.summary import print_summary, write_summary
+from cpc_lightning.stage_one import StageOne
 
 OUTPUTS = {
     "labels.csv": "the verdict on every training label",

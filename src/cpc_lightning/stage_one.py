@@ -1,0 +1,258 @@
+"""Stage 1 under Lightning: look at the training set with both networks, ask the cleaner, divide for the next epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+
+from cpc_lightning.cleaning.evidence import Cleaner, CleaningResult, CleaningTask, Draw, Evidence
+from cpc_lightning.cleaning.gmm import scale_losses
+from cpc_lightning.datamodule import CoTrainingDataModule
+from cpc_lightning.distributed import broadcast_object, broadcast_tensors, gather_by_index
+from cpc_lightning.errors import TrainingError
+from cpc_lightning.metrics import cleaner_metrics, estimate_agreement
+from cpc_lightning.module import CoTrainingModule
+from cpc_lightning.report.labels import LabelReport
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a stage 1 found out about n training samples.
+
+    Attributes:
+        epoch: the number of epochs trained when it was found.
+        draws: the samples that network 1 and network 2 train on next; after the last epoch, all.
+        judging: what network 1 says of network 2's draw, and network 2 of network 1's.
+        result: the cleaner's answer; None where there is no cleaner.
+        suggested: (n,) int64 the class with the largest mean softmax of both networks, of each sample looked at.
+        confidence: (n,) that largest mean softmax.
+    """
+
+    epoch: int
+    draws: tuple[Draw, Draw]
+    judging: tuple[Evidence, Evidence]
+    result: CleaningResult | None
+    suggested: Tensor
+    confidence: Tensor
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One evaluation pass of both networks over n training samples.
+
+    Attributes:
+        index: (n,) int64 positions in the training set, ascending.
+        evidence: of network 1 and network 2, with an empty loss history.
+        suggested: (n,) int64 the class with the largest mean softmax of both networks.
+        confidence: (n,) that largest mean softmax.
+    """
+
+    index: Tensor
+    evidence: tuple[Evidence, Evidence]
+    suggested: Tensor
+    confidence: Tensor
+
+    def of(self, network: int, draw: Draw) -> Evidence:
+        """What `network` (0 or 1) says of the samples in `draw`, all of which were looked at."""
+        seen = self.evidence[network]
+        if len(draw.index) == len(self.index):
+            return seen
+        rows = torch.searchsorted(self.index, draw.index)
+        fields = ("losses", "given_probability", "predicted", "confidence", "features")
+        return replace(seen, **{name: getattr(seen, name)[rows] for name in fields})
+
+
+class StageOne(pl.Callback):
+    """Stage 1: looks at the whole training set with both networks and divides it for the next epoch.
+
+    Runs at the end of an epoch, because Lightning builds the next epoch's loader before any hook of that epoch. The
+    call at the end of the last epoch gives the final verdict on the labels.
+
+    Attributes:
+        cleaner: answers who is clean.
+        verdict: the last stage 1's; None before the first.
+    """
+
+    def __init__(self, cleaner: Cleaner, seed: int) -> None:
+        """Take the cleaner, and the seed of its fits and draws."""
+        self.cleaner, self.seed = cleaner, seed
+        self.verdict: Verdict | None = None
+        self._loss_history: list[Tensor] = []  # newest last, each (2, N), min-max scaled
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Divide the data once the warm-up is over; without an active cleaner only look, at the very end."""
+        module = cast(CoTrainingModule, pl_module)
+        datamodule = cast(CoTrainingDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        trained = trainer.current_epoch + 1
+        if not (trained >= module.warmup_epochs if self.cleaner.active else trained == trainer.max_epochs):
+            return
+        begin = time.monotonic()
+        index = datamodule.draws(trained)
+        if trained == trainer.max_epochs:  # the final verdict is on every label
+            index = (torch.arange(len(datamodule.noisy_labels)),) * 2
+        first, second = (Draw(i, datamodule.noisy_labels[i], datamodule.true_labels[i]) for i in index)
+        draws = first, second
+        seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat(index)))
+        judging = self._with_history((seen.of(0, draws[1]), seen.of(1, draws[0])))
+        result = None
+        if self.cleaner.active:
+            progress = (trained - module.warmup_epochs) / cast(int, trainer.max_epochs)
+            learning = seen.of(0, draws[0]), seen.of(1, draws[1])
+            result = self._divide(trainer, module, draws, judging, learning, progress, trained)
+            datamodule.partitions = result.partitions
+            for name, value in measure_result(result, self.cleaner.threshold, draws).items():
+                pl_module.log(name, value)
+        self.verdict = Verdict(trained, draws, judging, result, seen.suggested, seen.confidence)
+        pl_module.log("stage1/seconds", time.monotonic() - begin)
+
+    @torch.no_grad()
+    def _observe(
+        self, trainer: pl.Trainer, module: CoTrainingModule, datamodule: CoTrainingDataModule, index: Tensor
+    ) -> Observation:
+        """One pass over the samples at `index` in eval mode gives losses, predictions and features of both networks."""
+        broadcast_tensors(list(module.networks.buffers()))  # DDP leaves BatchNorm statistics of ranks apart
+        module.eval()
+        rows: list[Tensor] = []
+        columns: dict[str, list[Tensor]] = {}
+        for batch in datamodule.evidence_dataloader(index):
+            rows.append(torch.searchsorted(index, batch["index"]))
+            images, labels = batch["images"].to(module.device), batch["labels"].to(module.device)
+            with trainer.precision_plugin.forward_context():
+                inputs = module.views.normalise(module.views.evaluation(images))
+                answers = [module.network(number).features_and_logits(inputs) for number in (0, 1)]
+            for name, values in observe_batch(answers, labels).items():
+                columns.setdefault(name, []).append(values.cpu())
+        module.train()
+        seen = {
+            name: gather_by_index(torch.cat(values), torch.cat(rows), len(index), module.device)
+            for name, values in columns.items()
+        }
+        for number in (1, 2):
+            finite = torch.isfinite(seen[f"losses_{number}"]) & torch.isfinite(seen[f"features_{number}"]).all(dim=1)
+            wrong = index[~finite]
+            if len(wrong):
+                raise TrainingError(
+                    f"network {number} gives no finite answer for {len(wrong)} samples (the first is {int(wrong[0])}) "
+                    f"at the end of epoch {trainer.current_epoch}; the last checkpoint is unharmed"
+                )
+        none = torch.empty(0, len(index))
+        fields = ("losses", "given_probability", "predicted", "confidence", "features")
+        first, second = (
+            Evidence(loss_history=none, **{name: seen[f"{name}_{number}"] for name in fields}) for number in (1, 2)
+        )
+        return Observation(index, (first, second), seen["suggested"], seen["confidence"])
+
+    def _with_history(self, judging: tuple[Evidence, Evidence]) -> tuple[Evidence, Evidence]:
+        """Record the scaled losses of this epoch, and give the evidence those of the last epochs."""
+        scaled = torch.stack([scale_losses(evidence.losses) for evidence in judging])
+        self._loss_history = [*self._loss_history, scaled][-self.cleaner.history_length :]
+        history = torch.stack(self._loss_history)
+        first, second = (replace(evidence, loss_history=history[:, r]) for r, evidence in enumerate(judging))
+        return first, second
+
+    def _divide(
+        self,
+        trainer: pl.Trainer,
+        module: CoTrainingModule,
+        draws: tuple[Draw, Draw],
+        judging: tuple[Evidence, Evidence],
+        learning: tuple[Evidence, Evidence],
+        progress: float,
+        epoch: int,
+    ) -> CleaningResult:
+        """Have the first process fit, and give all processes its answer: fits differ between machines."""
+        heads = (module.network(0).head, module.network(1).head)
+        result = None
+        if trainer.is_global_zero:
+            seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
+            optimizers = (trainer.optimizers[2], trainer.optimizers[3])
+            result = self.cleaner.clean(CleaningTask(draws, judging, learning, heads, optimizers, progress, seed))
+            for number, partition in enumerate(result.partitions, start=1):
+                if partition.fell_back:
+                    rank_zero_warn(
+                        f"epoch {epoch}: no label looked clean to train network {number} on; "
+                        f"it goes on with the {len(partition.labeled)} that looked cleanest"
+                    )
+        broadcast_tensors([*heads[0].state_dict().values(), *heads[1].state_dict().values()])
+        return cast(CleaningResult, broadcast_object(result))
+
+    def label_report(self, datamodule: CoTrainingDataModule) -> LabelReport:
+        """The verdict of the last stage 1 on every training label, for people."""
+        if self.verdict is None:
+            raise RuntimeError("there was no stage 1 yet, so there is no verdict on the labels")
+        clean = None
+        if self.verdict.result is not None:
+            clean = torch.stack([estimate.clean_probability.cpu() for estimate in self.verdict.result.estimates])
+        return LabelReport(
+            datamodule.noisy_labels, datamodule.true_labels, clean, self.cleaner.threshold,
+            self.verdict.suggested, self.verdict.confidence, datamodule.dataset.train.paths,
+        )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loss history, which the next fit may average over."""
+        return {"loss_history": self._loss_history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self._loss_history = list(state_dict["loss_history"])
+
+
+def observe_batch(answers: Sequence[tuple[Tensor, Tensor]], labels: Tensor) -> dict[str, Tensor]:
+    """What stage 1 keeps of a batch: the fields of `Evidence` for each network ("losses_1"), and what both suggest.
+
+    Args:
+        answers: features (B, D) and logits (B, K) of network 1 and network 2.
+        labels: (B,) int64 given labels.
+    """
+    seen: dict[str, Tensor] = {}
+    mean = torch.zeros((), device=labels.device)
+    for number, (features, logits) in enumerate(answers, start=1):
+        probabilities = logits.float().softmax(dim=1)
+        mean = mean + probabilities / len(answers)
+        seen[f"losses_{number}"] = F.cross_entropy(logits.float(), labels, reduction="none")
+        seen[f"given_probability_{number}"] = probabilities.gather(1, labels[:, None]).squeeze(1)
+        seen[f"confidence_{number}"], seen[f"predicted_{number}"] = probabilities.max(dim=1)
+        seen[f"features_{number}"] = features.float()
+    seen["confidence"], seen["suggested"] = mean.max(dim=1)
+    return seen
+
+
+def measure_result(result: CleaningResult, threshold: float, draws: tuple[Draw, Draw]) -> dict[str, float]:
+    """What is worth logging of a division, by metric name.
+
+    "gmm/..." and "cpc/..." hold AUC, precision, recall and share kept of the mixture's and the prototypes' clean
+    probability: by network 1 ("_1"), by network 2 ("_2") and joined, that is of the mean of both, or, where they judge
+    different draws, of both draws together. What does not apply is left out.
+    """
+    values: dict[str, float] = dict(result.scalars)
+    for number, partition in enumerate(result.partitions, start=1):
+        values[f"partition/labeled_{number}"] = len(partition.labeled)
+        values[f"partition/unlabeled_{number}"] = len(partition.unlabeled)
+    for source in ("gmm", "cpc"):
+        pair = [getattr(estimate, source) for estimate in result.estimates]
+        if any(probability is None for probability in pair):
+            continue
+        judged = draws[1], draws[0]
+        noisy, true = ([getattr(draw, kind) for draw in judged] for kind in ("noisy_labels", "true_labels"))
+        if torch.equal(draws[0].index, draws[1].index):
+            joined = (pair[0] + pair[1]) / 2, noisy[0], true[0]
+        else:
+            joined = torch.cat(pair), torch.cat(noisy), torch.cat(true)
+        rows = {"_1": (pair[0], noisy[0], true[0]), "_2": (pair[1], noisy[1], true[1]), "": joined}
+        for suffix, (probability, noisy_labels, true_labels) in rows.items():
+            measured = cleaner_metrics(probability, probability > threshold, noisy_labels, true_labels)
+            values |= {f"{source}/{name}{suffix}": value for name, value in measured.items() if value is not None}
+    for number, estimate in enumerate(result.estimates, start=1):
+        if estimate.gmm is not None and estimate.cpc is not None:
+            agreement = estimate_agreement(estimate.gmm, estimate.cpc, threshold)
+            values |= {f"gmm_cpc/{name}_{number}": value for name, value in agreement.items()}
+    return values

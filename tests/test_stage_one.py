@@ -1,0 +1,231 @@
+"""Stage 1 under Lightning."""
+
+from types import SimpleNamespace
+
+import hydra
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.conftest import SMALL
+
+from cpc_lightning.building import add_noise, build, make_method, make_network, make_trainer
+from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate, Evidence
+from cpc_lightning.cleaning.partition import Partition, co_divide
+from cpc_lightning.datamodule import CoTrainingDataModule
+from cpc_lightning.distributed import gather_by_index
+from cpc_lightning.module import CoTrainingModule
+from cpc_lightning.stage_one import Observation, StageOne, measure_result
+
+
+class Probe:
+    """A cleaner that keeps what it is asked and answers by halves: network 1 trusts the first, network 2 the last."""
+
+    history_length, threshold, active = 2, 0.5, True
+
+    def __init__(self):
+        self.tasks = []
+
+    def clean(self, task):
+        self.tasks.append(task)
+        index = task.draws[0].index
+        first = (torch.arange(len(index)) < 500).float()
+        pair = first, 1 - first
+        by = [Partition.from_probability(index, probability, 0.5) for probability in pair]
+        return CleaningResult(tuple(Estimate(p, gmm=p) for p in pair), co_divide(*by), {"told": 7.0})
+
+
+def fit(folder, probe, **more):
+    """Three small epochs with the probe; what was trained on in each."""
+    with hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"):
+        config = hydra.compose("config", [f"run_dir={folder}", *SMALL])
+    torch.manual_seed(0)
+    method = make_method(config)
+    dataset = add_noise(build(config, "dataset"), method.noise, 1)
+    networks = [make_network(config, dataset) for _ in range(2)]
+    module = CoTrainingModule(networks, method.risk, method.views, *method.optimizers, 10, warmup_epochs=1)
+    datamodule = CoTrainingDataModule(dataset, 64, seed=1, **more)
+    seen = []
+    step = module.training_step
+
+    def listen(batch, batch_idx):
+        seen.append((module.current_epoch, batch))
+        return step(batch, batch_idx)
+
+    module.training_step = listen
+    stage_one = StageOne(probe, seed=1)
+    trainer = make_trainer(config, [stage_one])
+    trainer.fit(module, datamodule)
+    return SimpleNamespace(
+        module=module, datamodule=datamodule, probe=probe, seen=seen, stage_one=stage_one, trainer=trainer
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("run"), Probe())
+
+
+class AllClean:
+    """A cleaner that believes every label."""
+
+    history_length, threshold, active = 1, 0.5, True
+
+    def __init__(self):
+        self.tasks = []
+
+    def clean(self, task):
+        self.tasks.append(task)
+        pair = [torch.ones(len(draw.index)) for draw in reversed(task.draws)]
+        by = [
+            Partition.from_probability(draw.index, q, 0.5) for draw, q in zip(reversed(task.draws), pair, strict=True)
+        ]
+        return CleaningResult(tuple(Estimate(q, gmm=q) for q in pair), co_divide(*by), {})
+
+
+def test_each_network_trains_on_draws_of_its_own(tmp_path):
+    """Draws of two batches, as Clothing1M has them: 128 samples a network and epoch, 256 in warm-up."""
+    done = fit(tmp_path, AllClean(), balanced_batches=2)
+    trained_on = [
+        [sorted(int(i) for e, b in done.seen if e == epoch and b["network"] == r for i in b["index"]) for r in (0, 1)]
+        for epoch in range(3)
+    ]
+    assert [[len(set(index)) for index in pair] for pair in trained_on] == [[256, 256], [128, 128], [128, 128]]
+    assert len({tuple(index) for pair in trained_on for index in pair}) == 6
+    first, second, last = done.probe.tasks
+    for task, pair in ((first, trained_on[1]), (second, trained_on[2])):
+        assert [draw.index.tolist() for draw in task.draws] == pair
+        labels = done.datamodule.noisy_labels
+        for draw, judged in zip(task.draws, reversed(task.judging), strict=True):
+            assert torch.equal(draw.noisy_labels, labels[draw.index])
+            assert draw.noisy_labels.bincount(minlength=10).tolist().count(13) >= 8  # 128 / 10, rounded up
+            assert (float(judged.loss_history.min()), float(judged.loss_history.max())) == (0.0, 1.0)
+            assert judged.loss_history.shape == (1, 128)
+    assert [len(draw.index) for draw in last.draws] == [1438, 1438]  # the final verdict is on every label
+    assert len(done.stage_one.label_report(done.datamodule).noisy_labels) == 1438
+    # Features of the draws: what the networks say of these very images, not of others.
+    module, task = done.module.eval(), last
+    for r in (0, 1):
+        images = done.datamodule.dataset.train.images.fetch(task.draws[r].index[:50])
+        with torch.no_grad():
+            features, _ = module.network(r).features_and_logits(module.views.normalise(images))
+        assert torch.allclose(task.learning[r].features[:50], features, atol=1e-5)
+
+
+def test_an_observation_gives_each_draw_its_own_rows():
+    index = torch.tensor([3, 5, 8, 9])
+    column = torch.arange(4.0)
+    evidence = Evidence(column, torch.empty(0, 4), column, column.long(), column, column[:, None])
+    seen = Observation(index, (evidence, evidence), column.long(), column)
+    draw = Draw(torch.tensor([5, 9]), torch.zeros(2), torch.zeros(2))
+    got = seen.of(1, draw)
+    assert got.losses.tolist() == got.confidence.tolist() == got.features[:, 0].tolist() == [1.0, 3.0]
+    assert got.predicted.tolist() == [1, 3]
+    assert seen.of(0, Draw(index, column, column)) is evidence
+
+
+def test_what_network_1_finds_divides_for_network_2(fitted):
+    for epoch, batch in fitted.seen:
+        if epoch == 0:
+            assert batch["warmup"]
+            continue
+        trusted_by_network_1 = bool((batch["index"] < 500).all())
+        assert trusted_by_network_1 == (batch["network"] == 1)  # and network 1 trains on what network 2 trusts
+        assert bool((batch["unlabeled_index"] < 500).all()) == (batch["network"] == 0)
+
+
+def test_network_1_trains_before_network_2_in_every_epoch(fitted):
+    for epoch in range(3):
+        order = [batch["network"] for e, batch in fitted.seen if e == epoch]
+        assert order == sorted(order)
+        assert set(order) == {0, 1}
+
+
+def test_the_evidence_is_the_networks_word_on_every_sample(fitted):
+    """The final stage 1 saw the networks as they are now: compare with a plain pass over all images at once."""
+    task, split = fitted.probe.tasks[-1], fitted.datamodule.dataset.train
+    inputs = fitted.module.views.normalise(split.images.fetch(torch.arange(len(split))))
+    for draw in task.draws:
+        assert torch.equal(draw.index, torch.arange(1438))
+        assert torch.equal(draw.noisy_labels, split.labels)
+        assert torch.equal(draw.true_labels, split.true_labels)
+    fitted.module.eval()
+    mean = torch.zeros(1438, 10)
+    for number, evidence in enumerate(task.judging):
+        learnt = task.learning[number]
+        for name in ("losses", "given_probability", "predicted", "confidence", "features"):
+            assert torch.equal(getattr(learnt, name), getattr(evidence, name))  # both draws are the whole set
+        with torch.no_grad():
+            features = fitted.module.network(number).backbone(inputs)
+            logits = fitted.module.network(number).classifier(features)
+        assert torch.allclose(evidence.features, features, atol=1e-5)
+        softmax = logits.softmax(dim=1)
+        mean += softmax / 2
+        assert torch.allclose(evidence.given_probability, softmax[torch.arange(1438), split.labels], atol=1e-5)
+        assert torch.allclose(evidence.confidence, softmax.max(dim=1).values, atol=1e-5)
+        assert torch.allclose(softmax[torch.arange(1438), evidence.predicted], evidence.confidence, atol=1e-5)
+        losses = F.cross_entropy(logits, split.labels, reduction="none")
+        assert torch.allclose(evidence.losses, losses, atol=1e-5)
+        scaled = (losses - losses.min()) / (losses.max() - losses.min())
+        assert torch.allclose(evidence.loss_history[-1], scaled, atol=1e-5)
+    verdict = fitted.stage_one.verdict
+    assert torch.allclose(verdict.confidence, mean.max(dim=1).values, atol=1e-5)
+    assert torch.allclose(mean[torch.arange(1438), verdict.suggested], verdict.confidence, atol=1e-5)
+
+
+def test_stage_1_ran_after_warm_up_and_after_every_epoch_since(fitted):
+    assert [round(3 * task.progress) for task in fitted.probe.tasks] == [0, 1, 2]
+    assert len({task.seed for task in fitted.probe.tasks}) == 3
+    assert [len(task.judging[0].loss_history) for task in fitted.probe.tasks] == [1, 2, 2]  # history_length is 2
+    assert fitted.stage_one.verdict.epoch == 3
+
+
+def test_partitions_travel_through_the_checkpoint(fitted):
+    state = fitted.datamodule.state_dict()
+    other = CoTrainingDataModule(fitted.datamodule.dataset, 64, seed=1)
+    other.load_state_dict(state)
+    for ours, theirs in zip(other.partitions, fitted.datamodule.partitions, strict=True):
+        assert torch.equal(ours.labeled, theirs.labeled)
+        assert torch.equal(ours.labeled_probability, theirs.labeled_probability)
+
+
+def test_what_is_measured_of_a_division_by_hand():
+    """Labels 1 and 2 are right, 3 and 4 wrong. Network 1 judges all well; network 2 takes one wrong for a right one."""
+    noisy, true = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 1, 0])
+    first, second = torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([0.9, 0.2, 0.6, 0.1])
+    by = [Partition.from_probability(torch.arange(4), p, 0.5) for p in (first, second)]
+    estimates = Estimate(first, gmm=first), Estimate(second, gmm=second)
+    draw = Draw(torch.arange(4), noisy, true)
+    values = measure_result(CleaningResult(estimates, co_divide(*by), {"told": 7.0}), 0.5, (draw, draw))
+    assert values["told"] == 7.0
+    assert (values["partition/labeled_1"], values["partition/unlabeled_1"]) == (2, 2)
+    assert (values["gmm/auc_1"], values["gmm/precision_1"], values["gmm/recall_1"]) == (1.0, 1.0, 1.0)
+    assert (values["gmm/auc_2"], values["gmm/precision_2"], values["gmm/recall_2"]) == (0.75, 0.5, 0.5)
+    # The means 0.9, 0.5, 0.45, 0.1: ranked right; only the first is above 0.5.
+    assert (values["gmm/auc"], values["gmm/precision"], values["gmm/recall"]) == (1.0, 1.0, 0.5)
+    assert not [name for name in values if name.startswith(("cpc", "gmm_cpc"))]
+
+
+def test_what_is_measured_of_two_draws_is_joined_sample_by_sample():
+    """Network 1 judges samples 5, 6, 7 (network 2's draw), network 2 judges samples 1, 2."""
+    first = Draw(torch.tensor([1, 2]), torch.tensor([0, 1]), torch.tensor([0, 0]))
+    second = Draw(torch.tensor([5, 6, 7]), torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]))
+    q = torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0.6, 0.75])
+    by = Partition.from_probability(second.index, q[0], 0.5), Partition.from_probability(first.index, q[1], 0.5)
+    result = CleaningResult((Estimate(q[0], gmm=q[0]), Estimate(q[1], gmm=q[1])), co_divide(*by), {})
+    values = measure_result(result, 0.5, (first, second))
+    assert (values["partition/labeled_1"], values["partition/labeled_2"]) == (2, 3)
+    assert (values["gmm/auc_1"], values["gmm/auc_2"]) == (1.0, 0.0)
+    assert (values["gmm/precision_1"], values["gmm/precision_2"]) == (pytest.approx(2 / 3), 0.5)
+    # Right 0.9, 0.8, 0.6; wrong 0.7, 0.75: four of six pairs in order. All are kept.
+    assert values["gmm/auc"] == pytest.approx(4 / 6)
+    assert values["gmm/precision"] == pytest.approx(3 / 5)
+
+
+def test_gathering_wants_each_sample_exactly_once():
+    values = torch.tensor([[3.0, 0.5], [1.0, 0.25]])
+    gathered = gather_by_index(values, torch.tensor([1, 0]), 2, torch.device("cpu"))
+    assert gathered.tolist() == [[1.0, 0.25], [3.0, 0.5]]
+    with pytest.raises(RuntimeError, match="sample 0 was evaluated 2 times"):
+        gather_by_index(values, torch.tensor([0, 0]), 2, torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="sample 2 was evaluated 0 times"):
+        gather_by_index(values, torch.tensor([0, 1]), 3, torch.device("cpu"))
