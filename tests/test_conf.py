@@ -6,6 +6,7 @@ import cpc_lightning.conf
 import pytest
 import torch
 from hydra.utils import instantiate
+from tests.data.cifar_files import write_cifar10, write_cifar100
 from tests.data.conftest import labeled
 
 from cpc_lightning.building import make_method
@@ -28,6 +29,31 @@ GROUPS = {
 NEEDS = {"noise/file": ["noise.path=labels.npy"], "dataset/fashion_mnist": [], "trainer/gpu": [], "trainer/ddp": []}
 
 
+LABELS = torch.arange(200) % 10
+
+
+def noise_settings(choice: str, folder: Path) -> list[str]:
+    """What the noise `choice` needs to work on `LABELS`, written to `folder` where it is a file."""
+    if choice == "file":
+        (folder / "labels.txt").write_text("\n".join(map(str, LABELS.tolist())))
+        return [f"noise.path={folder}/labels.txt"]
+    if choice in ("cifar10n", "cifar100n"):
+        keys = ("clean_label", "worse_label", "noisy_label")
+        torch.save(dict.fromkeys(keys, LABELS.numpy()), folder / "labels.pt")
+        return [f"noise.path={folder}/labels.pt"]
+    return []
+
+
+def dataset_settings(choice: str, folder: Path) -> list[str]:
+    """What the data set `choice` needs, with small files written to `folder`."""
+    if choice in ("cifar10", "cifar100"):
+        (write_cifar10 if choice == "cifar10" else write_cifar100)(folder)
+        return [f"dataset.root={folder}", "dataset.verify=false"]
+    if choice == "fashion_mnist" and not Path("/usr/share/datasets/fashion-mnist").is_dir():
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    return []
+
+
 def of(group: str) -> list[str]:
     found = [leaf.split("/")[1] for leaf in LEAVES if leaf.startswith(f"{group}/")]
     assert found, group
@@ -48,17 +74,14 @@ def test_every_leaf_composes_into_a_method(compose, leaf):
 
 @pytest.mark.parametrize("choice", of("noise"))
 def test_noise_gives_labels_of_the_right_kind_repeatably(compose, choice, tmp_path):
-    labels = torch.arange(200) % 10
-    file = tmp_path / "labels.txt"
-    file.write_text("\n".join(str(int(label)) for label in labels))
-    config = compose(f"noise={choice}", *([f"noise.path={file}"] if choice == "file" else []))
-    noise, dataset = instantiate(config.noise), labeled(labels, 10, {1: 2})
+    config = compose(f"noise={choice}", *noise_settings(choice, tmp_path))
+    noise, dataset = instantiate(config.noise), labeled(LABELS.clone(), 10, {1: 2})
     once, twice = (noise.corrupt(dataset, seed=3).labels for _ in range(2))
     assert once.dtype == torch.int64
     assert once.shape == (200,)
     assert torch.equal(once, twice)
     assert 0 <= int(once.min()) <= int(once.max()) <= 9
-    assert torch.equal(labels, torch.arange(200) % 10)
+    assert torch.equal(dataset.train.labels, LABELS)
     assert noise.nominal_rate is None or 0 <= noise.nominal_rate <= 1
 
 
@@ -79,10 +102,8 @@ def test_cleaners_say_what_the_loop_needs(compose, choice):
 
 
 @pytest.mark.parametrize("choice", of("dataset"))
-def test_data_sets_fit_their_views(compose, choice):
-    if choice == "fashion_mnist" and not Path("/usr/share/datasets/fashion-mnist").is_dir():
-        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
-    config = compose(f"dataset={choice}")
+def test_data_sets_fit_their_views(compose, choice, tmp_path):
+    config = compose(f"dataset={choice}", *dataset_settings(choice, tmp_path))
     dataset, views = instantiate(config.dataset), instantiate(config.views)
     assert isinstance(dataset, ImageDataset)
     images = dataset.train.images.fetch(torch.arange(3))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from torchvision import datasets
 
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.data.idx import find_idx_files, first_missing, idx_dataset
+from cpc_lightning.data.roots import own_root, roots
 from cpc_lightning.errors import InputError, require
 
 CLASS_NAMES = (
@@ -26,7 +26,6 @@ CLASS_NAMES = (
 # Each class and the most alike one, which it is mistaken for.
 CLASS_MAP = {0: 6, 2: 4, 5: 7, 9: 7, 6: 0}
 
-DEFAULT_ROOT = "data"
 DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"
 
 
@@ -42,12 +41,10 @@ def fashion_mnist(root: str | None = None, download: bool = False) -> ImageDatas
     Raises:
         InputError: if a folder or file is not there or unusable, or the download fails.
     """
-    own = root if root is not None else os.environ.get("CPC_DATA") or DEFAULT_ROOT
-    roots = [own] if root is not None else list(dict.fromkeys([own, DEFAULT_ROOT, DEBIAN_FOLDER]))
-    folders = [Path(base, inner) for base in roots for inner in ("FashionMNIST/raw", "")]
+    folders = [base / inner for base in roots(root, DEBIAN_FOLDER) for inner in ("FashionMNIST/raw", "")]
     files = find_idx_files(folders)
     if files is None and download:
-        _download(own)
+        _download(own_root(root))
         files = find_idx_files(folders)
     if files is None:
         require(root is None or Path(root).is_dir(), "root", root, "is not a folder")

@@ -1,0 +1,19 @@
+"""Where data sets are looked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+DEFAULT_ROOT = "data"
+
+
+def own_root(root: str | None) -> str:
+    """The folder to put data into: `root`, or the one that the environment variable CPC_DATA names, or ./data."""
+    return root if root is not None else os.environ.get("CPC_DATA") or DEFAULT_ROOT
+
+
+def roots(root: str | None, *more: str) -> list[Path]:
+    """The folders to look into: `root` alone where it is given, else CPC_DATA's, ./data, and `more`."""
+    names = [root] if root is not None else list(dict.fromkeys([own_root(None), DEFAULT_ROOT, *more]))
+    return [Path(name) for name in names]
