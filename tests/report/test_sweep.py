@@ -26,7 +26,7 @@ def test_seeds_make_one_row(tmp_path):
     write(tmp_path, 1, ["cleaner=a", "seed=2", "noise.rate=0.8"], 94.0, 0.9)
     write(tmp_path, 2, ["cleaner=b", "seed=1", "noise.rate=0.8"], 80.0, None)
     header, rows = sweep_rows(read_runs([tmp_path]))
-    assert header == ["run", "n", "test_accuracy_best", "test_accuracy_last", "test_accuracy_last10", "cleaner_auc_gmm"]
+    assert header == ["run", "n", "accuracy, best", "accuracy, last", "accuracy, mean of last 10", "AUC of GMM"]
     assert rows == [
         ["cleaner=a", "2", "92.00 ± 2.83", "91.00 ± 2.83", "90.00 ± 2.83", "0.850 ± 0.071"],  # 4 / 2 ** 0.5 = 2.83
         ["cleaner=b", "1", "80.00", "79.00", "78.00", "-"],
@@ -37,6 +37,23 @@ def test_job_2_comes_before_job_10(tmp_path):
     for number in (10, 2):
         write(tmp_path, number, [f"cleaner={number}"], 50.0, None)
     assert [row[0] for row in sweep_rows(read_runs([tmp_path]))[1]] == ["cleaner=2", "cleaner=10"]
+
+
+def test_eighty_columns_show_every_figure_whole(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for number in (0, 1):
+        summary = {
+            "test_accuracy_best": 90.0 + number, "test_accuracy_last": 89.0, "test_accuracy_last10": 88.0,
+            "cleaner_auc_gmm": 0.8, "cleaner_auc_cpc": 0.9 + 0.01 * number,
+            "overrides": ["a=[bold]", f"seed={number}"],
+        }  # fmt: skip
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "summary.json").write_text(json.dumps(summary))
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert max(len(line) for line in out.splitlines()) <= 80
+    for text in ("90.50±0.71", "89.00±0.00", "88.00±0.00", "0.800±0.000", "0.905±0.007", "a=[bold]"):
+        assert text in out
 
 
 def test_markdown(tmp_path, capsys):

@@ -13,9 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-METRICS = ("test_accuracy_best", "test_accuracy_last", "test_accuracy_last10", "cleaner_auc_gmm", "cleaner_auc_cpc")
+METRICS = {  # in summary.json, and above a column
+    "test_accuracy_best": "accuracy, best",
+    "test_accuracy_last": "accuracy, last",
+    "test_accuracy_last10": "accuracy, mean of last 10",
+    "cleaner_auc_gmm": "AUC of GMM",
+    "cleaner_auc_cpc": "AUC of CPC",
+}
 SEEDS = ("seed", "noise_seed", "dataset.split_seed")
 
 
@@ -58,7 +65,7 @@ def sweep_rows(runs: Sequence[Mapping[str, object]]) -> tuple[list[str], list[li
         values = [[float(run[m]) for run in members if run[m] is not None] for m in metrics]  # type: ignore[arg-type]
         name = " ".join(o for o in key if o not in common) or "(defaults)"
         rows.append([name, str(len(members)), *(mean_and_deviation(v) for v in values)])
-    return ["run", "n", *metrics], rows
+    return ["run", "n", *(METRICS[m] for m in metrics)], rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,9 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.markdown:
         print("\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]))
     else:
-        table = Table(*header)
-        for row in rows:
-            table.add_row(*row)
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column(header[0], overflow="fold")
+        for name in header[1:]:
+            table.add_column(name, justify="right", no_wrap=name == "n", min_width=10 if name != "n" else None)
+        for name, *cells in rows:
+            table.add_row(escape(name), *(cell.replace(" ± ", "±") for cell in cells))  # 80 columns hold it
         Console().print(table)
     return 0
 
