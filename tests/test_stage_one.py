@@ -14,7 +14,7 @@ from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.datamodule import CoTrainingDataModule
 from cpc_lightning.distributed import gather_by_index
 from cpc_lightning.module import CoTrainingModule
-from cpc_lightning.stage_one import Observation, StageOne, measure_result
+from cpc_lightning.stage_one import Columns, Observation, StageOne, measure_result, observe_batch
 
 
 class Probe:
@@ -229,3 +229,36 @@ def test_gathering_wants_each_sample_exactly_once():
         gather_by_index(values, torch.tensor([0, 0]), 2, torch.device("cpu"))
     with pytest.raises(RuntimeError, match="sample 2 was evaluated 0 times"):
         gather_by_index(values, torch.tensor([0, 1]), 3, torch.device("cpu"))
+
+
+def test_many_features_are_kept_in_half_precision_and_nothing_else(monkeypatch):
+    """Six numbers of features are more than five; the three losses are not."""
+    monkeypatch.setattr("cpc_lightning.stage_one.HALF_BEYOND", 5)
+    columns = Columns(3, 3)
+    for row in ([2], [0, 1]):
+        index = torch.tensor(row)
+        columns.add({"row": index, "losses": index + 0.1, "features": torch.full((len(row), 2), 7e4)})
+    seen = columns.gather(torch.device("cpu"))
+    assert {name: column.dtype for name, column in seen.items()} == {
+        "losses": torch.float32, "features": torch.float16,
+    }  # fmt: skip
+    assert seen["losses"].tolist() == pytest.approx([0.1, 1.1, 2.1])
+    assert bool((seen["features"] == 65504).all())  # the largest number of that precision, not infinity
+
+
+def test_a_few_features_keep_their_precision():
+    columns = Columns(2, 2)
+    columns.add({"row": torch.tensor([0, 1]), "features": torch.full((2, 3), 0.1)})
+    features = columns.gather(torch.device("cpu"))["features"]
+    assert features.dtype == torch.float32
+    assert torch.equal(features, torch.full((2, 3), 0.1))
+
+
+def test_an_answer_that_is_not_finite_is_seen():
+    features, logits = torch.zeros(3, 2), torch.zeros(3, 2)
+    broken, silent = features.clone(), logits.clone()
+    broken[0, 1] = float("inf")
+    silent[2] = float("nan")
+    seen = observe_batch([(broken, logits), (features, silent)], torch.tensor([0, 1, 0]))
+    assert seen["finite_1"].tolist() == [0, 1, 1]
+    assert seen["finite_2"].tolist() == [1, 1, 0]

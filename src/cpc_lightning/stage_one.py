@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,14 @@ from cpc_lightning.metrics import cleaner_metrics, estimate_agreement
 from cpc_lightning.module import CoTrainingModule
 from cpc_lightning.report.labels import LabelReport
 
+FIELDS = ("losses", "given_probability", "predicted", "confidence", "features")
+"""What a pass tells of `Evidence`."""
+
+HALF_BEYOND = 1 << 28
+"""Where there are more features of one network than these 2^28 (1 GiB), they are kept in half precision."""
+
+HALF_MAX = torch.finfo(torch.float16).max
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -31,7 +40,7 @@ class Verdict:
     Attributes:
         epoch: the number of epochs trained when it was found.
         draws: the samples that network 1 and network 2 train on next; after the last epoch, all.
-        judging: what network 1 says of network 2's draw, and network 2 of network 1's.
+        judging: what network 1 says of network 2's draw, and network 2 of network 1's; without the features.
         result: the cleaner's answer; None where there is no cleaner.
         suggested: (n,) int64 the class with the largest mean softmax of both networks, of each sample looked at.
         confidence: (n,) that largest mean softmax.
@@ -51,7 +60,8 @@ class Observation:
 
     Attributes:
         index: (n,) int64 positions in the training set, ascending.
-        evidence: of network 1 and network 2, with an empty loss history.
+        evidence: of network 1 and network 2, with an empty loss history. Only the first process, which fits, has the
+            features; on the others they are (n, 0).
         suggested: (n,) int64 the class with the largest mean softmax of both networks.
         confidence: (n,) that largest mean softmax.
     """
@@ -67,8 +77,46 @@ class Observation:
         if len(draw.index) == len(self.index):
             return seen
         rows = torch.searchsorted(self.index, draw.index)
-        fields = ("losses", "given_probability", "predicted", "confidence", "features")
-        return replace(seen, **{name: getattr(seen, name)[rows] for name in fields})
+        return replace(seen, **{name: getattr(seen, name)[rows] for name in FIELDS})
+
+
+class Columns:
+    """What one process finds out about its samples, batch by batch, each quantity in one tensor from the start.
+
+    A list of batches would be copied to become one tensor, and features are the largest thing of a run.
+    """
+
+    def __init__(self, mine: int, count: int) -> None:
+        """Make room for `mine` samples of this process, out of `count` of all processes."""
+        self.mine, self.count = mine, count
+        self._done = 0
+        self._columns: dict[str, Tensor] = {}
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Take a batch's values, each (B, ...), by name; the same names in every batch."""
+        rows = len(next(iter(values.values())))
+        for name, column in values.items():
+            if name not in self._columns:
+                self._columns[name] = torch.empty((self.mine, *column.shape[1:]), dtype=self._dtype(column))
+            if self._columns[name].dtype == torch.float16:
+                column = column.clamp(-HALF_MAX, HALF_MAX)
+            self._columns[name][self._done : self._done + rows] = column
+        self._done += rows
+
+    def gather(self, device: torch.device) -> dict[str, Tensor]:
+        """The values of all samples in their order, each (n, ...); features on the first process only."""
+        rows = self._columns.pop("row")
+        return {
+            name: gather_by_index(
+                self._columns.pop(name), rows, self.count, device, everywhere=not name.startswith("features")
+            )
+            for name in list(self._columns)
+        }
+
+    def _dtype(self, column: Tensor) -> torch.dtype:
+        """Half precision for what is large: a rule of sizes alone, so that every machine computes the same."""
+        large = column.is_floating_point() and self.count * math.prod(column.shape[1:]) > HALF_BEYOND
+        return torch.float16 if large else column.dtype
 
 
 class StageOne(pl.Callback):
@@ -96,6 +144,7 @@ class StageOne(pl.Callback):
         if not (trained >= module.warmup_epochs if self.cleaner.active else trained == trainer.max_epochs):
             return
         begin = time.monotonic()
+        self.verdict = None  # or two of them would be in memory
         index = datamodule.draws(trained)
         if trained == trainer.max_epochs:  # the final verdict is on every label
             index = (torch.arange(len(datamodule.noisy_labels)),) * 2
@@ -111,7 +160,8 @@ class StageOne(pl.Callback):
             datamodule.partitions = result.partitions
             for name, value in measure_result(result, self.cleaner.threshold, draws).items():
                 pl_module.log(name, value)
-        self.verdict = Verdict(trained, draws, judging, result, seen.suggested, seen.confidence)
+        light = replace(judging[0], features=torch.empty(0)), replace(judging[1], features=torch.empty(0))
+        self.verdict = Verdict(trained, draws, light, result, seen.suggested, seen.confidence)
         pl_module.log("stage1/seconds", time.monotonic() - begin)
 
     @torch.no_grad()
@@ -121,33 +171,25 @@ class StageOne(pl.Callback):
         """One pass over the samples at `index` in eval mode gives losses, predictions and features of both networks."""
         broadcast_tensors(list(module.networks.buffers()))  # DDP leaves BatchNorm statistics of ranks apart
         module.eval()
-        rows: list[Tensor] = []
-        columns: dict[str, list[Tensor]] = {}
+        columns = Columns(len(range(trainer.global_rank, len(index), trainer.world_size)), len(index))
         for batch in datamodule.evidence_dataloader(index):
-            rows.append(torch.searchsorted(index, batch["index"]))
             images, labels = batch["images"].to(module.device), batch["labels"].to(module.device)
             with trainer.precision_plugin.forward_context():
                 inputs = module.views.normalise(module.views.evaluation(images))
                 answers = [module.network(number).features_and_logits(inputs) for number in (0, 1)]
-            for name, values in observe_batch(answers, labels).items():
-                columns.setdefault(name, []).append(values.cpu())
+            columns.add({"row": torch.searchsorted(index, batch["index"]), **observe_batch(answers, labels)})
         module.train()
-        seen = {
-            name: gather_by_index(torch.cat(values), torch.cat(rows), len(index), module.device)
-            for name, values in columns.items()
-        }
+        seen = columns.gather(module.device)
         for number in (1, 2):
-            finite = torch.isfinite(seen[f"losses_{number}"]) & torch.isfinite(seen[f"features_{number}"]).all(dim=1)
-            wrong = index[~finite]
+            wrong = index[~seen[f"finite_{number}"].bool()]
             if len(wrong):
                 raise TrainingError(
                     f"network {number} gives no finite answer for {len(wrong)} samples (the first is {int(wrong[0])}) "
                     f"at the end of epoch {trainer.current_epoch}; the last checkpoint is unharmed"
                 )
         none = torch.empty(0, len(index))
-        fields = ("losses", "given_probability", "predicted", "confidence", "features")
         first, second = (
-            Evidence(loss_history=none, **{name: seen[f"{name}_{number}"] for name in fields}) for number in (1, 2)
+            Evidence(loss_history=none, **{name: seen[f"{name}_{number}"] for name in FIELDS}) for number in (1, 2)
         )
         return Observation(index, (first, second), seen["suggested"], seen["confidence"])
 
@@ -207,7 +249,10 @@ class StageOne(pl.Callback):
 
 
 def observe_batch(answers: Sequence[tuple[Tensor, Tensor]], labels: Tensor) -> dict[str, Tensor]:
-    """What stage 1 keeps of a batch: the fields of `Evidence` for each network ("losses_1"), and what both suggest.
+    """What stage 1 keeps of a batch.
+
+    That is the fields of `Evidence` for each network ("losses_1"), whether they are finite ("finite_1", 0 or 1), and
+    what both suggest.
 
     Args:
         answers: features (B, D) and logits (B, K) of network 1 and network 2.
@@ -222,6 +267,8 @@ def observe_batch(answers: Sequence[tuple[Tensor, Tensor]], labels: Tensor) -> d
         seen[f"given_probability_{number}"] = probabilities.gather(1, labels[:, None]).squeeze(1)
         seen[f"confidence_{number}"], seen[f"predicted_{number}"] = probabilities.max(dim=1)
         seen[f"features_{number}"] = features.float()
+        finite = torch.isfinite(seen[f"losses_{number}"]) & torch.isfinite(seen[f"features_{number}"]).all(dim=1)
+        seen[f"finite_{number}"] = finite.long()  # what every backend sends
     seen["confidence"], seen["suggested"] = mean.max(dim=1)
     return seen
 
