@@ -1,0 +1,67 @@
+"""File names by the million: one buffer of bytes and where each name ends, rather than a Python string for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+
+class PathList(Sequence[str]):
+    """File names, each as long as it is plus 8 bytes. Worker processes share it: reading changes no reference count.
+
+    Args:
+        paths: the names; bytes as the file system has them, or strings.
+    """
+
+    def __init__(self, paths: Iterable[str | bytes] = ()) -> None:
+        buffer, ends = bytearray(), [0]
+        counted: list[npt.NDArray[np.int64]] = []
+        for path in paths:
+            buffer += path if isinstance(path, bytes) else os.fsencode(path)
+            ends.append(len(buffer))
+            if len(ends) == 65536:  # a list of Python integers is five times as large as the array
+                counted.append(np.array(ends, dtype=np.int64))
+                ends = []
+        self._offsets = np.concatenate([*counted, np.array(ends, dtype=np.int64)])
+        self._buffer = bytes(buffer)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> PathList: ...
+    def __getitem__(self, place: int | slice) -> str | PathList:
+        if isinstance(place, slice):
+            return self.take(np.arange(len(self))[place])
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        return os.fsdecode(self.encoded(place % len(self)))
+
+    def __iter__(self) -> Iterator[str]:
+        return (os.fsdecode(self.encoded(place)) for place in range(len(self)))
+
+    def encoded(self, place: int) -> bytes:
+        """The name at `place` in 0..N-1 as the file system has it."""
+        return self._buffer[self._offsets[place] : self._offsets[place + 1]]
+
+    def take(self, places: Iterable[int]) -> PathList:
+        """The names at `places`, in that order."""
+        return PathList(self.encoded(place) for place in places)
+
+    def first_repeat(self) -> tuple[int, int] | None:
+        """The places of a name that is there twice, the earliest such second place; None if there is none."""
+        hashes = np.fromiter((hash(self.encoded(place)) for place in range(len(self))), np.int64, len(self))
+        order = np.argsort(hashes, kind="stable")
+        same = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
+        pairs = [(int(order[at + 1]), int(order[at])) for at in same]
+        repeats = [(second, first) for second, first in pairs if self.encoded(second) == self.encoded(first)]
+        if not repeats:
+            return None
+        second, first = min(repeats)
+        return first, second
