@@ -26,7 +26,20 @@ GROUPS = {
     "callbacks",
     "experiment",
 }
-NEEDS = {"noise/file": ["noise.path=labels.npy"], "dataset/fashion_mnist": [], "trainer/gpu": [], "trainer/ddp": []}
+WITHIN = {"noise/source": ["noise=open_set"]}  # a group within a choice of another
+NEEDS = {
+    "noise/file": ["noise.path=labels.npy"],
+    "noise/matrix": ["noise.path=T.npy"],
+    "dataset/fashion_mnist": [],
+    "trainer/gpu": [],
+    "trainer/ddp": [],
+}
+
+
+def of(group: str) -> list[str]:
+    found = [leaf.rsplit("/", 1)[1] for leaf in LEAVES if leaf.rsplit("/", 1)[0] == group]
+    assert found, group
+    return found
 
 
 LABELS = torch.arange(200) % 10
@@ -41,6 +54,13 @@ def noise_settings(choice: str, folder: Path) -> list[str]:
         keys = ("clean_label", "worse_label", "noisy_label")
         torch.save(dict.fromkeys(keys, LABELS.numpy()), folder / "labels.pt")
         return [f"noise.path={folder}/labels.pt"]
+    if choice == "matrix":
+        matrix = 0.5 * torch.eye(10) + 0.05
+        (folder / "T.json").write_text(str(matrix.tolist()))
+        return [f"noise.path={folder}/T.json"]
+    if choice == "open_set":
+        write_cifar100(folder)
+        return [f"noise.source.root={folder}", "noise.source.verify=false"]
     return []
 
 
@@ -54,12 +74,6 @@ def dataset_settings(choice: str, folder: Path) -> list[str]:
     return []
 
 
-def of(group: str) -> list[str]:
-    found = [leaf.split("/")[1] for leaf in LEAVES if leaf.startswith(f"{group}/")]
-    assert found, group
-    return found
-
-
 def test_the_walk_finds_every_group():
     assert {leaf.split("/")[0] for leaf in LEAVES if "/" in leaf} == GROUPS
     assert len(LEAVES) > 20
@@ -67,9 +81,19 @@ def test_the_walk_finds_every_group():
 
 @pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if "/" in leaf])
 def test_every_leaf_composes_into_a_method(compose, leaf):
-    group, choice = leaf.split("/")
+    group, choice = leaf.rsplit("/", 1)
     value = f"[{choice}]" if group == "logger" else choice
-    make_method(compose(f"{group}={value}", *NEEDS.get(leaf, [])))
+    make_method(compose(*WITHIN.get(group, []), f"{group}={value}", *NEEDS.get(leaf, [])))
+
+
+@pytest.mark.parametrize("choice", of("noise/source"))
+def test_sources_of_foreign_images(compose, choice, tmp_path):
+    settings = [s.replace("dataset.", "noise.source.") for s in dataset_settings(choice, tmp_path)]
+    noise = make_method(compose("noise=open_set", f"noise/source={choice}", *settings)).noise
+    dataset = labeled(LABELS, 10)
+    split = noise.corrupt(dataset, 0)
+    assert int((split.true_labels == -2).sum()) == 40
+    assert split.images.fetch(torch.arange(200)).shape == (200, 1, 2, 2)
 
 
 @pytest.mark.parametrize("choice", of("noise"))

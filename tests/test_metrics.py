@@ -95,6 +95,13 @@ def test_the_threshold_itself_is_not_clean():
     assert estimate_agreement(torch.tensor([0.5]), torch.tensor([0.4]), 0.5)["agreement"] == 1
 
 
+def test_an_image_of_none_of_the_classes_is_labeled_wrong_whatever_its_label():
+    noisy, true = torch.tensor([0, 1, 1, 0]), torch.tensor([0, -2, 1, -1])
+    assert noise_rate(noisy, true) == pytest.approx(1 / 3)
+    measured = cleaner_metrics(torch.tensor([0.9, 0.8, 0.7, 0.1]), torch.tensor([True, True, True, False]), noisy, true)
+    assert measured == {"auc": 0.5, "precision": pytest.approx(2 / 3), "recall": 1.0, "share_kept": 0.75}
+
+
 def test_noise_rate():
     assert noise_rate(torch.tensor([0, 1, 2, 3]), torch.tensor([0, 1, 1, -1])) == pytest.approx(1 / 3)
     assert noise_rate(torch.tensor([0, 1]), torch.tensor([-1, -1])) is None

@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -25,6 +25,9 @@ from omegaconf.errors import OmegaConfBaseException
 from cpc_lightning.building import make_method
 from cpc_lightning.errors import InputError, TrainingError, one_line, require
 from cpc_lightning.train import run
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable  # moves to importlib.resources.abc in Python 3.14
 
 CONFIG_MODULE = "cpc_lightning.conf"
 MISTAKE = 2  # exit code
@@ -137,13 +140,19 @@ def check_group(override: Override, groups: dict[str, list[str]]) -> None:
 
 
 def config_groups() -> dict[str, list[str]]:
-    """Choices of each group in conf/."""
-    root = importlib.resources.files(CONFIG_MODULE)
-    return {
-        folder.name: sorted(leaf.name.removesuffix(".yaml") for leaf in folder.iterdir() if leaf.name.endswith(".yaml"))
-        for folder in root.iterdir()
-        if folder.is_dir() and not folder.name.startswith("__")
-    }
+    """Choices of each group in conf/, and of the groups within ("noise/source")."""
+    groups: dict[str, list[str]] = {}
+
+    def walk(folder: Traversable, name: str) -> None:
+        leaves = [leaf.name for leaf in folder.iterdir() if leaf.name.endswith(".yaml")]
+        if name and leaves:
+            groups[name] = sorted(leaf.removesuffix(".yaml") for leaf in leaves)
+        for inner in folder.iterdir():
+            if inner.is_dir() and not inner.name.startswith("__"):
+                walk(inner, f"{name}/{inner.name}".lstrip("/"))
+
+    walk(importlib.resources.files(CONFIG_MODULE), "")
+    return groups
 
 
 def compose(overrides: list[str]) -> DictConfig:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers import WandbLogger
 
 from cpc_lightning.cleaning.gmm import CLASS_AGNOSTIC, LossMixture
+from cpc_lightning.data.dataset import NONE_OF_THE_CLASSES, UNKNOWN
 from cpc_lightning.datamodule import CoTrainingDataModule
 from cpc_lightning.errors import require_integer
 from cpc_lightning.stage_one import StageOne, Verdict
@@ -60,7 +61,7 @@ class WandbDashboard(pl.Callback):
             pictures = []
             for index, image, noisy, clean, suggestion, sure, true in rows:
                 pixels = image.permute(1, 2, 0).squeeze(-1).numpy()
-                truth = names[true] if true >= 0 else None
+                truth = {UNKNOWN: None, NONE_OF_THE_CLASSES: "none"}.get(true) if true < 0 else names[true]
                 table.add_data(index, wandb.Image(pixels), names[noisy], clean, names[suggestion], sure, truth)
                 caption = f"{index}: labeled {names[noisy]}, looks like {names[suggestion]}"
                 pictures.append(wandb.Image(pixels, caption=caption))

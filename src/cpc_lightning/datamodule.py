@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cpc_lightning.cleaning.partition import Partition
-from cpc_lightning.data.dataset import ImageDataset
+from cpc_lightning.data.dataset import UNKNOWN, ImageDataset
 from cpc_lightning.data.loading import CoTrainingDataset, EvaluationDataset, as_is
 from cpc_lightning.data.samplers import CoTrainingSampler, NetworkShare, balanced_draw, checked_limit, warmup_share
 from cpc_lightning.errors import require_integer
@@ -25,7 +25,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
 
     Attributes:
         noisy_labels: (N,) int64 the labels to train on.
-        true_labels: (N,) int64, -1 where unknown. For metrics only.
+        true_labels: (N,) int64, as in `Split`; -1 where unknown. For metrics only.
         partitions: for network 1 and network 2, or None.
     """
 
@@ -62,7 +62,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         self.limit_batches, self.num_workers, self.seed = checked_limit(limit_batches), num_workers, seed
         self.balanced_batches = balanced_batches
         true_labels = dataset.train.true_labels
-        self.true_labels = torch.full_like(self.noisy_labels, -1) if true_labels is None else true_labels
+        self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
         self.partitions: tuple[Partition, Partition] | None = None
 
     def train_dataloader(self) -> DataLoader[Any]:

@@ -13,6 +13,8 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from cpc_lightning.data.dataset import UNKNOWN
+
 
 def cleaner_metrics(
     clean_probability: Tensor, clean: Tensor, noisy_labels: Tensor, true_labels: Tensor
@@ -25,7 +27,7 @@ def cleaner_metrics(
         clean_probability: (n,) in [0, 1].
         clean: (n,) bool, kept as clean.
         noisy_labels: (n,) given labels.
-        true_labels: (n,), -1 where unknown.
+        true_labels: (n,), -1 where unknown, -2 where the image shows none of the classes.
 
     Returns:
         auc: probability that a right label gets a higher clean probability than a wrong one. None if all are right, or
@@ -34,7 +36,7 @@ def cleaner_metrics(
         recall: share kept of the right labels. None if no label is right.
         share_kept: share kept of all samples. None if there are none.
     """
-    known = true_labels >= 0
+    known = true_labels != UNKNOWN
     right = (noisy_labels == true_labels)[known]
     kept = clean[known]
     kept_right, num_kept, num_right = int((kept & right).sum()), int(kept.sum()), int(right.sum())
@@ -69,7 +71,7 @@ def estimate_agreement(gmm: Tensor, cpc: Tensor, threshold: float) -> dict[str, 
 
 def noise_rate(noisy_labels: Tensor, true_labels: Tensor) -> float | None:
     """Share of wrong labels among the samples (n,) whose true label is known (not -1); None if none is."""
-    known = true_labels >= 0
+    known = true_labels != UNKNOWN
     if not bool(known.any()):
         return None
     return float((noisy_labels != true_labels)[known].double().mean())

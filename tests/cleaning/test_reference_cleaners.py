@@ -39,6 +39,11 @@ def test_oracle_needs_the_truth(true_labels):
         OracleCleaner().clean(task_of([0, 1, 2], true_labels))
 
 
+def test_oracle_knows_that_an_image_of_no_class_is_labeled_wrong():
+    result = OracleCleaner().clean(task_of([0, 1, 2, 2], [0, -2, 2, 2]))
+    assert result.estimates[0].clean_probability.tolist() == [1.0, 0.0, 1.0, 1.0]
+
+
 def test_no_cleaner_divides_nothing():
     assert not NoCleaner.active
     with pytest.raises(RuntimeError, match="not active"):

@@ -35,5 +35,11 @@ def test_without_a_cleaner_there_is_no_verdict_but_a_suggestion(tmp_path):
     assert (tmp_path / "labels.csv").read_text().splitlines()[1] == "0,,1,,,,,1,0.750000,1"
 
 
+def test_an_image_of_none_of_the_classes(tmp_path):
+    report(true_labels=torch.tensor([-2, 1, -1])).write(tmp_path / "labels.csv")
+    lines = (tmp_path / "labels.csv").read_text().splitlines()[1:]
+    assert [line.rsplit(",", 1)[1] for line in lines] == ["none", "1", ""]
+
+
 def test_suspected_is_what_the_file_says():
     assert report().suspected.tolist() == [False, True, True]

@@ -48,7 +48,7 @@ class Draw:
     Attributes:
         index: (n,) int64 positions of the samples in the training set.
         noisy_labels: (n,) int64 given labels.
-        true_labels: (n,) int64, -1 where unknown. Only the oracle reads them.
+        true_labels: (n,) int64, -1 where unknown, -2 for none of the classes. Only the oracle reads them.
     """
 
     index: Tensor

@@ -41,7 +41,7 @@ class OracleCleaner:
         estimates = []
         partitions = []
         for judged in reversed(task.draws):  # network 1 judges network 2's draw
-            if bool((judged.true_labels < 0).any()):
+            if bool((judged.true_labels == -1).any()):  # -2, none of the classes, is known to be wrong
                 raise InputError("cleaner", "oracle", "needs true labels, and this data set has none")
             clean_probability = (judged.noisy_labels == judged.true_labels).to(torch.float32)
             estimates.append(Estimate(clean_probability))

@@ -14,6 +14,12 @@ from torch import Tensor
 
 from cpc_lightning.errors import require
 
+UNKNOWN = -1
+"""Among true labels: nobody knows. The sample says nothing about noise or cleaners."""
+
+NONE_OF_THE_CLASSES = -2
+"""Among true labels: the image shows none of the classes (open-set noise). Whatever label it is given is wrong."""
+
 
 class Images(Protocol):
     """Images that answer a whole list of positions at once."""
@@ -61,7 +67,8 @@ class Split:
     Attributes:
         images: N images.
         labels: (N,) int64 in 0..K-1, the labels that come with the images.
-        true_labels: (N,) int64, -1 where unknown; None where nothing is known. For metrics only.
+        true_labels: (N,) int64 in 0..K-1, or `UNKNOWN`, or `NONE_OF_THE_CLASSES`; None where nothing is known. For
+            metrics only.
         paths: N file names, or None for images that have none.
     """
 

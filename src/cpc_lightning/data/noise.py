@@ -68,9 +68,9 @@ class SymmetricNoise:
 
     def corrupt(self, dataset: ImageDataset, seed: int) -> Split:
         """Noisy labels; see `Noise`."""
-        stream, num_classes = _frozen_stream(seed), len(dataset.class_names)
+        stream, num_classes = frozen_stream(seed), len(dataset.class_names)
         noisy = dataset.train.labels.numpy().copy()
-        chosen = _choose(stream, len(noisy), self.rate)
+        chosen = choose(stream, len(noisy), self.rate)
         if self.include_true_class:
             noisy[chosen] = stream.randint(num_classes, size=len(chosen), dtype=np.int64)
         else:
@@ -103,7 +103,7 @@ class AsymmetricNoise:
         class_map = self.class_map if self.class_map is not None else dataset.class_map
         mistaken_for = self._table(class_map, len(dataset.class_names))
         noisy = dataset.train.labels.numpy().copy()
-        chosen = _choose(_frozen_stream(seed), len(noisy), self.rate)
+        chosen = choose(frozen_stream(seed), len(noisy), self.rate)
         noisy[chosen] = mistaken_for[noisy[chosen]]
         return relabeled(dataset.train, torch.from_numpy(noisy))
 
@@ -160,14 +160,15 @@ def relabeled(split: Split, noisy_labels: Tensor) -> Split:
     return replace(split, labels=noisy_labels, true_labels=true_labels)
 
 
-def _frozen_stream(seed: int) -> np.random.RandomState:
+def frozen_stream(seed: int) -> np.random.RandomState:
+    """The stream of draws that `seed` stands for; `InputError` where it is not in 0..2**32-1."""
     require_integer("seed", seed, 0)
     require(seed < 2**32, "seed", seed, "must be below 2**32")
     return np.random.RandomState(seed)
 
 
-def _choose(stream: np.random.RandomState, size: int, rate: float) -> npt.NDArray[np.int64]:
-    """int(rate * size) of the positions 0..size-1, without replacement."""
+def choose(stream: np.random.RandomState, size: int, rate: float) -> npt.NDArray[np.int64]:
+    """int(rate * size) of the positions 0..size-1, int64, without replacement."""
     # 0.29 * 100 is 28.999999999999996 in floating point: round-off must not cost a sample.
     count = int(round(rate * size, 6))
     return stream.permutation(size)[:count].astype(np.int64)

@@ -11,12 +11,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cpc_lightning.data.dataset import NONE_OF_THE_CLASSES, UNKNOWN
 from cpc_lightning.files import atomic_write
 
 COLUMNS = (
     "index", "path", "noisy_label", "clean_probability_1", "clean_probability_2", "clean_probability", "suspected",
     "suggested_label", "confidence", "true_label",
 )  # fmt: skip
+
+SHOWN: dict[int, object] = {UNKNOWN: "", NONE_OF_THE_CLASSES: "none"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class LabelReport:
 
     Attributes:
         noisy_labels: (N,) int64 given labels.
-        true_labels: (N,) int64, -1 where unknown.
+        true_labels: (N,) int64, -1 where unknown (blank), -2 where the image shows none of the classes ("none").
         clean_probabilities: (2, N) by network 1 and network 2; None where there is no cleaner.
         threshold: a label is suspected where the mean of both clean probabilities is not above.
         suggested: (N,) int64 the class with the largest mean softmax of both networks.
@@ -65,7 +68,7 @@ class LabelReport:
         columns = [
             range(count), self.paths or blank, self.noisy_labels.tolist(), *judged,
             self.suggested.tolist(), [f"{value:.6f}" for value in self.confidence.tolist()],
-            [label if label >= 0 else "" for label in self.true_labels.tolist()],
+            [SHOWN.get(label, label) for label in self.true_labels.tolist()],
         ]  # fmt: skip
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
