@@ -121,7 +121,7 @@ def test_backbones_give_pooled_features(compose, choice, channels):
 def test_cleaners_say_what_the_loop_needs(compose, choice):
     cleaner = make_method(compose(f"cleaner={choice}")).cleaner
     assert cleaner.history_length >= 1
-    assert 0 < cleaner.threshold < 1
+    assert cleaner.needs_true_labels == (choice == "oracle")
     assert cleaner.active == (choice != "none")
 
 

@@ -79,20 +79,23 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(seed):
 
 def test_estimate_agreement_literal_and_direction():
     # KL(.5 || .25) = .5 log 2 + .5 log(.5/.75); the reverse is .25 log .5 + .75 log 1.5
-    result = estimate_agreement(torch.tensor([0.5, 0.3]), torch.tensor([0.25, 0.3]), 0.4)
+    result = estimate_agreement(torch.tensor([0.5, 0.3]), torch.tensor([0.25, 0.3]), 0.4, 0.4)
     assert result["kl_divergence"] == pytest.approx((0.5 * math.log(2) + 0.5 * math.log(0.5 / 0.75)) / 2, rel=1e-6)
     assert result["agreement"] == 0.5
 
 
 def test_certain_estimates_that_contradict_each_other_are_clipped():
     # q' = 1, q = 0 becomes 1 - 1e-7 and 1e-7: (1 - 2e-7) log((1 - 1e-7) / 1e-7)
-    result = estimate_agreement(torch.tensor([1.0]), torch.tensor([0.0]), 0.5)
+    result = estimate_agreement(torch.tensor([1.0]), torch.tensor([0.0]), 0.5, 0.5)
     assert result["kl_divergence"] == pytest.approx((1 - 2e-7) * math.log((1 - 1e-7) / 1e-7), rel=1e-9)
     assert result["agreement"] == 0
 
 
 def test_the_threshold_itself_is_not_clean():
-    assert estimate_agreement(torch.tensor([0.5]), torch.tensor([0.4]), 0.5)["agreement"] == 1
+    assert estimate_agreement(torch.tensor([0.5]), torch.tensor([0.4]), 0.5, 0.5)["agreement"] == 1
+    # Each on the side of its own threshold: clean by the mixture, clean by the prototypes.
+    assert estimate_agreement(torch.tensor([0.5]), torch.tensor([0.4]), 0.45, 0.3)["agreement"] == 1
+    assert estimate_agreement(torch.tensor([0.5]), torch.tensor([0.4]), 0.45, 0.45)["agreement"] == 0
 
 
 def test_an_image_of_none_of_the_classes_is_labeled_wrong_whatever_its_label():

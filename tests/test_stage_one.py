@@ -20,7 +20,7 @@ from cpc_lightning.stage_one import Columns, Observation, StageOne, measure_resu
 class Probe:
     """A cleaner that keeps what it is asked and answers by halves: network 1 trusts the first, network 2 the last."""
 
-    history_length, threshold, active = 2, 0.5, True
+    history_length, active, needs_true_labels = 2, True, False
 
     def __init__(self):
         self.tasks = []
@@ -31,7 +31,7 @@ class Probe:
         first = (torch.arange(len(index)) < 500).float()
         pair = first, 1 - first
         by = [Partition.from_probability(index, probability, 0.5) for probability in pair]
-        return CleaningResult(tuple(Estimate(p, gmm=p) for p in pair), co_divide(*by), {"told": 7.0})
+        return CleaningResult(tuple(Estimate(p, gmm=p) for p in pair), co_divide(*by), 0.5, {"gmm": 0.5}, {"told": 7.0})
 
 
 def fit(folder, probe, **more):
@@ -68,7 +68,7 @@ def fitted(tmp_path_factory):
 class AllClean:
     """A cleaner that believes every label."""
 
-    history_length, threshold, active = 1, 0.5, True
+    history_length, active, needs_true_labels = 1, True, False
 
     def __init__(self):
         self.tasks = []
@@ -79,7 +79,7 @@ class AllClean:
         by = [
             Partition.from_probability(draw.index, q, 0.5) for draw, q in zip(reversed(task.draws), pair, strict=True)
         ]
-        return CleaningResult(tuple(Estimate(q, gmm=q) for q in pair), co_divide(*by), {})
+        return CleaningResult(tuple(Estimate(q, gmm=q) for q in pair), co_divide(*by), 0.5, {"gmm": 0.5}, {})
 
 
 def test_each_network_trains_on_draws_of_its_own(tmp_path):
@@ -195,7 +195,7 @@ def test_what_is_measured_of_a_division_by_hand():
     by = [Partition.from_probability(torch.arange(4), p, 0.5) for p in (first, second)]
     estimates = Estimate(first, gmm=first), Estimate(second, gmm=second)
     draw = Draw(torch.arange(4), noisy, true)
-    values = measure_result(CleaningResult(estimates, co_divide(*by), {"told": 7.0}), 0.5, (draw, draw))
+    values = measure_result(CleaningResult(estimates, co_divide(*by), 0.5, {"gmm": 0.5}, {"told": 7.0}), (draw, draw))
     assert values["told"] == 7.0
     assert (values["partition/labeled_1"], values["partition/unlabeled_1"]) == (2, 2)
     assert (values["gmm/auc_1"], values["gmm/precision_1"], values["gmm/recall_1"]) == (1.0, 1.0, 1.0)
@@ -205,14 +205,26 @@ def test_what_is_measured_of_a_division_by_hand():
     assert not [name for name in values if name.startswith(("cpc", "gmm_cpc"))]
 
 
+def test_each_source_is_held_against_its_own_threshold():
+    """The mixture kept samples above 0.8, the prototypes those above 0.2."""
+    noisy = true = torch.tensor([0, 1, 0, 1])
+    q_gmm, q_cpc = torch.tensor([0.9, 0.7, 0.5, 0.1]), torch.tensor([0.9, 0.3, 0.1, 0.1])
+    by = Partition.from_probability(torch.arange(4), q_cpc, 0.2)
+    estimate, draw = Estimate(q_cpc, gmm=q_gmm, cpc=q_cpc), Draw(torch.arange(4), noisy, true)
+    result = CleaningResult((estimate, estimate), (by, by), 0.2, {"gmm": 0.8, "cpc": 0.2}, {})
+    values = measure_result(result, (draw, draw))
+    assert (values["gmm/share_kept"], values["cpc/share_kept"]) == (0.25, 0.5)
+    assert values["gmm_cpc/agreement_1"] == 0.75  # they disagree on the second
+
+
 def test_what_is_measured_of_two_draws_is_joined_sample_by_sample():
     """Network 1 judges samples 5, 6, 7 (network 2's draw), network 2 judges samples 1, 2."""
     first = Draw(torch.tensor([1, 2]), torch.tensor([0, 1]), torch.tensor([0, 0]))
     second = Draw(torch.tensor([5, 6, 7]), torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]))
     q = torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0.6, 0.75])
     by = Partition.from_probability(second.index, q[0], 0.5), Partition.from_probability(first.index, q[1], 0.5)
-    result = CleaningResult((Estimate(q[0], gmm=q[0]), Estimate(q[1], gmm=q[1])), co_divide(*by), {})
-    values = measure_result(result, 0.5, (first, second))
+    result = CleaningResult((Estimate(q[0], gmm=q[0]), Estimate(q[1], gmm=q[1])), co_divide(*by), 0.5, {"gmm": 0.5}, {})
+    values = measure_result(result, (first, second))
     assert (values["partition/labeled_1"], values["partition/labeled_2"]) == (2, 3)
     assert (values["gmm/auc_1"], values["gmm/auc_2"]) == (1.0, 0.0)
     assert (values["gmm/precision_1"], values["gmm/precision_2"]) == (pytest.approx(2 / 3), 0.5)

@@ -13,7 +13,8 @@ from tests.data.conftest import corrupt
 
 from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.data.noise import SymmetricNoise
-from cpc_lightning.errors import TrainingError
+from cpc_lightning.errors import InputError, TrainingError
+from cpc_lightning.module import CoTrainingModule
 from cpc_lightning.train import run
 
 COLUMNS = (
@@ -210,6 +211,28 @@ def test_without_true_labels_nothing_is_claimed(monkeypatch, compose, small, tmp
     assert summary["cleaner_auc_cpc"] is None
     assert summary["suspected_labels"] is not None
     assert {row["true_label"] for row in rows_of(tmp_path / "labels.csv")} == {""}
+
+
+def test_the_oracle_needs_the_truth_before_training(monkeypatch, compose, small, tmp_path):
+    monkeypatch.setattr("cpc_lightning.data.digits.digits", lambda **_: two_class_set())
+    with pytest.raises(InputError, match="cleaner=oracle: needs the true label"):
+        run(compose(*small[2:], "cleaner=oracle", folder=tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_cleaner_training_is_plain_cross_entropy(monkeypatch, compose, small, tmp_path):
+    """Asymmetric noise brings the confidence penalty, which prepares the first division: there is none to prepare."""
+    weights = []
+
+    def listen(module, batch, batch_idx, step=CoTrainingModule.training_step):
+        weights.append(module.confidence_penalty)
+        return step(module, batch, batch_idx)
+
+    monkeypatch.setattr(CoTrainingModule, "training_step", listen)
+    for cleaner in ("none", "gmm_agn"):
+        run(compose(*small[2:], "noise=asymmetric", f"cleaner={cleaner}", folder=tmp_path / cleaner))
+    assert set(weights[: len(weights) // 2]) == {0.0}
+    assert weights[-1] == 1.0
 
 
 def test_labels_that_all_name_one_class(monkeypatch, compose, small, tmp_path):

@@ -123,6 +123,15 @@ def check_views(views: Views, dataset: ImageDataset) -> None:
         views.normalise(views.weak(image))
 
 
+def check_truth(cleaner: Cleaner, dataset: ImageDataset) -> None:
+    """Raise `InputError` where the cleaner needs true labels that the data set does not have."""
+    known = dataset.train.true_labels is not None and bool((dataset.train.true_labels != -1).all())
+    require(
+        known or not cleaner.needs_true_labels, "cleaner", "oracle",
+        "needs the true label of every training sample, and this data set does not have them",
+    )  # fmt: skip
+
+
 def make_optimizer_parts(config: DictConfig) -> tuple[Any, Any, Any]:
     """What makes the optimizer of a network, the optimizer of a head, and the schedule; each tried out once."""
     network, head, schedule = (build(config, f"optimizer.{name}") for name in ("network", "head", "schedule"))

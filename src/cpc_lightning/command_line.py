@@ -69,6 +69,8 @@ def quieten() -> None:
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # What is logged, is logged once an epoch.
+    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
     # Stage 1 is broadcast: its metrics are the same on every process.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning calls what newer torch deprecates

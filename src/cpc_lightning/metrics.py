@@ -49,23 +49,24 @@ def cleaner_metrics(
     }
 
 
-def estimate_agreement(gmm: Tensor, cpc: Tensor, threshold: float) -> dict[str, float]:
-    """How far CPC's clean probabilities q lie from those of the mixture q' that taught it (Figure 4).
+def estimate_agreement(gmm: Tensor, cpc: Tensor, gmm_threshold: float, cpc_threshold: float) -> dict[str, float]:
+    """How far CPC's clean probabilities q lie from the q' of the mixture in whose place they divide (Figure 4).
 
     Args:
         gmm: (n,) q', n >= 1.
         cpc: (n,) q.
-        threshold: tau; above it a sample is clean.
+        gmm_threshold: tau of q'; above it a sample is clean.
+        cpc_threshold: tau of q.
 
     Returns:
         kl_divergence: KL(Bernoulli(q') || Bernoulli(q)) in nats, mean over samples; both clipped to [1e-7, 1 - 1e-7].
-        agreement: share of samples that both put on the same side of the threshold.
+        agreement: share of samples that both put on the same side of their threshold.
     """
     # In float64, because 1 - 1e-7 has no near neighbour in float32.
     p = gmm.double().clamp(1e-7, 1 - 1e-7)
     q = cpc.double().clamp(1e-7, 1 - 1e-7)
     divergence = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-    same_side = (gmm > threshold) == (cpc > threshold)
+    same_side = (gmm > gmm_threshold) == (cpc > cpc_threshold)
     return {"kl_divergence": float(divergence.mean()), "agreement": float(same_side.double().mean())}
 
 

@@ -158,7 +158,7 @@ class StageOne(pl.Callback):
             learning = seen.of(0, draws[0]), seen.of(1, draws[1])
             result = self._divide(trainer, module, draws, judging, learning, progress, trained)
             datamodule.partitions = result.partitions
-            for name, value in measure_result(result, self.cleaner.threshold, draws).items():
+            for name, value in measure_result(result, draws).items():
                 pl_module.log(name, value)
         light = replace(judging[0], features=torch.empty(0)), replace(judging[1], features=torch.empty(0))
         self.verdict = Verdict(trained, draws, light, result, seen.suggested, seen.confidence)
@@ -231,11 +231,12 @@ class StageOne(pl.Callback):
         """The verdict of the last stage 1 on every training label, for people."""
         if self.verdict is None:
             raise RuntimeError("there was no stage 1 yet, so there is no verdict on the labels")
-        clean = None
+        clean, threshold = None, None
         if self.verdict.result is not None:
+            threshold = self.verdict.result.threshold
             clean = torch.stack([estimate.clean_probability.cpu() for estimate in self.verdict.result.estimates])
         return LabelReport(
-            datamodule.noisy_labels, datamodule.true_labels, clean, self.cleaner.threshold,
+            datamodule.noisy_labels, datamodule.true_labels, clean, threshold,
             self.verdict.suggested, self.verdict.confidence, datamodule.dataset.train.paths,
         )  # fmt: skip
 
@@ -273,7 +274,7 @@ def observe_batch(answers: Sequence[tuple[Tensor, Tensor]], labels: Tensor) -> d
     return seen
 
 
-def measure_result(result: CleaningResult, threshold: float, draws: tuple[Draw, Draw]) -> dict[str, float]:
+def measure_result(result: CleaningResult, draws: tuple[Draw, Draw]) -> dict[str, float]:
     """What is worth logging of a division, by metric name.
 
     "gmm/..." and "cpc/..." hold AUC, precision, recall and share kept of the mixture's and the prototypes' clean
@@ -296,10 +297,13 @@ def measure_result(result: CleaningResult, threshold: float, draws: tuple[Draw, 
             joined = torch.cat(pair), torch.cat(noisy), torch.cat(true)
         rows = {"_1": (pair[0], noisy[0], true[0]), "_2": (pair[1], noisy[1], true[1]), "": joined}
         for suffix, (probability, noisy_labels, true_labels) in rows.items():
-            measured = cleaner_metrics(probability, probability > threshold, noisy_labels, true_labels)
+            kept = probability > result.thresholds[source]
+            measured = cleaner_metrics(probability, kept, noisy_labels, true_labels)
             values |= {f"{source}/{name}{suffix}": value for name, value in measured.items() if value is not None}
     for number, estimate in enumerate(result.estimates, start=1):
         if estimate.gmm is not None and estimate.cpc is not None:
-            agreement = estimate_agreement(estimate.gmm, estimate.cpc, threshold)
+            agreement = estimate_agreement(
+                estimate.gmm, estimate.cpc, result.thresholds["gmm"], result.thresholds["cpc"]
+            )
             values |= {f"gmm_cpc/{name}_{number}": value for name, value in agreement.items()}
     return values

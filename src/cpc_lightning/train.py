@@ -13,7 +13,16 @@ import torch
 import wandb
 from omegaconf import DictConfig, OmegaConf
 
-from cpc_lightning.building import add_noise, build, check_views, make_method, make_network, make_trainer, settings_of
+from cpc_lightning.building import (
+    add_noise,
+    build,
+    check_truth,
+    check_views,
+    make_method,
+    make_network,
+    make_trainer,
+    settings_of,
+)
 from cpc_lightning.callbacks import EpochTable
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.datamodule import CoTrainingDataModule
@@ -56,6 +65,7 @@ def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any
 
     dataset: ImageDataset = add_noise(build(config, "dataset"), method.noise, config.noise_seed)
     check_views(method.views, dataset)
+    check_truth(method.cleaner, dataset)
     networks = [make_network(config, dataset) for _ in range(2)]
     with settings_of("training"):
         datamodule = CoTrainingDataModule(
@@ -65,7 +75,9 @@ def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any
         module = CoTrainingModule(
             networks, method.risk, method.views, *method.optimizers, len(dataset.class_names),
             config.training.warmup_epochs,
-            tuple(dataset.evaluation), config.training.confidence_penalty, config.seed,
+            tuple(dataset.evaluation),
+            config.training.confidence_penalty if method.cleaner.active else 0.0,  # it prepares a division of the data
+            config.seed,
         )  # fmt: skip
 
     rates = {

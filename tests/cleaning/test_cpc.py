@@ -136,6 +136,8 @@ def test_mixtures_divide_while_prototypes_warm_up():
     first, second = result.estimates
     assert torch.equal(first.clean_probability, first.gmm)
     assert torch.equal(result.partitions[1].clean, first.gmm > 0.3)
+    assert (result.threshold, result.thresholds) == (0.3, {"gmm": 0.3, "cpc": 0.6})  # and later 0.6 divides
+    assert CpcCleaner(False, threshold=0.6, gmm_threshold=0.3, steps=5).clean(make_task()).threshold == 0.6
     assert torch.equal(result.partitions[0].clean, second.gmm > 0.3)
     assert not torch.equal(first.cpc, first.gmm)  # and q is still there, to be logged
     assert not torch.equal(task.heads[0].prototypes, before)  # they learn

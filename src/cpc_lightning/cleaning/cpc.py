@@ -20,6 +20,7 @@ class CpcCleaner:
     """
 
     active = True
+    needs_true_labels = False
 
     def __init__(
         self,
@@ -82,7 +83,8 @@ class CpcCleaner:
             "prototype_steps_1": float(first_fit.steps),
             "prototype_steps_2": float(second_fit.steps),
         }
-        return CleaningResult((first, second), partitions, scalars)
+        thresholds = {"gmm": self.gmm.threshold, "cpc": self.threshold}
+        return CleaningResult((first, second), partitions, threshold, thresholds, scalars)
 
     def warming_up(self, progress: float) -> bool:
         """Whether, at `progress`, the mixtures still divide the data while the prototypes learn."""

@@ -106,11 +106,15 @@ class CleaningResult:
     Attributes:
         estimates: by network 1 and by network 2.
         partitions: for network 1 and for network 2, that is, after the swap of co-divide.
+        threshold: what the estimates' `clean_probability` was held against: above it a sample counts as clean.
+        thresholds: the same for each source of an estimate, "gmm" and "cpc", that the cleaner has.
         scalars: what else is worth logging, by metric name.
     """
 
     estimates: tuple[Estimate, Estimate]
     partitions: tuple[Partition, Partition]
+    threshold: float
+    thresholds: dict[str, float]
     scalars: dict[str, float]
 
 
@@ -119,13 +123,13 @@ class Cleaner(Protocol):
 
     Attributes:
         history_length: how many recorded losses `Evidence.loss_history` must hold.
-        threshold: samples with a clean probability above it count as clean.
         active: False if the cleaner never divides the data, so that stage 1 and stage 2 do not take place.
+        needs_true_labels: True if it can only judge samples whose true label is known.
     """
 
     history_length: int
-    threshold: float
     active: bool
+    needs_true_labels: bool
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Divide the task's samples for both networks."""

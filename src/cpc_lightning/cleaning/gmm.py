@@ -138,6 +138,7 @@ class GmmCleaner:
     """
 
     active = True
+    needs_true_labels = False
 
     def __init__(self, class_aware: bool, threshold: float = 0.5, history_length: int = 1) -> None:
         """Take the settings.
@@ -180,4 +181,4 @@ class GmmCleaner:
             Partition.from_probability(task.draws[1].index, first.clean_probability, self.threshold),
             Partition.from_probability(task.draws[0].index, second.clean_probability, self.threshold),
         )
-        return CleaningResult((first, second), partitions, scalars={})
+        return CleaningResult((first, second), partitions, self.threshold, {"gmm": self.threshold}, scalars={})

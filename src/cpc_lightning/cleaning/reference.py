@@ -8,13 +8,16 @@ from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estima
 from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.errors import InputError
 
+HALF = 0.5
+"""The oracle's threshold; any other in [0, 1) divides the same."""
+
 
 class NoCleaner:
     """Believes every label: plain cross-entropy on all samples, without stage 1 or stage 2."""
 
     history_length = 1
-    threshold = 0.5
     active = False
+    needs_true_labels = False
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Never to be called.
@@ -29,8 +32,8 @@ class OracleCleaner:
     """Knows the true labels: what a perfect cleaner is worth. Clean probability 1 where the label is right, else 0."""
 
     history_length = 1
-    threshold = 0.5
     active = True
+    needs_true_labels = True
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Divide the task's samples by the truth, alike for both networks.
@@ -45,5 +48,5 @@ class OracleCleaner:
                 raise InputError("cleaner", "oracle", "needs true labels, and this data set has none")
             clean_probability = (judged.noisy_labels == judged.true_labels).to(torch.float32)
             estimates.append(Estimate(clean_probability))
-            partitions.append(Partition.from_probability(judged.index, clean_probability, self.threshold))
-        return CleaningResult((estimates[0], estimates[1]), co_divide(*partitions), scalars={})
+            partitions.append(Partition.from_probability(judged.index, clean_probability, HALF))
+        return CleaningResult((estimates[0], estimates[1]), co_divide(*partitions), HALF, {}, scalars={})

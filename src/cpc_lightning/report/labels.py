@@ -30,7 +30,8 @@ class LabelReport:
         noisy_labels: (N,) int64 given labels.
         true_labels: (N,) int64, -1 where unknown (blank), -2 where the image shows none of the classes ("none").
         clean_probabilities: (2, N) by network 1 and network 2; None where there is no cleaner.
-        threshold: a label is suspected where the mean of both clean probabilities is not above.
+        threshold: a label is suspected where the mean of both clean probabilities is not above; None where there is no
+            cleaner.
         suggested: (N,) int64 the class with the largest mean softmax of both networks.
         confidence: (N,) that largest mean softmax.
         paths: N file names, or None.
@@ -39,7 +40,7 @@ class LabelReport:
     noisy_labels: Tensor
     true_labels: Tensor
     clean_probabilities: Tensor | None
-    threshold: float
+    threshold: float | None
     suggested: Tensor
     confidence: Tensor
     paths: Sequence[str] | None = None
@@ -53,18 +54,18 @@ class LabelReport:
     def suspected(self) -> Tensor | None:
         """(N,) bool."""
         joined = self.clean_probability
-        return None if joined is None else joined <= self.threshold
+        return None if joined is None or self.threshold is None else joined <= self.threshold
 
     def write(self, path: str | Path) -> None:
         """Write the report as csv, atomically. What is unknown or does not apply is left blank."""
         count = len(self.noisy_labels)
         blank: list[object] = [""] * count
-        if self.clean_probabilities is None:
+        if self.clean_probabilities is None or self.suspected is None:
             judged = [blank] * 4
         else:
             shown = torch.cat([self.clean_probabilities, self.clean_probabilities.mean(dim=0, keepdim=True)])
             judged = [[f"{value:.6f}" for value in row] for row in shown.tolist()]
-            judged.append(["true" if value else "false" for value in (shown[2] <= self.threshold).tolist()])
+            judged.append(["true" if value else "false" for value in self.suspected.tolist()])
         columns = [
             range(count), self.paths or blank, self.noisy_labels.tolist(), *judged,
             self.suggested.tolist(), [f"{value:.6f}" for value in self.confidence.tolist()],
