@@ -6,6 +6,7 @@ The module knows neither noise nor cleaner. A batch says which network it trains
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torchmetrics.classification import MulticlassAccuracy
 
 from cpc_lightning.data.views import VIEWS, Views
-from cpc_lightning.errors import TrainingError, require_integer, require_number
+from cpc_lightning.errors import InputError, TrainingError, require, require_integer, require_number
 from cpc_lightning.models.network import Network
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, SemisupBatch, confidence_penalty
 
@@ -41,6 +42,8 @@ class CoTrainingModule(pl.LightningModule):
         evaluation_names: Sequence[str] = ("test",),
         confidence_penalty: float = 0.0,
         seed: int = 0,
+        channels_last: bool = False,
+        compile: bool = False,
     ) -> None:
         """Take the parts.
 
@@ -56,18 +59,31 @@ class CoTrainingModule(pl.LightningModule):
             evaluation_names: names of the evaluation sets, in the order of their loaders.
             confidence_penalty: weight of the negative entropy in warm-up.
             seed: every epoch re-seeds from (seed, epoch, process), so that a resumed run draws what this one would.
+            channels_last: store the weights of convolutions with the channels as neighbours in memory, which their fast
+                kernels read without reordering. Checkpoints load with either.
+            compile: have torch.compile write the backbones' code, in place: names in checkpoints stay.
         """
         super().__init__()
         require_integer("warmup_epochs", warmup_epochs, 1)
         require_number("confidence_penalty", confidence_penalty, 0.0)
+        require(isinstance(channels_last, bool), "channels_last", channels_last, "must be true or false")
+        require(isinstance(compile, bool), "compile", compile, "must be true or false")
         self.automatic_optimization = False
         self.networks = nn.ModuleList(networks)
+        if channels_last:
+            self.networks.to(memory_format=torch.channels_last)
+        if compile:
+            require_compiler()
+            for network in networks:
+                network.backbone.compile(dynamic=False)
+        self.compiled, self._full_batch = compile, 0
         self.risk, self.views = risk, views
         self._make_optimizers = (network_optimizer, head_optimizer, schedule)
         self.warmup_epochs, self.confidence_penalty, self.seed = warmup_epochs, confidence_penalty, seed
         self.evaluation_names = tuple(evaluation_names)
         self.accuracies = nn.ModuleList(  # for each evaluation set: network 1, network 2, both
-            nn.ModuleList(MulticlassAccuracy(num_classes, average="micro") for _ in range(3))
+            # Unchecked: the data set has checked its labels, and here a check would make the host wait for the device.
+            nn.ModuleList(MulticlassAccuracy(num_classes, average="micro", validate_args=False) for _ in range(3))
             for _ in self.evaluation_names
         )
         self._unchecked: list[tuple[int, int, Tensor, Tensor]] = []
@@ -79,14 +95,31 @@ class CoTrainingModule(pl.LightningModule):
 
     def evaluate(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of network 1 and of network 2, each (B, K), for uint8 images (B, C, H, W) without augmentation."""
+        (_, first), (_, second) = self.features_and_logits(images)
+        return first, second
+
+    def features_and_logits(self, images: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Features (B, D) and logits (B, K) of network 1 and of network 2, for uint8 images without augmentation.
+
+        Batches smaller than the largest so far, such as the last of a set, do not run compiled code: it would be
+        compiled anew for each of their sizes.
+        """
+        self._full_batch = max(self._full_batch, len(images))
+        partial = self.compiled and len(images) < self._full_batch
         inputs = self.views.normalise(self.views.evaluation(images))
-        return self.network(0)(inputs), self.network(1)(inputs)
+        with torch.compiler.set_stance("force_eager") if partial else nullcontext():
+            return self.network(0).features_and_logits(inputs), self.network(1).features_and_logits(inputs)
 
     def network(self, number: int) -> Network:
         """Network 1 (`number` 0) or network 2 (1)."""
         return cast(Network, self.networks[number])
 
     # Training ---------------------------------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        """Give what was loaded from a checkpoint the memory layout of the parameters it belongs to."""
+        for optimizer in self.trainer.optimizers:
+            match_layout(optimizer)
 
     def on_train_epoch_start(self) -> None:
         """Re-seed, so that an epoch's draws do not depend on how the run got there; log its learning rates."""
@@ -199,3 +232,24 @@ class CoTrainingModule(pl.LightningModule):
 
     def _accuracies(self, place: int) -> list[MulticlassAccuracy]:
         return cast(list[MulticlassAccuracy], list(cast(nn.ModuleList, self.accuracies[place])))
+
+
+def match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Store the optimizer's state of each parameter in the order of memory that the parameter has.
+
+    A state that was saved with other strides keeps them when it is loaded, and fused steps go through parameter and
+    state in the order of memory, without a look at strides: each weight would get another one's momentum.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def require_compiler() -> None:
+    """Raise `InputError` unless torch.compile works on this machine: it needs a C++ compiler, on a GPU Triton."""
+    try:
+        torch.compile(torch.neg)(torch.zeros(2))
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError("compile", True, f"needs what torch.compile needs: {reason}") from error

@@ -175,8 +175,7 @@ class StageOne(pl.Callback):
         for batch in datamodule.evidence_dataloader(index):
             images, labels = batch["images"].to(module.device), batch["labels"].to(module.device)
             with trainer.precision_plugin.forward_context():
-                inputs = module.views.normalise(module.views.evaluation(images))
-                answers = [module.network(number).features_and_logits(inputs) for number in (0, 1)]
+                answers = module.features_and_logits(images)
             columns.add({"row": torch.searchsorted(index, batch["index"]), **observe_batch(answers, labels)})
         module.train()
         seen = columns.gather(module.device)

@@ -77,7 +77,7 @@ def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any
             config.training.warmup_epochs,
             tuple(dataset.evaluation),
             config.training.confidence_penalty if method.cleaner.active else 0.0,  # it prepares a division of the data
-            config.seed,
+            config.seed, config.training.channels_last, config.training.compile,
         )  # fmt: skip
 
     rates = {

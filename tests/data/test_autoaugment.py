@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torchvision.transforms import AutoAugment as TorchvisionAutoAugment
 from torchvision.transforms import AutoAugmentPolicy
+from torchvision.transforms import RandAugment as TorchvisionRandAugment
 from torchvision.transforms.v2 import functional as tv
 
 from cpc_lightning.data import autoaugment
-from cpc_lightning.data.autoaugment import GEOMETRIC, OPERATIONS, POINTWISE, POLICIES, UNTOUCHED, AutoAugment
+from cpc_lightning.data.autoaugment import GEOMETRIC, OPERATIONS, POINTWISE, UNTOUCHED, AutoAugment
+from cpc_lightning.data.policies import BINS, POLICIES, magnitude_spaces
 from cpc_lightning.errors import InputError
 
 TORCHVISION_NAMES = {name.replace("_", ""): name for name in OPERATIONS}
@@ -70,7 +72,7 @@ def pictures(channels: int, height: int, width: int) -> Tensor:
 
 
 def signed_magnitudes(name: str, height: int, width: int) -> list[float]:
-    levels, signed = autoaugment.magnitude_spaces(height, width)[name]
+    levels, signed = magnitude_spaces(height, width)[name]
     positive = levels.unique().tolist()
     return positive + [-level for level in positive] if signed else positive
 
@@ -135,7 +137,7 @@ def test_geometric_operations_on_a_literal_image() -> None:
 def test_one_step_gives_every_image_its_own_operation_and_magnitude() -> None:
     """A shuffled batch that holds every operation, at two magnitudes, and untouched images."""
     source = pictures(3, 32, 32)
-    space = autoaugment.magnitude_spaces(32, 32)
+    space = magnitude_spaces(32, 32)
     todo = [(name, float(space[name][0][level])) for name in OPERATIONS for level in (3, 9)] + [("keep", 0.0)] * 4
     order = torch.randperm(len(todo), generator=torch.Generator().manual_seed(1)).tolist()
     todo = [todo[place] for place in order]
@@ -181,12 +183,31 @@ def test_policies_are_the_published_ones(policy: str, published: AutoAugmentPoli
 @pytest.mark.parametrize("size", [(8, 8), (32, 32), (224, 300)])
 def test_magnitudes_and_signs_are_torchvisions(size: tuple[int, int]) -> None:
     theirs = TorchvisionAutoAugment()._augmentation_space(10, size)
-    ours = autoaugment.magnitude_spaces(*size)
+    ours = magnitude_spaces(*size)
     assert {TORCHVISION_NAMES[name.lower()] for name in theirs} == set(ours) == set(OPERATIONS)
     for name, (levels, signed) in theirs.items():
         our_levels, our_signed = ours[TORCHVISION_NAMES[name.lower()]]
         assert our_signed == signed
         assert torch.equal(our_levels, levels.float().expand(10)), name
+
+
+def test_randaugment_is_torchvisions() -> None:
+    """Two independent, uniform draws of its 14 operations, each at its own magnitude."""
+    reference = TorchvisionRandAugment()
+    theirs = reference._augmentation_space(reference.num_magnitude_bins, (32, 32))
+    space = magnitude_spaces(32, 32, BINS["randaugment"])
+    steps = [first for first, _ in POLICIES["randaugment"][:: len(theirs)]]
+    assert list(POLICIES["randaugment"]) == [(first, second) for first in steps for second in steps]
+    ours = {"identity" if chance == 0 else name: (space[name][0][bin], space[name][1]) for name, chance, bin in steps}
+    expected = {
+        TORCHVISION_NAMES.get(name.lower(), "identity"): (
+            levels[reference.magnitude].float() if levels.ndim else torch.tensor(0.0),
+            signed,
+        )
+        for name, (levels, signed) in theirs.items()
+    }
+    assert len(steps) == len(ours) == len(expected) == 14
+    assert ours == expected
 
 
 def test_symbols_keep_their_meaning() -> None:
@@ -201,17 +222,18 @@ def test_symbols_keep_their_meaning() -> None:
 DRAWS = 50_000
 
 
-def test_draws_follow_the_policy() -> None:
-    """Sub-policies uniform (chi-square), steps applied with their probability, half of the signed ones negative."""
-    kinds, magnitudes, applied = AutoAugment("cifar10").draw(DRAWS, 32, 32, torch.Generator().manual_seed(11))
+@pytest.mark.parametrize("policy", ["cifar10", "imagenet", "randaugment"])
+def test_draws_follow_the_policy(policy: str) -> None:
+    """Sub-policies uniform (chi-square), steps applied with their probability."""
+    kinds, magnitudes, applied = AutoAugment(policy).draw(DRAWS, 32, 32, torch.Generator().manual_seed(11))
     assert kinds.shape == magnitudes.shape == applied.shape == (DRAWS, 2)
-    space = autoaugment.magnitude_spaces(32, 32)
+    space = magnitude_spaces(32, 32, BINS[policy])
 
     def signature(names: tuple[str, str], levels: tuple[float, float]) -> tuple[object, ...]:
         return (*names, round(levels[0], 4), round(levels[1], 4))
 
     expected: dict[tuple[object, ...], list[tuple[float, float]]] = {}
-    for (first, chance, level), (second, second_chance, second_level) in POLICIES["cifar10"]:
+    for (first, chance, level), (second, second_chance, second_level) in POLICIES[policy]:
         levels = (float(space[first][0][level]), float(space[second][0][second_level]))
         expected.setdefault(signature((first, second), levels), []).append((chance, second_chance))
 
@@ -221,7 +243,7 @@ def test_draws_follow_the_policy() -> None:
     ]
     counts = Counter(drawn)
     assert set(counts) == set(expected)
-    share = DRAWS / 25
+    share = DRAWS / len(POLICIES[policy])
     statistic = sum((counts[key] - share * len(rows)) ** 2 / (share * len(rows)) for key, rows in expected.items())
     freedom = len(expected) - 1
     assert statistic < freedom + 4 * math.sqrt(2 * freedom)
@@ -240,7 +262,7 @@ def test_draws_follow_the_policy() -> None:
 
 def test_signs_are_fair_independent_and_only_where_they_mean_something() -> None:
     kinds, magnitudes, applied = AutoAugment("cifar10").draw(DRAWS, 32, 32, torch.Generator().manual_seed(5))
-    signed = torch.tensor([autoaugment.magnitude_spaces(32, 32)[name][1] for name in OPERATIONS])[kinds]
+    signed = torch.tensor([magnitude_spaces(32, 32)[name][1] for name in OPERATIONS])[kinds]
     assert (magnitudes[~signed] >= 0).all()
     moving = signed & (magnitudes != 0)
     for step in range(2):
@@ -288,7 +310,7 @@ def test_an_untouched_image_stays_and_an_empty_batch_is_empty() -> None:
 
 
 def test_wrong_settings_and_images_are_refused() -> None:
-    with pytest.raises(InputError, match=r"policy=svhn: must be one of cifar10, imagenet, symbols"):
+    with pytest.raises(InputError, match=r"policy=svhn: must be one of cifar10, imagenet, symbols, randaugment"):
         AutoAugment("svhn")
     with pytest.raises(InputError, match="fill"):
         AutoAugment("cifar10", fill=256)
@@ -296,6 +318,15 @@ def test_wrong_settings_and_images_are_refused() -> None:
         AutoAugment("cifar10")(torch.zeros(2, 3, 8, 8))
     with pytest.raises(InputError, match="1 or 3 channels"):
         AutoAugment("cifar10")(torch.zeros(2, 4, 8, 8, dtype=torch.uint8))
+
+
+def test_autocast_changes_no_pixel() -> None:
+    """Views are made within the trainer's autocast, which would round the places that pixels come from."""
+    images = pictures(3, 32, 32).repeat(10, 1, 1, 1)
+    plain = AutoAugment("cifar10")(images, torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = AutoAugment("cifar10")(images, torch.Generator().manual_seed(0))
+    assert torch.equal(plain, rounded)
 
 
 @pytest.mark.gpu

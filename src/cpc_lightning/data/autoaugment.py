@@ -1,9 +1,9 @@
-"""AutoAugment (Cubuk et al. 2019) on a batch: every image draws its own sub-policy, and no Python runs per image.
+"""AutoAugment (Cubuk et al. 2019) and RandAugment on a batch: every image draws its own sub-policy, without a loop.
 
 torchvision draws one set of parameters for everything it is given at once: on a batch, every image would get the same
 one. Here each of the two steps of a sub-policy sorts the batch by the operation drawn, applies every operation once, to
 its slice, and sorts back. The draws are made on the CPU whatever the images' device: the same seed gives the same
-parameters everywhere, and the host knows the slices without waiting for the device.
+parameters everywhere, and neither the host waits for the device nor the device for the host.
 
 Operations, magnitudes and signs are those of `torchvision.transforms.v2.AutoAugment` on tensors, with nearest
 interpolation; the tests hold each against it.
@@ -21,88 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cpc_lightning.data.policies import BINS, POLICIES, magnitude_spaces
 from cpc_lightning.errors import require, require_integer
-
-Step = tuple[str, float, int]
-"""An operation's name, the probability that it is applied, and its magnitude's bin (0..9; 0 where it has none)."""
-
-CIFAR10: tuple[tuple[Step, Step], ...] = (
-    (("invert", 0.1, 0), ("contrast", 0.2, 6)),
-    (("rotate", 0.7, 2), ("translate_x", 0.3, 9)),
-    (("sharpness", 0.8, 1), ("sharpness", 0.9, 3)),
-    (("shear_y", 0.5, 8), ("translate_y", 0.7, 9)),
-    (("autocontrast", 0.5, 0), ("equalize", 0.9, 0)),
-    (("shear_y", 0.2, 7), ("posterize", 0.3, 7)),
-    (("color", 0.4, 3), ("brightness", 0.6, 7)),
-    (("sharpness", 0.3, 9), ("brightness", 0.7, 9)),
-    (("equalize", 0.6, 0), ("equalize", 0.5, 0)),
-    (("contrast", 0.6, 7), ("sharpness", 0.6, 5)),
-    (("color", 0.7, 7), ("translate_x", 0.5, 8)),
-    (("equalize", 0.3, 0), ("autocontrast", 0.4, 0)),
-    (("translate_y", 0.4, 3), ("sharpness", 0.2, 6)),
-    (("brightness", 0.9, 6), ("color", 0.2, 8)),
-    (("solarize", 0.5, 2), ("invert", 0.0, 0)),
-    (("equalize", 0.2, 0), ("autocontrast", 0.6, 0)),
-    (("equalize", 0.2, 0), ("equalize", 0.6, 0)),
-    (("color", 0.9, 9), ("equalize", 0.6, 0)),
-    (("autocontrast", 0.8, 0), ("solarize", 0.2, 8)),
-    (("brightness", 0.1, 3), ("color", 0.7, 0)),
-    (("solarize", 0.4, 5), ("autocontrast", 0.9, 0)),
-    (("translate_y", 0.9, 9), ("translate_y", 0.7, 9)),
-    (("autocontrast", 0.9, 0), ("solarize", 0.8, 3)),
-    (("equalize", 0.8, 0), ("invert", 0.1, 0)),
-    (("translate_y", 0.7, 9), ("autocontrast", 0.9, 0)),
-)
-
-IMAGENET: tuple[tuple[Step, Step], ...] = (
-    (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
-    (("solarize", 0.6, 5), ("autocontrast", 0.6, 0)),
-    (("equalize", 0.8, 0), ("equalize", 0.6, 0)),
-    (("posterize", 0.6, 7), ("posterize", 0.6, 6)),
-    (("equalize", 0.4, 0), ("solarize", 0.2, 4)),
-    (("equalize", 0.4, 0), ("rotate", 0.8, 8)),
-    (("solarize", 0.6, 3), ("equalize", 0.6, 0)),
-    (("posterize", 0.8, 5), ("equalize", 1.0, 0)),
-    (("rotate", 0.2, 3), ("solarize", 0.6, 8)),
-    (("equalize", 0.6, 0), ("posterize", 0.4, 6)),
-    (("rotate", 0.8, 8), ("color", 0.4, 0)),
-    (("rotate", 0.4, 9), ("equalize", 0.6, 0)),
-    (("equalize", 0.0, 0), ("equalize", 0.8, 0)),
-    (("invert", 0.6, 0), ("equalize", 1.0, 0)),
-    (("color", 0.6, 4), ("contrast", 1.0, 8)),
-    (("rotate", 0.8, 8), ("color", 1.0, 2)),
-    (("color", 0.8, 8), ("solarize", 0.8, 7)),
-    (("sharpness", 0.4, 7), ("invert", 0.6, 0)),
-    (("shear_x", 0.6, 5), ("equalize", 1.0, 0)),
-    (("color", 0.4, 0), ("equalize", 0.6, 0)),
-    (("equalize", 0.4, 0), ("solarize", 0.2, 4)),
-    (("solarize", 0.6, 5), ("autocontrast", 0.6, 0)),
-    (("invert", 0.6, 0), ("equalize", 1.0, 0)),
-    (("color", 0.6, 4), ("contrast", 1.0, 8)),
-    (("equalize", 0.8, 0), ("equalize", 0.6, 0)),
-)
-
-# Ours, not published: for small grayscale symbols (digits, letters). Inverting, solarizing or posterizing changes what
-# a symbol on an empty ground looks like, colour does not exist, and equalizing fewer than 256 pixels does nothing. The
-# magnitudes move an 8 x 8 symbol by one pixel and turn it by at most 17 degrees.
-SYMBOLS: tuple[tuple[Step, Step], ...] = (
-    (("rotate", 0.8, 5), ("contrast", 0.5, 5)),
-    (("rotate", 0.6, 3), ("shear_x", 0.6, 4)),
-    (("shear_x", 0.8, 6), ("brightness", 0.5, 4)),
-    (("shear_y", 0.8, 5), ("contrast", 0.5, 4)),
-    (("shear_x", 0.6, 4), ("shear_y", 0.6, 4)),
-    (("translate_x", 0.8, 3), ("rotate", 0.5, 4)),
-    (("translate_y", 0.8, 3), ("rotate", 0.5, 4)),
-    (("translate_x", 0.6, 3), ("translate_y", 0.6, 3)),
-    (("sharpness", 0.8, 7), ("brightness", 0.6, 5)),
-    (("contrast", 0.8, 6), ("sharpness", 0.6, 5)),
-)
-
-POLICIES: Mapping[str, tuple[tuple[Step, Step], ...]] = {
-    "cifar10": CIFAR10,
-    "imagenet": IMAGENET,
-    "symbols": SYMBOLS,
-}
 
 
 class Draw(NamedTuple):
@@ -123,7 +43,8 @@ class AutoAugment:
     """A policy of AutoAugment, drawn anew for every image of a batch.
 
     Args:
-        policy: "cifar10" or "imagenet" (the published ones), or "symbols" (ours, for small grayscale symbols).
+        policy: "cifar10" or "imagenet" (the published ones), "randaugment" (two of 14 operations, of a fixed strength),
+            or "symbols" (ours, for small grayscale symbols).
         fill: grey level 0..255 of the pixels that a shear, translation or rotation uncovers.
 
     Raises:
@@ -197,61 +118,32 @@ def apply_step(images: Tensor, kinds: Tensor, magnitudes: Tensor, fill: int) -> 
     kinds, order = kinds.sort()
     magnitudes = magnitudes[order]
     counts = kinds.bincount(minlength=UNTOUCHED + 1).tolist()
-    sorted_images = images[order.to(images.device)]
+    sorted_images = images[order.to(images.device, non_blocking=True)]
 
     # Kinds are numbered with the geometric ones first: they make one slice and take one gather.
     moved = sum(counts[: len(GEOMETRIC)])
     matrices = inverse_matrices(kinds[:moved], magnitudes[:moved], images.shape[-2], images.shape[-1])
-    changed = [warp(sorted_images[:moved], matrices.to(images.device), fill)]
+    changed = [warp(sorted_images[:moved], matrices, fill)]
 
     sizes = counts[len(GEOMETRIC) :]
     slices = torch.split_with_sizes(sorted_images[moved:], sizes)
-    levels = torch.split_with_sizes(magnitudes[moved:].to(images.device), sizes)
+    levels = torch.split_with_sizes(magnitudes[moved:].to(images.device, non_blocking=True), sizes)
     for operation, part, level in zip((*POINTWISE.values(), keep), slices, levels, strict=True):
         if len(part):
             changed.append(operation(part, level))
-    return torch.cat(changed)[order.argsort().to(images.device)]
+    return torch.cat(changed)[order.argsort().to(images.device, non_blocking=True)]
 
 
 @lru_cache(maxsize=64)
 def policy_tables(policy: str, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The policy for images of H x W: kinds int64, unsigned magnitudes float32, probabilities, signed; each (P, 2)."""
     steps = POLICIES[policy]
-    spaces = magnitude_spaces(height, width)
+    spaces = magnitude_spaces(height, width, BINS[policy])
     kinds = torch.tensor([[OPERATIONS.index(name) for name, _, _ in pair] for pair in steps])
     magnitudes = torch.tensor([[float(spaces[name][0][level]) for name, _, level in pair] for pair in steps])
     probabilities = torch.tensor([[probability for _, probability, _ in pair] for pair in steps])
     signed = torch.tensor([[spaces[name][1] for name, _, _ in pair] for pair in steps])
     return kinds, magnitudes, probabilities, signed
-
-
-def magnitude_spaces(height: int, width: int) -> dict[str, tuple[Tensor, bool]]:
-    """For each operation its magnitudes by bin (10,), and whether a random sign applies (Cubuk et al. 2019, Table 6).
-
-    As torchvision has them: shears in pixels per pixel, translations in pixels (150 of 331 at most, so that the share
-    is that of the paper's images), rotation in degrees, blends as factor - 1, posterize in bits kept, solarize as the
-    grey level from which on pixels are inverted.
-    """
-    bins = 10
-    none = torch.zeros(bins)
-    shear = torch.linspace(0.0, 0.3, bins)
-    blend = torch.linspace(0.0, 0.9, bins)
-    return {
-        "shear_x": (shear, True),
-        "shear_y": (shear, True),
-        "translate_x": (torch.linspace(0.0, 150.0 / 331.0 * width, bins), True),
-        "translate_y": (torch.linspace(0.0, 150.0 / 331.0 * height, bins), True),
-        "rotate": (torch.linspace(0.0, 30.0, bins), True),
-        "brightness": (blend, True),
-        "color": (blend, True),
-        "contrast": (blend, True),
-        "sharpness": (blend, True),
-        "posterize": (8 - (torch.arange(bins) / ((bins - 1) / 4)).round(), False),
-        "solarize": (torch.linspace(255.0, 0.0, bins), False),
-        "autocontrast": (none, False),
-        "equalize": (none, False),
-        "invert": (none, False),
-    }
 
 
 def inverse_matrices(kinds: Tensor, magnitudes: Tensor, height: int, width: int) -> Tensor:
@@ -284,7 +176,7 @@ def warp(images: Tensor, matrices: Tensor, fill: int) -> Tensor:
 
     Args:
         images: (n, C, H, W) uint8.
-        matrices: (n, 2, 3) float32, from the result's pixels to the source's, about the centre.
+        matrices: (n, 2, 3) float32, from the result's pixels to the source's, about the centre; CPU.
         fill: grey level.
 
     Returns:
@@ -293,23 +185,21 @@ def warp(images: Tensor, matrices: Tensor, fill: int) -> Tensor:
     if len(images) == 0:
         return images
     height, width = images.shape[-2:]
-    grid = pixel_centres(height, width, images.device) @ (
-        matrices.transpose(1, 2) / torch.tensor([0.5 * width, 0.5 * height], device=images.device)
-    )
+    # Scaled to grid_sample's -1..1 while still on the CPU, where a literal makes no device wait.
+    scaled = matrices / torch.tensor([[0.5 * width], [0.5 * height]])
+    of_x, of_y, shift = scaled.to(images.device, non_blocking=True).view(-1, 1, 1, 2, 3).unbind(dim=-1)
+    x, y = pixel_centres(width, images.device), pixel_centres(height, images.device)
+    # Written out, not a matrix product, which autocast and TF32 would round to 8 or 10 bits.
+    grid = x.view(1, -1, 1) * of_x + (y.view(-1, 1, 1) * of_y + shift)
     # grid_sample reads 0 outside; shifting the levels makes that the fill. Exact: small whole numbers in float32.
     levels = images.float() if fill == 0 else images.float() - fill
-    sampled = functional.grid_sample(
-        levels, grid.view(-1, height, width, 2), mode="nearest", padding_mode="zeros", align_corners=False
-    )
+    sampled = functional.grid_sample(levels, grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return (sampled if fill == 0 else sampled + fill).to(torch.uint8)
 
 
-def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
-    """[x, y, 1] of every pixel's centre, row by row, from the image's centre: (H W, 3) float32."""
-    x = torch.arange(width, device=device) + 0.5 - width / 2
-    y = torch.arange(height, device=device) + 0.5 - height / 2
-    ys, xs = torch.meshgrid(y, x, indexing="ij")
-    return torch.stack((xs, ys, torch.ones_like(xs)), dim=-1).view(-1, 3)
+def pixel_centres(length: int, device: torch.device) -> Tensor:
+    """Where the pixels of a line of `length` have their centres, from the line's own centre: (length,) float32."""
+    return torch.arange(length, device=device) + (0.5 - length / 2)
 
 
 def brightness(images: Tensor, magnitudes: Tensor) -> Tensor:

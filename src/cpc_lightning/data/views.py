@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cpc_lightning.data.autoaugment import POLICIES, AutoAugment, require_images
+from cpc_lightning.data.autoaugment import AutoAugment, require_images
+from cpc_lightning.data.policies import POLICIES
 from cpc_lightning.errors import require, require_integer, require_number
 
 VIEWS = 2
@@ -28,9 +29,10 @@ class Views:
         size: height and width of a view; one number for a square.
         padding: pixels added on each side before the random crop.
         flip: whether weak views are mirrored left to right, each with probability 1/2.
-        policy: what strong views add: "cifar10" or "imagenet" (AutoAugment's published policies), "symbols" (small
-            shears, turns and contrast changes, for digits and letters, where colour does not exist and inverting or
-            mirroring changes the meaning), "none" or None for nothing.
+        policy: what strong views add: "cifar10" or "imagenet" (AutoAugment's published policies), "randaugment" (two
+            random operations of a fixed strength), "symbols" (small shears, turns and contrast changes, for digits and
+            letters, where colour does not exist and inverting or mirroring changes the meaning), "none" or None for
+            nothing.
         mean: each channel's mean, of levels scaled to [0, 1]; one number for all channels, or one for each.
         std: each channel's standard deviation, likewise.
         padding_mode: "constant" (black), "reflect" or "edge": what the padding shows.
@@ -177,7 +179,9 @@ def crop(images: Tensor, rows: Tensor, columns: Tensor, padding_mode: str) -> Te
         rows, columns = reflect(rows, height), reflect(columns, width)
     else:
         rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-    source = (rows[:, :, None] * images.shape[-1] + columns[:, None, :]).to(images.device)
+    # Put together on the device: rows and columns are two numbers a line, their combination one for each pixel.
+    rows, columns = (places.to(images.device, non_blocking=True) for places in (rows, columns))
+    source = rows[:, :, None] * images.shape[-1] + columns[:, None, :]
     area = rows.shape[1] * columns.shape[1]  # not -1, which no images at all would leave open
     positions = source.view(count, 1, area).expand(count, channels, area)
     return images.flatten(2).gather(2, positions).view(count, channels, rows.shape[1], columns.shape[1])
