@@ -119,7 +119,7 @@ def test_googlenets_auxiliary_weights_are_left_aside(tmp_path):
         (lambda state: {"conv1.weight": state["conv1.weight"]}, "bn1.weight is missing"),
         (lambda state: {**state, "extra": state["bn1.weight"]}, "extra is not the model's"),
         (lambda state: {**state, "bn1.weight": torch.ones(3)}, "bn1.weight has shape (3,), not (64,)"),
-        (lambda state: {"state_dict": state}, "and 116 more"),  # 120 missing and 1 not the model's, 5 of them shown
+        (lambda state: {"weights": state}, "and 116 more"),  # 120 missing and 1 not the model's, 5 of them shown
         (lambda state: [1, 2], "must hold a state_dict, but holds a list"),
     ],
 )
@@ -134,7 +134,7 @@ def test_weights_that_do_not_fit_are_refused(weights_file, change, said):
 
 def test_a_file_that_is_no_weights_is_refused(tmp_path):
     (tmp_path / "weights.pt").write_text("not weights")
-    with pytest.raises(InputError, match="is no file of weights that torch can load safely"):
+    with pytest.raises(InputError, match="cannot be read safely"):
         torchvision_backbone("resnet18", str(tmp_path / "weights.pt"))
 
 
@@ -150,7 +150,7 @@ class Hostile:
 
 def test_a_file_of_weights_runs_no_code(tmp_path):
     torch.save({"conv1.weight": Hostile(tmp_path / "written")}, tmp_path / "weights.pt")
-    with pytest.raises(InputError, match="is no file of weights that torch can load safely"):
+    with pytest.raises(InputError, match="cannot be read safely"):
         torchvision_backbone("resnet18", str(tmp_path / "weights.pt"))
     assert not (tmp_path / "written").exists()
 

@@ -6,6 +6,7 @@ name, and refuse all others.
 
 from __future__ import annotations
 
+import argparse
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,8 @@ def read_torch(path: Path, setting: str) -> Any:
     Args and errors as for `read_pickle`.
     """
     allowed = [(value, f"{module}.{name}") for (module, name), value in _ALLOWED.items() if module != "_codecs"]
+    # Checkpoints often hold the command line that they were trained with: a class without code of its own.
+    allowed.append((argparse.Namespace, "argparse.Namespace"))
     kinds = [type(np.dtype(letter)) for letter in "?bhilqBHILQfdSUO"]
 
     def load(file: BinaryIO) -> Any:
@@ -98,4 +101,4 @@ def _read(path: Path, setting: str, load: Callable[[BinaryIO], Any]) -> Any:
         raise InputError(setting, str(path), f"cannot be read: {error.strerror or error}") from error
     except Exception as error:  # a parser on a garbled file raises whatever it trips over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(setting, str(path), f"holds no arrays that can be read safely ({reason:.200})") from error
+        raise InputError(setting, str(path), f"cannot be read safely ({reason:.200})") from error

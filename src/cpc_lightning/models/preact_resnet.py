@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cpc_lightning.errors import require, require_integer
+from cpc_lightning.models.weights import load_weights
 
 
 class PreActBlock(nn.Module):
@@ -77,16 +78,28 @@ class PreActResNet(nn.Module):
         return maps.mean(dim=(2, 3))
 
 
-def preact_resnet18(in_channels: int = 3) -> PreActResNet:
-    """PreAct ResNet-18 for 32x32 images, 512 features: the paper's backbone on CIFAR-10/100."""
-    return PreActResNet((64, 128, 256, 512), (2, 2, 2, 2), in_channels)
+def preact_resnet18(in_channels: int = 3, weights: str | None = None) -> PreActResNet:
+    """PreAct ResNet-18 for 32x32 images, 512 features: the paper's backbone on CIFAR-10/100.
+
+    Args:
+        in_channels: of the images.
+        weights: a file to start from (see `load_weights`); None for a random start.
+    """
+    return started(PreActResNet((64, 128, 256, 512), (2, 2, 2, 2), in_channels), weights)
 
 
-def small_resnet(in_channels: int = 1, width: int = 32) -> PreActResNet:
+def small_resnet(in_channels: int = 1, width: int = 32, weights: str | None = None) -> PreActResNet:
     """A stem of `width` channels and blocks of 2 and 4 `width`; 4 `width` features. For 8x8 to 32x32 images on a CPU.
 
     No block works at full resolution, where it would cost the most: that is a third off the time of a step, with the
     same accuracy on the 8x8 digits. The last feature map of an 8x8 image is 2x2.
     """
     require_integer("width", width, 1)
-    return PreActResNet((width, 2 * width, 4 * width), (0, 1, 1), in_channels)
+    return started(PreActResNet((width, 2 * width, 4 * width), (0, 1, 1), in_channels), weights)
+
+
+def started(network: PreActResNet, weights: str | None) -> PreActResNet:
+    """`network`, with the weights in a file if one is given."""
+    if weights is not None:
+        load_weights(network, weights)
+    return network

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
-import torch
 import torchvision
 from torch import Tensor, nn
 
 from cpc_lightning.errors import InputError, require
+from cpc_lightning.models.weights import load_weights
 
 RGB = 3
 # These two take extra outputs from inner layers in training; a co-trained network has no use for them.
@@ -51,8 +50,8 @@ def torchvision_backbone(name: str, weights: str | None = None, in_channels: int
     Args:
         name: as in torchvision.models, e.g. "resnet50".
         weights: None for a random start; a name of the model's torchvision weights ("DEFAULT", "IMAGENET1K_V2"), which
-            are downloaded once; or the path of a state_dict of the whole torchvision model (its last layer, of any
-            number of classes, is left aside).
+            are downloaded once; or a file (see `load_weights`), whose last layer, of any number of classes, is left
+            aside.
         in_channels: 1 or 3. A grayscale image is repeated to three channels, so that pretrained weights fit.
 
     Raises:
@@ -105,27 +104,6 @@ def remove_last_layer(model: nn.Module) -> tuple[str, int]:
     parent, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(parent), attribute, nn.Identity())
     return name, layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
-
-
-def load_weights(model: nn.Module, path: str, left_aside: tuple[str, ...]) -> None:
-    """Load the state_dict at `path` into `model`; every key must be there and fit, but those that start as given."""
-    try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever its parser trips over
-        raise InputError("weights", path, f"is no file of weights that torch can load safely ({error})") from error
-    require(isinstance(loaded, dict), "weights", path, f"must hold a state_dict, but holds a {type(loaded).__name__}")
-
-    given = {key: value for key, value in loaded.items() if not str(key).startswith(left_aside)}
-    own = model.state_dict()
-    wrong = [f"{key} is missing" for key in own if key not in given]
-    wrong += [f"{key} is not the model's" for key in given if key not in own]
-    for key in own.keys() & given.keys():
-        shape = tuple(getattr(given[key], "shape", ()))
-        if shape != tuple(own[key].shape):
-            wrong.append(f"{key} has shape {shape}, not {tuple(own[key].shape)}")
-    more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-    require(not wrong, "weights", path, f"does not fit the model: {', '.join(wrong[:5])}{more}")
-    model.load_state_dict(given)
 
 
 def suggestion(name: str, names: list[str]) -> str:
