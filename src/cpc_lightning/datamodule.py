@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.data.dataset import UNKNOWN, ImageDataset
-from cpc_lightning.data.loading import CoTrainingDataset, EvaluationDataset, as_is
+from cpc_lightning.data.loading import Agenda, Batches, CoTrainingDataset, EvaluationDataset, as_is
 from cpc_lightning.data.samplers import CoTrainingSampler, NetworkShare, balanced_draw, checked_limit, warmup_share
 from cpc_lightning.errors import require_integer
 
@@ -47,7 +47,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
             seed: of the batches' order.
             evaluation_batch_size: images a forward pass in stage 1 and in evaluation.
             limit_batches: at most so many batches an epoch and network; a float is a share of them. None: all.
-            num_workers: processes that fetch batches; 0: the main process does.
+            num_workers: processes that fetch batches, for each set of images; they live as long as the run. 0: the
+                main process fetches.
             balanced_batches: if given, each epoch and network draws its own class-balanced part of the training set
                 (Clothing1M): so many batches, for the loss pass and for stage 2, and twice as many in warm-up.
         """
@@ -64,6 +65,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
         self.partitions: tuple[Partition, Partition] | None = None
+        self._loaders: dict[str, DataLoader[Any]] = {}
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches for the current epoch, from the current partitions."""
@@ -81,7 +83,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
             world_size=self._world_size,
             limit_batches=self.limit_batches,
         )
-        return self._loader(CoTrainingDataset(self.dataset.train, self.noisy_labels), sampler)
+        return self._loader("train", CoTrainingDataset(self.dataset.train, self.noisy_labels), sampler)
 
     def draws(self, epoch: int, warmup: bool = False) -> tuple[Tensor, Tensor]:
         """Positions of the samples that network 1 and network 2 train on in `epoch`, int64, ascending.
@@ -106,26 +108,43 @@ class CoTrainingDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """One loader for each evaluation set, in their order."""
-        splits = self.dataset.evaluation.values()
-        return [self._evaluation_loader(EvaluationDataset(s, s.labels), torch.arange(len(s))) for s in splits]
+        return [
+            self._evaluation_loader(
+                f"evaluation/{name}", EvaluationDataset(split, split.labels), torch.arange(len(split))
+            )
+            for name, split in self.dataset.evaluation.items()
+        ]
 
     def evidence_dataloader(self, index: Tensor) -> DataLoader[Any]:
         """This process's share of the training samples at `index` (n,), in order and with the noisy labels."""
-        return self._evaluation_loader(EvaluationDataset(self.dataset.train, self.noisy_labels), index)
+        return self._evaluation_loader("evidence", EvaluationDataset(self.dataset.train, self.noisy_labels), index)
 
-    def _evaluation_loader(self, dataset: EvaluationDataset, index: Tensor) -> DataLoader[Any]:
+    def _evaluation_loader(self, name: str, dataset: EvaluationDataset, index: Tensor) -> DataLoader[Any]:
         mine = index[self._rank :: self._world_size]  # each sample on exactly one process
-        return self._loader(dataset, [batch.tolist() for batch in torch.split(mine, self.evaluation_batch_size)])
+        return self._loader(name, dataset, [batch.tolist() for batch in torch.split(mine, self.evaluation_batch_size)])
 
-    def _loader(self, dataset: Any, batches: Any) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            batch_sampler=batches,
-            collate_fn=as_is,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(self.seed),  # or each iterator takes a draw from the epoch's stream
-        )
+    def _loader(self, name: str, dataset: Any, batches: Batches) -> DataLoader[Any]:
+        """The loader of that name, with `batches` for its next round: one for all epochs, for the sake of its workers.
+
+        Lightning asks for new loaders every epoch, because the batches are others. What the workers hold, images and
+        labels, stays.
+        """
+        if name not in self._loaders:
+            self._loaders[name] = DataLoader(
+                dataset,
+                batch_sampler=Agenda(),
+                collate_fn=as_is,
+                num_workers=self.num_workers,
+                persistent_workers=self.num_workers > 0,
+                pin_memory=torch.cuda.is_available(),
+                generator=torch.Generator().manual_seed(self.seed),  # or rounds take draws from the epoch's stream
+            )
+        cast(Agenda, self._loaders[name].batch_sampler).batches = batches
+        return self._loaders[name]
+
+    def teardown(self, stage: str) -> None:
+        """End the worker processes."""
+        self._loaders.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors: the noisy labels and the partitions."""
@@ -134,6 +153,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
+        self._loaders.clear()  # they hold the labels from before
         self.noisy_labels = state_dict["noisy_labels"]
         saved = state_dict["partitions"]
         self.partitions = None if saved is None else tuple(Partition.from_state(state) for state in saved)  # type: ignore[assignment]

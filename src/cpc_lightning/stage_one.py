@@ -173,7 +173,7 @@ class StageOne(pl.Callback):
         module.eval()
         columns = Columns(len(range(trainer.global_rank, len(index), trainer.world_size)), len(index))
         for batch in datamodule.evidence_dataloader(index):
-            images, labels = batch["images"].to(module.device), batch["labels"].to(module.device)
+            images, labels = (batch[name].to(module.device, non_blocking=True) for name in ("images", "labels"))
             with trainer.precision_plugin.forward_context():
                 answers = module.features_and_logits(images)
             columns.add({"row": torch.searchsorted(index, batch["index"]), **observe_batch(answers, labels)})

@@ -7,11 +7,12 @@ of which all views are made, or the number of views (one in warm-up, else the we
 
 from __future__ import annotations
 
-from typing import TypedDict, TypeVar
+from collections.abc import Iterator
+from typing import Any, Protocol, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from cpc_lightning.data.dataset import Split
 from cpc_lightning.data.samplers import BatchPlan
@@ -111,6 +112,33 @@ class EvaluationDataset(Dataset[EvaluationBatch]):
         """The batch at `positions`."""
         index = torch.tensor(positions, dtype=torch.int64)
         return {"images": self.images.fetch(index), "labels": self.labels[index], "index": index}
+
+
+class Batches(Protocol):
+    """What batches to fetch, in their order, and how many there are."""
+
+    def __len__(self) -> int:
+        """The number of batches."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """What the data set's `__getitems__` takes, for one batch after another."""
+
+
+class Agenda(Sampler[Any]):
+    """A batch sampler whose batches are exchanged between two rounds, so that a loader's workers live through both.
+
+    Attributes:
+        batches: of the round that starts next.
+    """
+
+    def __init__(self) -> None:
+        self.batches: Batches = ()
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
 
 
 def as_is(batch: T) -> T:
