@@ -82,6 +82,21 @@ class Split:
 
 
 @dataclass(frozen=True)
+class BadImage:
+    """An image file that is left out because it cannot be read.
+
+    Attributes:
+        part: "train", or the name of the evaluation set that lists it.
+        path: its name, as `Split.paths` would have it.
+        reason: why it cannot be read.
+    """
+
+    part: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ImageDataset:
     """A data set, ready to be trained on.
 
@@ -89,8 +104,11 @@ class ImageDataset:
         name: short name, for outputs.
         class_names: K names; a class's number is its place here.
         train: the samples to train on and to judge.
-        evaluation: the sets to evaluate on, by name; "test" is always there.
+        evaluation: the sets to evaluate on, by name; "test" is always there. Where there is "val", each network is
+            selected on it.
         class_map: for asymmetric noise, the class that each listed class is mistaken for; None where there is none.
+        left_out: images that the lists name and the sets leave out.
+        test_at_end: whether "test" is looked at only once, with the networks that "val" selects.
     """
 
     name: str
@@ -98,12 +116,19 @@ class ImageDataset:
     train: Split
     evaluation: Mapping[str, Split]
     class_map: Mapping[int, int] | None = None
+    left_out: Sequence[BadImage] = ()
+    test_at_end: bool = False
 
     def __post_init__(self) -> None:
         require("test" in self.evaluation, "dataset", self.name, "must have an evaluation set named test")
         check_labels("train", self.train, len(self.class_names))
         for name, split in self.evaluation.items():
             check_labels(name, split, len(self.class_names))
+
+    @property
+    def watched(self) -> dict[str, Split]:
+        """The sets to evaluate on after every epoch."""
+        return {name: split for name, split in self.evaluation.items() if not (self.test_at_end and name == "test")}
 
 
 def check_labels(name: str, split: Split, num_classes: int) -> None:

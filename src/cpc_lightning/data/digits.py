@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
-from cpc_lightning.errors import require, require_integer, require_number
+from cpc_lightning.data.splits import held_out
 
 # Each digit and the one it is mistaken for (Patrini et al. 2017, for MNIST).
 CLASS_MAP = {7: 1, 2: 7, 5: 6, 6: 5, 3: 8}
@@ -26,22 +26,12 @@ def digits(test_share: float = 0.2, split_seed: int = 0) -> ImageDataset:
         test_share: share of the images to test on, in (0, 1).
         split_seed: decides which ones; the same on any machine and with any version of numpy.
     """
-    require_number("test_share", test_share, 0, 1, open_ends=True)
-    require_integer("split_seed", split_seed, 0)
-    require(split_seed < 2**32, "split_seed", split_seed, "must be below 2**32")
-
     source = load_digits()
     # Gray values run from 0 to 16; the one tie, 8 (127.5), goes to the even 128 as in Python's round.
     pixels = torch.from_numpy(np.rint(source.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(source.target.astype(np.int64))
 
-    # Not scikit-learn's split, whose draw may change: RandomState's stream is frozen by numpy's policy (NEP 19).
-    stream = np.random.RandomState(split_seed)
-    is_test = torch.zeros(len(labels), dtype=torch.bool)
-    for digit in range(10):
-        members = np.flatnonzero(source.target == digit)
-        count = min(max(round(test_share * len(members)), 1), len(members) - 1)
-        is_test[torch.from_numpy(stream.permutation(members)[:count])] = True
+    is_test = held_out(labels, 10, test_share, split_seed)
 
     def part(chosen: torch.Tensor) -> Split:
         return Split(ArrayImages(pixels[chosen]), labels[chosen], true_labels=labels[chosen])

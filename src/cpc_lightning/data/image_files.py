@@ -1,6 +1,6 @@
 """Images by file name: decoded when they are asked for, in the worker processes, once for all views of an image.
 
-Every kind of image becomes 8-bit RGB (see `decode`), then a view of one size. Crops are drawn from a batch's seed alone,
+Every kind of image becomes 8-bit RGB (see `decode`), then a view of one size. A batch's seed alone decides the crops,
 whichever worker draws them.
 
 Shapes: N images, B batch, V views, S the side of a view, W x H pixels of an image.

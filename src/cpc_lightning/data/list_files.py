@@ -1,0 +1,58 @@
+"""Text files that list images: lines `PATH LABEL` (Clothing1M, WebVision) or lines `PATH`. Read line by line.
+
+Everything wrong raises an `InputError` named "root" that gives file and line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cpc_lightning.errors import InputError, require
+
+
+def require_folder(setting: str, folder: object) -> Path:
+    """`folder` as a path, or `InputError` where it is no folder."""
+    require(isinstance(folder, str) and folder != "", setting, folder, "must name a folder")
+    path = Path(str(folder)).expanduser()
+    require(path.is_dir(), setting, folder, "is not a folder" if path.exists() else "is not there")
+    return path
+
+
+def lines_of(root: Path, name: str) -> Iterator[tuple[int, bytes]]:
+    """Number and content of the lines of `root`/`name` that are not blank, without white space around them."""
+    try:
+        with open(root / name, "rb") as file:
+            for number, line in enumerate(file, 1):
+                content = line.strip()
+                if content:
+                    yield number, content
+    except FileNotFoundError:
+        raise InputError("root", str(root), f"there is no {name}") from None
+    except OSError as error:
+        raise InputError("root", str(root / name), f"cannot be read: {error.strerror or error}") from None
+
+
+def labeled_lines(root: Path, name: str, num_labels: int) -> Iterator[tuple[bytes, int]]:
+    """Path and label of each line `PATH LABEL` of `root`/`name`; labels must lie in 0..num_labels-1."""
+    for number, line in lines_of(root, name):
+        path, _, label = line.replace(b"\t", b" ").rpartition(b" ")
+        if not (path and label.isdigit() and len(label) < 10):
+            raise wrong_line(root, name, number, line, "must be a path and a number")
+        if int(label) >= num_labels:
+            raise wrong_line(root, name, number, line, f"labels must lie in 0..{num_labels - 1}")
+        path = path.rstrip()
+        if not is_inside(path):
+            raise wrong_line(root, name, number, line, "must not lead out of the folder")
+        yield path, int(label)
+
+
+def is_inside(path: bytes) -> bool:
+    """Whether a relative path stays in the folder that it starts from, whatever links there are."""
+    return path[:1] != b"/" and (b".." not in path or b".." not in path.split(b"/"))
+
+
+def wrong_line(root: Path, name: str, number: int, line: bytes, expected: str) -> InputError:
+    """The error that names a line of `root`/`name`."""
+    shown = line[:80].decode(errors="replace")
+    return InputError("root", str(root / name), f"line {number} is {shown!r}: {expected}")
