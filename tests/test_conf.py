@@ -8,6 +8,7 @@ import torch
 from hydra.utils import instantiate
 from tests.data.cifar_files import write_cifar10, write_cifar100
 from tests.data.conftest import labeled
+from tests.data.image_trees import write_clothing1m, write_folders, write_table, write_webvision
 
 from cpc_lightning.building import make_method
 from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
@@ -69,6 +70,16 @@ def dataset_settings(choice: str, folder: Path) -> list[str]:
     if choice in ("cifar10", "cifar100"):
         (write_cifar10 if choice == "cifar10" else write_cifar100)(folder)
         return [f"dataset.root={folder}", "dataset.verify=false"]
+    if choice == "imagefolder":
+        write_folders(folder, {"dark": 6, "light": 6})
+        return [f"dataset.root={folder}"]
+    if choice == "table":
+        return [f"dataset.file={write_table(folder)}"]
+    if choice == "clothing1m":
+        write_clothing1m(folder)
+        return [f"dataset.root={folder}"]
+    if choice == "webvision":
+        return [f"dataset.ilsvrc_root={write_webvision(folder)}", f"dataset.root={folder}", "dataset.num_classes=8"]
     if choice == "fashion_mnist" and not Path("/usr/share/datasets/fashion-mnist").is_dir():
         pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     return []
@@ -112,7 +123,8 @@ def test_noise_gives_labels_of_the_right_kind_repeatably(compose, choice, tmp_pa
 @pytest.mark.parametrize("choice", of("backbone"))
 @pytest.mark.parametrize("channels", [1, 3])
 def test_backbones_give_pooled_features(compose, choice, channels):
-    backbone = instantiate(compose(f"backbone={choice}").backbone)(in_channels=channels).eval()
+    scratch = ["backbone.weights=null"] if choice == "resnet50_imagenet" else []  # which would be fetched
+    backbone = instantiate(compose(f"backbone={choice}", *scratch).backbone)(in_channels=channels).eval()
     features = backbone(torch.zeros(2, channels, 32, 32))
     assert features.shape == (2, backbone.feature_size)
 

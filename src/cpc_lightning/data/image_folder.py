@@ -65,10 +65,11 @@ def image_folder(
     if class_names:
         what = f"holds one class only, {class_names[0]}; at least 2 are needed"
     require(len(class_names) >= 2, "root", str(parts["train"]), what)
-    listed = {part: list_classes("root", parts[part], class_names) for part in parts if part != "test"}
-    if "test" in parts:
-        listed["test"] = list_classes("test_root" if test_root else "root", parts["test"], class_names, some=True)
-    else:
+    listed = {
+        part: list_classes("test_root" if part == "test" and test_root else "root", place, class_names, part != "train")
+        for part, place in parts.items()
+    }
+    if "test" not in parts:
         listed |= set_aside(listed["train"], len(class_names), test_share, split_seed)
     train = listed.pop("train")
     return file_dataset("imagefolder", class_names, train, listed, crop, on_bad_image)
