@@ -118,8 +118,8 @@ def check_draw(config: DictConfig, cleaner: Cleaner) -> None:
 
 def check_views(views: Views, dataset: ImageDataset) -> None:
     """Raise `InputError` where the views do not fit the data set's images, rather than in the middle of an epoch."""
+    image = dataset.train.images.fetch(torch.tensor([0]))
     with settings_of("views"):
-        image = dataset.train.images.fetch(torch.tensor([0]))
         views.normalise(views.weak(image))
 
 

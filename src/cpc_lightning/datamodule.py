@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.data.dataset import UNKNOWN, ImageDataset
-from cpc_lightning.data.loading import Agenda, Batches, CoTrainingDataset, EvaluationDataset, as_is
+from cpc_lightning.data.loading import Agenda, Batches, BatchLoader, CoTrainingDataset, EvaluationDataset, usable_cores
 from cpc_lightning.data.samplers import CoTrainingSampler, NetworkShare, balanced_draw, checked_limit, warmup_share
 from cpc_lightning.errors import require_integer
 
@@ -36,7 +36,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         seed: int,
         evaluation_batch_size: int = 512,
         limit_batches: int | float | None = None,
-        num_workers: int = 0,
+        num_workers: int | None = 0,
         balanced_batches: int | None = None,
     ) -> None:
         """Take the data and how to batch it.
@@ -48,13 +48,14 @@ class CoTrainingDataModule(pl.LightningDataModule):
             evaluation_batch_size: images a forward pass in stage 1 and in evaluation.
             limit_batches: at most so many batches an epoch and network; a float is a share of them. None: all.
             num_workers: processes that fetch batches, for each set of images; they live as long as the run. 0: the
-                main process fetches.
+                main process fetches; None: as many as there are processors.
             balanced_batches: if given, each epoch and network draws its own class-balanced part of the training set
                 (Clothing1M): so many batches, for the loss pass and for stage 2, and twice as many in warm-up.
         """
         super().__init__()
         require_integer("batch_size", batch_size, 2)
         require_integer("evaluation_batch_size", evaluation_batch_size, 1)
+        num_workers = usable_cores() if num_workers is None else num_workers
         require_integer("num_workers", num_workers, 0)
         if balanced_batches is not None:
             require_integer("balanced_batches", balanced_batches, 1)
@@ -107,13 +108,17 @@ class CoTrainingDataModule(pl.LightningDataModule):
         return self.trainer.world_size if self.trainer else 1
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """One loader for each evaluation set, in their order."""
-        return [
-            self._evaluation_loader(
-                f"evaluation/{name}", EvaluationDataset(split, split.labels), torch.arange(len(split))
-            )
-            for name, split in self.dataset.evaluation.items()
-        ]
+        """One loader for each evaluation set that is watched, in their order."""
+        return [self._whole(name) for name in self.dataset.watched]
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """A loader for the evaluation set "test"."""
+        return self._whole("test")
+
+    def _whole(self, name: str) -> DataLoader[Any]:
+        split = self.dataset.evaluation[name]
+        dataset = EvaluationDataset(split, split.labels)
+        return self._evaluation_loader(f"evaluation/{name}", dataset, torch.arange(len(split)))
 
     def evidence_dataloader(self, index: Tensor) -> DataLoader[Any]:
         """This process's share of the training samples at `index` (n,), in order and with the noisy labels."""
@@ -130,10 +135,9 @@ class CoTrainingDataModule(pl.LightningDataModule):
         labels, stays.
         """
         if name not in self._loaders:
-            self._loaders[name] = DataLoader(
+            self._loaders[name] = BatchLoader(
                 dataset,
                 batch_sampler=Agenda(),
-                collate_fn=as_is,
                 num_workers=self.num_workers,
                 persistent_workers=self.num_workers > 0,
                 pin_memory=torch.cuda.is_available(),

@@ -5,7 +5,6 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from cpc_lightning.data.dataset import BadImage, ImageDataset, Split
 from cpc_lightning.data.image_files import Crop, ImageFiles
+from cpc_lightning.data.loading import usable_cores
 from cpc_lightning.data.paths import PathList
 from cpc_lightning.errors import InputError, require
 
@@ -114,11 +114,6 @@ def find_bad(images: ImageFiles, whole: bool) -> list[tuple[int, str]]:
             console = Console(file=sys.stderr)
             found = track(found, f"Decoding {len(images):,} images", len(blocks), console=console, transient=True)
         return [bad for block in found for bad in block]
-
-
-def usable_cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_no_repeat(setting: str, value: str, paths: PathList) -> None:

@@ -1,22 +1,25 @@
 """From positions to batches: data sets that answer a whole list of positions at once, one gather a batch.
 
-Use them with a collate function that returns its argument: `DataLoader(CoTrainingDataset(...), batch_sampler=sampler,
-collate_fn=as_is)`. Shapes: N samples, B batch, U unlabeled batch (B, or 0), C channels, H x W pixels; V is 1 for images
-of which all views are made, or the number of views (one in warm-up, else the weak ones and then the strong ones).
+`BatchLoader(CoTrainingDataset(...), batch_sampler=sampler)` takes their answers as they are.
+
+Shapes: N samples, B batch, U unlabeled batch (B, or 0), C channels, H x W pixels; V is 1 for images of which all views
+are made, or the number of views (one in warm-up, else the weak ones and then the strong ones).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any, Protocol, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cpc_lightning.data.dataset import Split
 from cpc_lightning.data.samplers import BatchPlan
 from cpc_lightning.data.views import VIEWS
+from cpc_lightning.errors import InputError
 
 T = TypeVar("T")
 
@@ -141,9 +144,51 @@ class Agenda(Sampler[Any]):
         return iter(self.batches)
 
 
+class BatchLoader(DataLoader[Any]):
+    """A loader for data sets that answer whole batches.
+
+    An `InputError` in a worker process, such as a file that cannot be read, arrives here as the same error: a plain
+    `DataLoader` makes a traceback in a `RuntimeError` of it.
+
+    Args:
+        dataset: answers whole batches.
+        more: as for `DataLoader`.
+    """
+
+    def __init__(self, dataset: Dataset[Any], **more: Any) -> None:
+        super().__init__(_ErrorsAsAnswers(dataset), collate_fn=as_is, **more)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+
+class _ErrorsAsAnswers(Dataset[Any]):
+    """A data set whose `InputError`s are answers, which travel from worker processes as they are."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, wanted: Any) -> Any:
+        try:
+            return self.dataset.__getitems__(wanted)
+        except InputError as error:
+            return error
+
+
 def as_is(batch: T) -> T:
     """The collate function of a data set that answers whole batches. A function, not a lambda: workers unpickle it."""
     return batch
+
+
+def usable_cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _require_one_each(split: Split, labels: Tensor) -> None:
