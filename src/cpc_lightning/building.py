@@ -17,7 +17,7 @@ from omegaconf.errors import MissingMandatoryValue
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
-from cpc_lightning.callbacks import AtomicCheckpointIO
+from cpc_lightning.checkpoints import FOLDER, LAST, AtomicCheckpointIO
 from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.data.noise import Noise
@@ -90,8 +90,6 @@ def check_settings(config: DictConfig) -> None:
         require_integer(name, config[name], 0)
         require(config[name] < 2**32, name, config[name], "must be below 2**32")
     require_integer("training.epochs", config.training.epochs, 1)
-    resume = config.resume
-    require(resume is None or Path(resume).is_file(), "resume", resume, "is no checkpoint file")
 
 
 def check_lengths(config: DictConfig, cleaner: Cleaner) -> None:
@@ -171,13 +169,18 @@ def make_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer
         or devices <= torch.cuda.device_count(),
         "trainer.devices", devices, f"there are {torch.cuda.device_count()} CUDA devices here",
     )  # fmt: skip
-    checkpoints = ModelCheckpoint(
-        Path(config.run_dir) / "checkpoints", "best", monitor="test/accuracy", mode="max", save_last=True,
-        save_on_train_epoch_end=True, enable_version_counter=False,
-    )  # fmt: skip
+    folder = Path(config.run_dir) / FOLDER
+    checkpoints = [
+        ModelCheckpoint(
+            folder, "best", monitor="test/accuracy", mode="max",
+            save_on_train_epoch_end=True, enable_version_counter=False,
+        ),
+        # By itself: what `save_last` writes beside the best one stays as it is in epochs that bring no better one.
+        ModelCheckpoint(folder, LAST, save_on_train_epoch_end=True, enable_version_counter=False),
+    ]  # fmt: skip
     loggers = [build(config, f"logger.{name}") for name in config.logger]
     extra = [build(config, f"callbacks.{name}") for name in config.callbacks]
     trainer: pl.Trainer = build(
-        config, "trainer", callbacks=[*callbacks, *extra, checkpoints], logger=loggers, plugins=[AtomicCheckpointIO()]
+        config, "trainer", callbacks=[*callbacks, *extra, *checkpoints], logger=loggers, plugins=[AtomicCheckpointIO()]
     )
     return trainer

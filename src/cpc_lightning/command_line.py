@@ -7,6 +7,9 @@ import importlib.resources
 import itertools
 import logging
 import os
+import re
+import shlex
+import signal
 import sys
 import tempfile
 import warnings
@@ -21,16 +24,19 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.utilities import rank_zero_only
 
 from cpc_lightning.building import make_method
+from cpc_lightning.checkpoints import RECORD, find_checkpoint, read_checkpoint, run_folder
 from cpc_lightning.errors import InputError, TrainingError, one_line, require
-from cpc_lightning.train import run
+from cpc_lightning.stopping import Stopped, stop_on_signals
+from cpc_lightning.train import prepare, run
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable  # moves to importlib.resources.abc in Python 3.14
 
 CONFIG_MODULE = "cpc_lightning.conf"
-MISTAKE = 2  # exit code
+MISTAKE = 2  # exit codes; a run that a signal stops ends with 128 + its number
 FAILURE = 1
 
 
@@ -40,28 +46,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quieten()
     try:
         if not any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
-            check_overrides(arguments, multirun=any(a in ("-m", "--multirun") for a in arguments))
+            multirun = any(argument in ("-m", "--multirun") for argument in arguments)
+            arguments = continued(arguments, multirun)
+            check_overrides(arguments, multirun)
         sys.argv[1:] = arguments
         hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return MISTAKE
-    except TrainingError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return FAILURE
+    except KeyboardInterrupt:
+        print("stopped by SIGINT before the run began", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 
 def job(config: DictConfig) -> None:
-    """One job of Hydra's; mistakes leave it as an exit, which Hydra does not dress up with a traceback."""
+    """One job of Hydra's; what ends it early leaves it as an exit, which Hydra does not dress up with a traceback."""
     try:
-        run(config, list(HydraConfig.get().overrides.task))
+        with stop_on_signals():
+            run(config, list(HydraConfig.get().overrides.task))
+        return
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(MISTAKE) from None
+        code, line = MISTAKE, f"error: {error}"
     except TrainingError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        raise SystemExit(FAILURE) from None
+        code, line = FAILURE, f"error: {one_line(str(error))}"
+    except OSError as error:
+        code, line = FAILURE, f"error: {one_line(f'{error.filename}: {error.strerror or error}')}"
+    except Stopped as stop:
+        again = f"resume={shlex.quote(str(config.run_dir))}"
+        code, line = stop.exit_code, f"stopped by {stop.signal.name}; to continue: python -m cpc_lightning {again}"
+        line = line if rank_zero_only.rank == 0 else ""  # type: ignore[attr-defined]
+    if line:
+        print(line, file=sys.stderr)
+    raise SystemExit(code)
 
 
 def quieten() -> None:
@@ -77,6 +94,37 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
 
 
+# Resume -------------------------------------------------------------------------------------------------------------
+
+
+def continued(arguments: list[str], multirun: bool) -> list[str]:
+    """With `resume=PATH`, the arguments of the run to be continued, with the given ones in place of its own.
+
+    It goes on in its own folder unless hydra.run.dir is given.
+    """
+    given = {argument.split("=", 1)[0].lstrip("+~"): argument for argument in arguments if "=" in argument}
+    path: Any = parse(given["resume"]).value() if "resume" in given else None
+    if path is None:
+        return arguments
+    require(not multirun, "resume", path, "continues one run; resume the jobs of a sweep one by one, without -m")
+    checkpoint = find_checkpoint(path)
+    folder = run_folder(path, checkpoint)
+    if checkpoint is not None:
+        saved = read_checkpoint(checkpoint)[RECORD]["overrides"]
+    else:
+        saved = OmegaConf.to_container(OmegaConf.load(Path(path, ".hydra", "overrides.yaml")))
+    own = [text for text in saved if text.split("=", 1)[0].lstrip("+~") not in {*given, "resume"}]
+    if folder is not None and "hydra.run.dir" not in given:
+        own.append(f"hydra.run.dir={quoted(str(folder))}")
+    return [*own, *arguments]
+
+
+def quoted(text: str) -> str:
+    """`text` as Hydra's grammar quotes it."""
+    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), text)
+    return f"'{escaped}'"
+
+
 # Checks before Hydra ------------------------------------------------------------------------------------------------
 
 
@@ -85,6 +133,7 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> None:
 
     That is an override that Hydra cannot apply, a setting that a part of the method objects to, a folder that cannot be
     written. In a sweep each value of each setting is tried once, with the other settings at their first values.
+    Everything up to training is tried, and nothing written.
     """
     overrides = [parse(argument) for argument in arguments if not argument.startswith("-")]
     groups = config_groups()
@@ -93,11 +142,12 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> None:
     choices = [values_of(override, multirun) for override in overrides]
     first = [values[0] for values in choices]
     config = compose(first)
-    make_method(config)
+    folder = check_writable("hydra.sweep.dir" if multirun else "hydra.run.dir", config)
+    config.run_dir = str(folder)
+    prepare(config)
     for place, values in enumerate(choices):
         for value in values[1:]:
             make_method(compose([*first[:place], value, *first[place + 1 :]]))
-    check_writable("hydra.sweep.dir" if multirun else "hydra.run.dir", config)
 
 
 def parse(argument: str) -> Override:
@@ -207,16 +257,18 @@ def near(text: str, known: Sequence[str]) -> str:
     return f"; did you mean {match[0]}?" if match else ""
 
 
-def check_writable(setting: str, config: DictConfig) -> None:
-    """Raise `InputError` where the run's folder cannot be made or written to."""
+def check_writable(setting: str, config: DictConfig) -> Path:
+    """The run's folder, not yet made; raises `InputError` where it cannot be made or written to."""
     HydraConfig.instance().set_config(config)  # the folder's name may hold ${hydra:...}
     folder = Path(str(OmegaConf.select(config, setting)))
     present = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
     try:
         if not present.is_dir():
             raise NotADirectoryError(f"{present} is not a folder")
-        with tempfile.TemporaryFile(dir=present):
-            pass
+        with tempfile.TemporaryFile(dir=present) as file:
+            file.write(bytes(4096))  # a full disk still takes an empty file
+            file.flush()
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(setting, str(folder), f"cannot be written ({reason})") from None
+    return folder

@@ -5,12 +5,16 @@ Nothing here imports the rest of the library.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
 @contextmanager
@@ -18,10 +22,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file whose content takes `path`'s place when the block ends well, and is dropped when it does not.
 
     The content goes to a new file in the same folder (a rename is atomic only within one file system), reaches the
-    disk, and is then renamed. A symbolic link is followed, so that the file it points to is replaced, not the link.
+    disk, and is then renamed; that name reaches the disk too. A symbolic link is followed, so that the file it points
+    to is replaced, not the link. A process that is killed in between leaves the new file: see `remove_stale`.
 
     Raises:
-        OSError: if the folder is absent or cannot be written to, or if `path` is a folder.
+        OSError: if the folder is absent or cannot be written to, the disk is full, or `path` is a folder.
     """
     target = Path(os.path.realpath(path))
     # The short random name fits where the target's own name has no room for a suffix; "x" refuses to reuse a file and,
@@ -33,5 +38,27 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        error.filename = error.filename or str(target)  # writing to a full disk names no file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync no folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove_stale(folder: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left of files that they were writing into `folder`, which need not be there."""
+    for path in Path(folder).glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)

@@ -135,6 +135,7 @@ class StageOne(pl.Callback):
         self.cleaner, self.seed = cleaner, seed
         self.verdict: Verdict | None = None
         self._loss_history: list[Tensor] = []  # newest last, each (2, N), min-max scaled
+        self._final: dict[str, Any] | None = None  # what the last epoch's verdict says of every label
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Divide the data once the warm-up is over; without an active cleaner only look, at the very end."""
@@ -162,6 +163,13 @@ class StageOne(pl.Callback):
                 pl_module.log(name, value)
         light = replace(judging[0], features=torch.empty(0)), replace(judging[1], features=torch.empty(0))
         self.verdict = Verdict(trained, draws, light, result, seen.suggested, seen.confidence)
+        if trained == trainer.max_epochs:
+            self._final = {
+                "clean_probabilities": result and torch.stack([e.clean_probability.cpu() for e in result.estimates]),
+                "threshold": result and result.threshold,
+                "suggested": seen.suggested,
+                "confidence": seen.confidence,
+            }
         pl_module.log("stage1/seconds", time.monotonic() - begin)
 
     @torch.no_grad()
@@ -227,25 +235,26 @@ class StageOne(pl.Callback):
         return cast(CleaningResult, broadcast_object(result))
 
     def label_report(self, datamodule: CoTrainingDataModule) -> LabelReport:
-        """The verdict of the last stage 1 on every training label, for people."""
-        if self.verdict is None:
-            raise RuntimeError("there was no stage 1 yet, so there is no verdict on the labels")
-        clean, threshold = None, None
-        if self.verdict.result is not None:
-            threshold = self.verdict.result.threshold
-            clean = torch.stack([estimate.clean_probability.cpu() for estimate in self.verdict.result.estimates])
+        """The final verdict on every training label, for people."""
+        if self._final is None:
+            raise RuntimeError("the last epoch is not over, so there is no final verdict on the labels")
         return LabelReport(
-            datamodule.noisy_labels, datamodule.true_labels, clean, threshold,
-            self.verdict.suggested, self.verdict.confidence, datamodule.dataset.train.paths,
-        )  # fmt: skip
+            noisy_labels=datamodule.noisy_labels,
+            true_labels=datamodule.true_labels,
+            paths=datamodule.dataset.train.paths,
+            **self._final,
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        """The loss history, which the next fit may average over."""
-        return {"loss_history": self._loss_history}
+        """The loss history, which the next fit may average over; after the last epoch, the final verdict.
+
+        A run that is stopped after its last checkpoint still has to report.
+        """
+        return {"loss_history": self._loss_history, "final": self._final}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self._loss_history = list(state_dict["loss_history"])
+        self._loss_history, self._final = list(state_dict["loss_history"]), state_dict["final"]
 
 
 def observe_batch(answers: Sequence[tuple[Tensor, Tensor]], labels: Tensor) -> dict[str, Tensor]:

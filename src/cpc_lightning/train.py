@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -24,9 +26,21 @@ from cpc_lightning.building import (
     settings_of,
 )
 from cpc_lightning.callbacks import EpochTable
+from cpc_lightning.checkpoints import (
+    FOLDER,
+    RECORD,
+    RunRecord,
+    bring_checkpoints,
+    check_same_config,
+    check_same_data,
+    check_unused,
+    find_checkpoint,
+    read_checkpoint,
+    run_folder,
+)
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.datamodule import CoTrainingDataModule
-from cpc_lightning.files import atomic_write
+from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.metrics import noise_rate, summarise_accuracy
 from cpc_lightning.module import CoTrainingModule
 from cpc_lightning.report.labels import LabelReport
@@ -43,6 +57,26 @@ OUTPUTS = {
 PACKAGES = ("cpc-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "scikit-learn", "numpy")
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A run of which nothing has been computed or written yet.
+
+    Attributes:
+        trainer, module, datamodule: Lightning's three, ready to fit.
+        stage_one, table: the callbacks that know the verdict on the labels, and every epoch's metrics.
+        rates: noise rates, for every row of the metrics and for the summary.
+        checkpoint: where to continue from; None: from the beginning.
+    """
+
+    trainer: pl.Trainer
+    module: CoTrainingModule
+    datamodule: CoTrainingDataModule
+    stage_one: StageOne
+    table: EpochTable
+    rates: dict[str, float | None]
+    checkpoint: Path | None
+
+
 def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any]:
     """Train, evaluate and report.
 
@@ -55,15 +89,54 @@ def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any
 
     Raises:
         InputError: for a setting, file or folder that cannot be used, before any training.
-        TrainingError: if a loss becomes infinite or NaN.
+        TrainingError: if a loss becomes infinite or NaN, or a checkpoint cannot be written.
     """
     begin = time.monotonic()
     folder = Path(config.run_dir)
+    overrides = [text for text in overrides or [] if not text.startswith("resume=")]
+    parts = prepare(config, overrides)
+    trainer, datamodule, table = parts.trainer, parts.datamodule, parts.table
+    if trainer.is_global_zero:
+        for place in (folder, folder / FOLDER):
+            remove_stale(place)
+        record_settings(folder, config)
+        if parts.checkpoint is not None:
+            bring_checkpoints(parts.checkpoint, folder / FOLDER)
+    try:
+        trainer.fit(parts.module, datamodule, ckpt_path=parts.checkpoint, weights_only=True)
+    finally:
+        wandb.finish()  # or the next job of a sweep logs into this one's run
+
+    report = parts.stage_one.label_report(datamodule)
+    seconds = table.seconds_before + time.monotonic() - begin
+    summary = summarise(config, table, report, parts.rates, seconds) | {"overrides": overrides}
+    if trainer.is_global_zero:
+        table.write()
+        report.write(folder / "labels.csv")
+        write_summary(folder / "summary.json", summary)
+        print_summary(summary, {"folder": str(folder), **OUTPUTS})
+    return summary
+
+
+def prepare(config: DictConfig, overrides: Sequence[str] = ()) -> Prepared:
+    """Everything up to training: builds all parts, and writes nothing.
+
+    Raises:
+        InputError: for a setting, file or folder that cannot be used.
+    """
     method = make_method(config)
+    plain = plain_settings(config)
+    checkpoint = None if config.resume is None else find_checkpoint(config.resume)
+    saved = None if checkpoint is None else read_checkpoint(checkpoint)
+    if saved is not None:
+        check_same_config(saved[RECORD]["config"], plain)
+    check_unused(Path(config.run_dir), None if config.resume is None else run_folder(config.resume, checkpoint))
+
     pl.seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
-
     dataset: ImageDataset = add_noise(build(config, "dataset"), method.noise, config.noise_seed)
+    if saved is not None:
+        check_same_data(saved[RECORD]["data"], saved[CoTrainingDataModule.__name__]["noisy_labels"], dataset)
     check_views(method.views, dataset)
     check_truth(method.cleaner, dataset)
     networks = [make_network(config, dataset) for _ in range(2)]
@@ -84,22 +157,15 @@ def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any
         "noise/rate_nominal": method.noise.nominal_rate,
         "noise/rate_actual": noise_rate(datamodule.noisy_labels, datamodule.true_labels),
     }
-    stage_one, table = StageOne(method.cleaner, config.seed), EpochTable(folder / "metrics.csv", rates)
-    trainer = make_trainer(config, [stage_one, table])
-    if trainer.is_global_zero:
-        record_settings(folder, config)
-    try:
-        trainer.fit(module, datamodule, ckpt_path=config.resume)
-    finally:
-        wandb.finish()  # or the next job of a sweep logs into this one's run
+    stage_one, table = StageOne(method.cleaner, config.seed), EpochTable(Path(config.run_dir) / "metrics.csv", rates)
+    trainer = make_trainer(config, [stage_one, table, RunRecord(plain, overrides, dataset)])
+    return Prepared(trainer, module, datamodule, stage_one, table, rates, checkpoint)
 
-    report = stage_one.label_report(datamodule)
-    summary = summarise(config, table, report, rates, time.monotonic() - begin) | {"overrides": overrides or []}
-    if trainer.is_global_zero:
-        report.write(folder / "labels.csv")
-        write_summary(folder / "summary.json", summary)
-        print_summary(summary, {"folder": str(folder), **OUTPUTS})
-    return summary
+
+def plain_settings(config: DictConfig) -> dict[str, Any]:
+    """All settings, resolved, in plain containers."""
+    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+    return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
 
 
 def record_settings(folder: Path, config: DictConfig) -> None:

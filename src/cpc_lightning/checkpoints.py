@@ -1,0 +1,268 @@
+"""Checkpoints: written whole or not at all, loaded as plain data, and continued only by the run that they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import signal
+import threading
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from cpc_lightning.data.dataset import ImageDataset
+from cpc_lightning.errors import InputError, TrainingError, require
+from cpc_lightning.files import atomic_write
+from cpc_lightning.stopping import Stopped
+
+FOLDER = "checkpoints"  # within a run's folder
+LAST = "last"
+RECORD = "run"  # the key of what `RunRecord` adds to a checkpoint
+
+# Settings that a resumed run may change: where it computes, what it shows and logs, where files lie (labels that come
+# from them are compared one by one).
+FREE = (
+    "run_dir", "resume", "logger", "callbacks", "trainer", "hydra", "dataset.root", "dataset.download", "noise.path",
+    "training.num_workers", "training.evaluation_batch_size",
+)  # fmt: skip
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there when it is whole; loads nothing but plain data."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write `checkpoint` to `path`; a former file there stays until the new one is whole.
+
+        Raises:
+            TrainingError: if it cannot be written, such as on a full disk.
+        """
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:  # torch dresses up what the file system says
+            former = "the former one is unharmed" if Path(path).is_file() else "there is no former one"
+            raise TrainingError(f"the checkpoint {path} could not be saved ({_reason(error)}); {former}") from error
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+        """What `read_checkpoint` gives, whatever the other arguments say."""
+        return read_checkpoint(path)
+
+
+def _reason(error: BaseException) -> str:
+    """What the file system said, where `error` comes from it; else the error's first line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error).split("\n", 1)[0]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The checkpoint at `path`, its tensors on the CPU.
+
+    Raises:
+        InputError: named "resume", if the file cannot be read, is cut short or broken, holds anything but plain data
+            (`weights_only=True`), or is no checkpoint of a run.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
+            require(archive.testzip() is None, "resume", str(path), "is no whole checkpoint (a checksum is wrong)")
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except Exception as error:  # torch.load raises whatever its parser trips over
+        reason = error.strerror if isinstance(error, OSError) else "cut short, garbled, or not plain data"
+        raise InputError("resume", str(path), f"is no whole checkpoint ({reason})") from error
+    require(isinstance(checkpoint, dict) and "state_dict" in checkpoint, "resume", str(path), "is no checkpoint")
+    require(isinstance(checkpoint.get(RECORD), dict), "resume", str(path), "is no checkpoint of a run of this library")
+    return checkpoint  # type: ignore[no-any-return]
+
+
+def find_checkpoint(path: str) -> Path | None:
+    """The checkpoint to continue from.
+
+    Args:
+        path: a checkpoint, or a run's folder: its last.ckpt, or the newest other one where that is not whole.
+
+    Returns:
+        None for the folder of a run that was stopped before its first checkpoint.
+
+    Raises:
+        InputError: named "resume", if there is neither, or no checkpoint of the folder is whole.
+    """
+    require(isinstance(path, str) and path != "", "resume", path, "must name a checkpoint or the folder of a run")
+    try:
+        is_file, is_run = Path(path).is_file(), Path(path, "config.yaml").is_file()
+        found = sorted(Path(path, FOLDER).glob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise InputError("resume", path, f"cannot be read ({_reason(error)})") from error
+    if is_file:
+        read_checkpoint(path)
+        return Path(path)
+    if not found:
+        require(is_run, "resume", path, "is neither a checkpoint nor the folder of a run")
+        return None
+    problem: InputError | None = None
+    for file in sorted(found, key=lambda file: file.stem != LAST):
+        try:
+            read_checkpoint(file)
+            return file
+        except InputError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def run_folder(path: str, checkpoint: Path | None) -> Path | None:
+    """The folder of the run that `resume=path` continues; None where a checkpoint lies apart from its run."""
+    if checkpoint is None or Path(path).is_dir():
+        return Path(path)
+    return checkpoint.parent.parent if checkpoint.parent.name == FOLDER else None
+
+
+def bring_checkpoints(checkpoint: Path, folder: Path) -> None:
+    """Copy what lies beside `checkpoint`, such as the best one, to the folder `folder`, each whole or not at all."""
+    for file in checkpoint.parent.glob("*.ckpt"):
+        target = folder / file.name
+        if file.stem != LAST and not target.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as source, atomic_write(target) as copy:
+                shutil.copyfileobj(source, copy)
+
+
+def check_unused(folder: Path, resumed: Path | None) -> None:
+    """Raise `InputError` where a run would write over the checkpoints of another.
+
+    Args:
+        folder: the run's folder.
+        resumed: the folder of the run that it continues, if any.
+    """
+    used = next(Path(folder, FOLDER).glob("*.ckpt"), None) is not None
+    own = resumed is not None and folder.resolve() == resumed.resolve()
+    expected = "holds the checkpoints of a run: continue it with resume=FOLDER, or choose another folder"
+    require(not used or own, "hydra.run.dir", str(folder), expected)
+
+
+def describe_data(dataset: ImageDataset) -> dict[str, Any]:
+    """What a run cannot continue without, in plain containers; "labels" is a digest of the given labels."""
+    return {
+        "training samples": len(dataset.train),
+        "classes": list(dataset.class_names),
+        "evaluation samples": {name: len(split) for name, split in dataset.evaluation.items()},
+        "labels": hashlib.sha256(dataset.train.labels.contiguous().numpy().tobytes()).hexdigest(),
+    }
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by full name; lists are values."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def is_free(name: str) -> bool:
+    """Whether a resumed run may change the setting."""
+    return any(name == free or name.startswith(f"{free}.") for free in FREE)
+
+
+def check_same_config(saved: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise `InputError` for the first setting that differs from the run to be continued, unless it is free to."""
+    before, now, absent = flatten(saved), flatten(config), object()
+    for name in [*now, *(name for name in before if name not in now)]:
+        old, new = before.get(name, absent), now.get(name, absent)
+        if old != new and not is_free(name):
+            was = "does not have it" if old is absent else f"has {old!r}"
+            shown = "(not set)" if new is absent else new
+            raise InputError(name, shown, f"the run to resume {was}, and cannot continue with another")
+
+
+def check_same_data(saved: Mapping[str, Any], noisy_labels: Tensor, dataset: ImageDataset) -> None:
+    """Raise `InputError` where the data is not what the run to be continued trained on.
+
+    Args:
+        saved: what `describe_data` said then.
+        noisy_labels: (N,) those of the run to be continued.
+        dataset: the data set now, with its noisy labels.
+    """
+    now = describe_data(dataset)
+    for name in ("training samples", "classes", "evaluation samples"):
+        same = saved[name] == now[name]
+        require(same, "dataset", f"{now[name]!r:.80} {name}", f"the run to resume has {saved[name]!r:.80}")
+    if saved["labels"] != now["labels"]:
+        differ = torch.nonzero(noisy_labels != dataset.train.labels).flatten().tolist()
+        first = differ[0]
+        ours, theirs = int(dataset.train.labels[first]), int(noisy_labels[first])
+        expected = f"the run to resume has {theirs} there ({len(differ)} labels differ): other data or other noise"
+        raise InputError("noise", f"label {ours} of sample {first}", expected)
+
+
+class RunRecord(pl.Callback):
+    """Puts into each checkpoint what it takes to continue from it, and checks nothing itself.
+
+    Attributes:
+        record: "config" (resolved), "overrides" and "data", in plain containers.
+    """
+
+    def __init__(self, config: Mapping[str, Any], overrides: Sequence[str], dataset: ImageDataset) -> None:
+        """Take the record's parts.
+
+        Args:
+            config: resolved, in plain containers.
+            overrides: what the user changed.
+            dataset: what the run trains on.
+        """
+        self.record = {"config": dict(config), "overrides": list(overrides), "data": describe_data(dataset)}
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the caller's answer to SIGTERM back: Lightning's talks to the other processes, which may not listen."""
+        if callable(self._on_sigterm) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """End the processes that this one has started, where a signal asks it to stop."""
+        if isinstance(exception, Stopped) and trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(exception.signal)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the record."""
+        checkpoint[RECORD] = self.record
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Look for the best checkpoints in this run's folder; forget a choice whose file is not there."""
+        for kept in trainer.checkpoint_callbacks:
+            state = checkpoint["callbacks"].pop(kept.state_key, None)
+            if state is None:
+                continue
+            state = moved(state, state["dirpath"], kept.dirpath)  # type: ignore[attr-defined]
+            if Path(state["best_model_path"]).is_file():
+                checkpoint["callbacks"][kept.state_key] = state
+
+
+def moved(state: dict[str, Any], before: str, now: str) -> dict[str, Any]:
+    """A checkpoint callback's state with its folder `before` replaced by `now`, in values and keys."""
+
+    def move(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {move(name): move(inner) for name, inner in value.items()}
+        if isinstance(value, str) and (value == before or value.startswith(f"{before}/")):
+            return now + value[len(before) :]
+        return value
+
+    return move(state)  # type: ignore[no-any-return]

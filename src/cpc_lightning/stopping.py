@@ -1,0 +1,79 @@
+"""Signals that ask a run to stop, as an exception: SIGINT (Ctrl-C), SIGTERM, and SIGUSR1, which SLURM may send.
+
+The last checkpoint of an epoch's end stands. Nothing is saved in the middle of an epoch, because a run cannot be
+continued from there bit for bit.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Stopped(BaseException):  # not an Exception, for the reason that KeyboardInterrupt is none
+    """A signal asks the run to stop.
+
+    Attributes:
+        signal: which one.
+        exit_code: 128 + its number, as shells have it: 130, 143 or 138.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Within the block, in the main thread, those signals raise `Stopped`; afterwards they do what they did before.
+
+    Once a signal has come, the block cannot end but by `Stopped`: what fails while everything ends is of no interest.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    owner = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a forked worker
+            _leave_quietly(number)
+            return
+        received.append(number)
+        # First the workers that fetch batches: they complain when nobody listens, and torch about their death.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        sys.unraisablehook = ring_again
+        raise Stopped(number)
+
+    def ring_again(ignored: sys.UnraisableHookArgs) -> None:
+        """Python ignores what is raised in a destructor or the like; silence the rest of what ends."""
+        if isinstance(ignored.exc_value, Stopped):
+            signal.signal(signal.SIGALRM, lambda _, frame: stop(received[0], frame))
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if received:
+            raise Stopped(received[0]) from None
+
+
+def _leave_quietly(number: int) -> None:
+    """What a forked worker does: end, or, on Ctrl-C, which reaches the whole group, wait for its owner to end it."""
+    if number != signal.SIGINT:
+        os._exit(128 + number)
+    sys.excepthook = lambda *_: None
