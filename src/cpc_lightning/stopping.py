@@ -46,18 +46,24 @@ def stop_on_signals() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a forked worker
-            _leave_quietly(number)
+            if number != signal.SIGINT:  # Ctrl-C reaches the whole group, and the owner ends its workers itself
+                os._exit(128 + number)
             return
         received.append(number)
-        # First the workers that fetch batches: they complain when nobody listens, and torch about their death.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for worker in multiprocessing.active_children():
-            worker.kill()
+        # From here on, what fails does so because everything ends: threads and destructors need not say so. The workers
+        # that fetch batches go first, for they complain when nobody listens, and torch does about their death.
+        sys.excepthook = lambda *_: None
         sys.unraisablehook = ring_again
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        workers = multiprocessing.active_children()
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join(1)
         raise Stopped(number)
 
     def ring_again(ignored: sys.UnraisableHookArgs) -> None:
-        """Python ignores what is raised in a destructor or the like; silence the rest of what ends."""
+        """Python ignores what is raised in a destructor or the like."""
         if isinstance(ignored.exc_value, Stopped):
             signal.signal(signal.SIGALRM, lambda _, frame: stop(received[0], frame))
             signal.setitimer(signal.ITIMER_REAL, 0.01)
@@ -70,10 +76,3 @@ def stop_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
         if received:
             raise Stopped(received[0]) from None
-
-
-def _leave_quietly(number: int) -> None:
-    """What a forked worker does: end, or, on Ctrl-C, which reaches the whole group, wait for its owner to end it."""
-    if number != signal.SIGINT:
-        os._exit(128 + number)
-    sys.excepthook = lambda *_: None
