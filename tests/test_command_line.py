@@ -137,7 +137,7 @@ def test_a_sweep_and_its_table(command, tmp_path, monkeypatch, small):
     (folder,) = (tmp_path / "multirun").iterdir()
     header, rows = sweep_rows(read_runs([folder]))
     assert [row[:2] for row in rows] == [["cleaner=none", "2"], ["cleaner=gmm_agn", "2"]]
-    assert header[2] == "test_accuracy_best"
+    assert header[2] == "accuracy, best"
 
 
 def test_as_a_person_types_it(tmp_path, small):
