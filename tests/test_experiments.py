@@ -1,4 +1,4 @@
-"""Every experiment: its values against a table typed from the papers, and a short run of it on files in real formats."""
+"""Every experiment: its values against a table typed from the papers, and a short run on files in real formats."""
 
 import csv
 import re

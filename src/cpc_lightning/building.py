@@ -119,6 +119,20 @@ def check_views(views: Views, dataset: ImageDataset) -> None:
     image = dataset.train.images.fetch(torch.tensor([0]))
     with settings_of("views"):
         views.normalise(views.weak(image))
+        views.evaluation(image)
+
+
+def check_network(network: Network, views: Views, dataset: ImageDataset) -> None:
+    """Raise `InputError` where the backbone cannot take the views, such as a transformer for another image size."""
+    image = views.normalise(views.evaluation(dataset.train.images.fetch(torch.tensor([0]))))
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(image)
+    except (RuntimeError, AssertionError, ValueError) as error:  # what the layers of different libraries raise
+        size, reason = f"{views.height} x {views.width}", str(error).splitlines()[0]
+        raise InputError("backbone", "this network", f"cannot take images of {size}: {reason}") from error
+    network.train()
 
 
 def check_truth(cleaner: Cleaner, dataset: ImageDataset) -> None:

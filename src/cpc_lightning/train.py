@@ -19,6 +19,7 @@ from cpc_lightning.building import (
     add_noise,
     build,
     check_truth,
+    check_network,
     check_views,
     make_method,
     make_network,
@@ -140,6 +141,7 @@ def prepare(config: DictConfig, overrides: Sequence[str] = ()) -> Prepared:
     check_views(method.views, dataset)
     check_truth(method.cleaner, dataset)
     networks = [make_network(config, dataset) for _ in range(2)]
+    check_network(networks[0], method.views, dataset)
     with settings_of("training"):
         datamodule = CoTrainingDataModule(
             dataset, config.training.batch_size, config.seed, config.training.evaluation_batch_size,
