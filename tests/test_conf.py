@@ -32,6 +32,7 @@ NEEDS = {
     "noise/file": ["noise.path=labels.npy"],
     "noise/matrix": ["noise.path=T.npy"],
     "dataset/fashion_mnist": [],
+    "noise/source/imagefolder": ["noise.source.root=unused"],
     "trainer/gpu": [],
     "trainer/ddp": [],
 }

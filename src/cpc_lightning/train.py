@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from cpc_lightning.building import (
     add_noise,
     build,
-    check_truth,
     check_network,
+    check_truth,
     check_views,
     make_method,
     make_network,
