@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
@@ -22,6 +22,7 @@ from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.data.noise import Noise
 from cpc_lightning.data.views import Views
+from cpc_lightning.distributed import starter
 from cpc_lightning.errors import InputError, require, require_integer
 from cpc_lightning.models.network import Network
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
@@ -171,6 +172,35 @@ def make_network(config: DictConfig, dataset: ImageDataset) -> Network:
     return Network(backbone, len(dataset.class_names), config.embedding_size)
 
 
+def process_count(trainer: DictConfig) -> int:
+    """How many processes `trainer.devices` asks for on this machine: a number, a list of GPUs, or auto (all GPUs)."""
+    devices, on_gpu = trainer.devices, trainer.accelerator != "cpu" and torch.cuda.is_available()
+    if devices in ("auto", -1):
+        return torch.cuda.device_count() if on_gpu else 1
+    if isinstance(devices, ListConfig):
+        return len(devices)
+    require_integer("trainer.devices", devices, 1)
+    return int(devices)
+
+
+def check_processes(trainer: DictConfig) -> None:
+    """Raise `InputError` where the processes that there are, or are asked for, cannot train one model together."""
+    together, started, count = "strategy" in trainer, starter(), process_count(trainer)
+    require(together or started is None, "trainer", started, "has started several processes, which need trainer=ddp")
+    require(
+        together or count == 1,
+        "trainer.devices", trainer.devices, "several processes need trainer=ddp",
+    )  # fmt: skip
+    require(
+        trainer.get("num_nodes", 1) == 1 or started is not None,
+        "trainer.num_nodes", trainer.get("num_nodes"), "several machines need torchrun or srun on each of them",
+    )  # fmt: skip
+    require(
+        not trainer.sync_batchnorm or (trainer.accelerator != "cpu" and torch.cuda.is_available()),
+        "trainer.sync_batchnorm", trainer.sync_batchnorm, "works on GPUs only: torch has no such BatchNorm for CPUs",
+    )  # fmt: skip
+
+
 def make_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
     """The trainer, with the run's own callbacks before the configured ones, which may look at what stage 1 found."""
     require(
@@ -183,6 +213,7 @@ def make_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer
         or devices <= torch.cuda.device_count(),
         "trainer.devices", devices, f"there are {torch.cuda.device_count()} CUDA devices here",
     )  # fmt: skip
+    check_processes(config.trainer)
     folder = Path(config.run_dir) / FOLDER
     checkpoints = [
         ModelCheckpoint(

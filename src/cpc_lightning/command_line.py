@@ -12,6 +12,7 @@ import shlex
 import signal
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,13 +25,15 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.utilities import rank_zero_only
 
 from cpc_lightning.building import make_method
 from cpc_lightning.checkpoints import RECORD, find_checkpoint, read_checkpoint, run_folder
+from cpc_lightning.distributed import lost_process, process_number, starter
 from cpc_lightning.errors import InputError, TrainingError, one_line, require
+from cpc_lightning.launch import GRACE, Ending, RunError, agree_on_folder, start
+from cpc_lightning.report.sweep import METRICS
 from cpc_lightning.stopping import Stopped, stop_on_signals
-from cpc_lightning.train import prepare, run
+from cpc_lightning.train import prepare
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable  # moves to importlib.resources.abc in Python 3.14
@@ -42,17 +45,22 @@ FAILURE = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return the exit code."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     quieten()
     try:
         if not any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
-            multirun = any(argument in ("-m", "--multirun") for argument in arguments)
+            arguments.sort(key=lambda argument: not argument.startswith("-"))  # -m may stand anywhere
+            multirun = is_multirun(arguments)
+            check_starter(multirun)
             arguments = continued(arguments, multirun)
             check_overrides(arguments, multirun)
+            agree_on_folder()
+        if process_number() > 0:
+            arguments += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]  # the first one writes
         sys.argv[1:] = arguments
         hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(Ending(MISTAKE, f"error: {error}"))
         return MISTAKE
     except KeyboardInterrupt:
         print("stopped by SIGINT before the run began", file=sys.stderr)
@@ -60,31 +68,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def job(config: DictConfig) -> None:
-    """One job of Hydra's; what ends it early leaves it as an exit, which Hydra does not dress up with a traceback."""
+def job(config: DictConfig) -> float | None:
+    """One job of Hydra's; what ends it early leaves it as an exit, which Hydra does not dress up with a traceback.
+
+    Returns:
+        The summary's number that `objective` names, for a search; None without one.
+    """
+    quieten()  # a launcher may have started this process for the job
     try:
         with stop_on_signals():
-            run(config, list(HydraConfig.get().overrides.task))
-        return
-    except InputError as error:
-        code, line = MISTAKE, f"error: {error}"
-    except TrainingError as error:
-        code, line = FAILURE, f"error: {one_line(str(error))}"
-    except OSError as error:
-        code, line = FAILURE, f"error: {one_line(f'{error.filename}: {error.strerror or error}')}"
-    except Stopped as stop:
-        again = f"resume={shlex.quote(str(config.run_dir))}"
-        code, line = stop.exit_code, f"stopped by {stop.signal.name}; to continue: python -m cpc_lightning {again}"
-        line = line if rank_zero_only.rank == 0 else ""  # type: ignore[attr-defined]
-    if line:
-        print(line, file=sys.stderr)
-    raise SystemExit(code)
+            summary = start(config, list(HydraConfig.get().overrides.task))
+        return None if config.objective is None else objective_of(summary, config.objective)
+    except BaseException as error:
+        ending = ending_of(error, config)
+        if ending is None:
+            raise
+    say(ending)
+    raise SystemExit(ending.code)
+
+
+def objective_of(summary: dict[str, Any], name: str) -> float:
+    """The number `name` of the summary; raises `InputError` where this run has none."""
+    require(summary[name] is not None, "objective", name, "is unknown with this cleaner or without true labels")
+    return float(summary[name])
+
+
+def ending_of(error: BaseException, config: DictConfig) -> Ending | None:
+    """What `error` is to people; None for a defect, whose traceback is worth seeing."""
+    if isinstance(error, RunError):
+        return error.ending
+    if isinstance(error, InputError):
+        return Ending(MISTAKE, f"error: {error}")
+    if isinstance(error, TrainingError):
+        return Ending(FAILURE, f"error: {one_line(str(error))}")
+    if isinstance(error, OSError):
+        return Ending(FAILURE, f"error: {one_line(f'{error.filename}: {error.strerror or error}')}")
+    again = f"to continue: python -m cpc_lightning resume={shlex.quote(str(config.run_dir))}"
+    if isinstance(error, Stopped):
+        return Ending(error.exit_code, f"stopped by {error.signal.name}; {again}", lost=process_number() > 0)
+    if lost_process(error):
+        why = one_line(str(error).rsplit("] ", 1)[-1][:200])
+        return Ending(FAILURE, f"error: another process of this run is gone or silent ({why}); {again}", lost=True)
+    return None
+
+
+def say(ending: Ending) -> None:
+    """Print the line, unless another process says it or a better one: then torchrun or srun ends this one meanwhile."""
+    if starter() is not None and (ending.lost or process_number() > 0):
+        time.sleep(GRACE)
+    print(ending.line, file=sys.stderr)
 
 
 def quieten() -> None:
     """Silence what Lightning says about itself and not about the run."""
-    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("utilities.rank_zero", "utilities.seed", "utilities.distributed"):
+        for package in ("pytorch_lightning", "lightning_fabric"):
+            logging.getLogger(f"{package}.{name}").setLevel(logging.WARNING)
+    if process_number() > 0:
+        warnings.filterwarnings("ignore")  # the first process says them
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # What is logged, is logged once an epoch.
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
@@ -92,6 +133,19 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning calls what newer torch deprecates
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+
+
+def is_multirun(arguments: Sequence[str]) -> bool:
+    """Whether there may be several jobs: a sweep, or a search, whose file says so."""
+    return any(a in ("-m", "--multirun") or a.startswith(("hparams_search=", "hydra.mode=")) for a in arguments)
+
+
+def check_starter(multirun: bool) -> None:
+    """Raise `InputError` for a sweep inside torchrun or srun: each process would go through it by itself."""
+    require(
+        not multirun or starter() is None,
+        "-m", starter(), "starts one run; a sweep starts processes for each job itself, with trainer=ddp",
+    )  # fmt: skip
 
 
 # Resume -------------------------------------------------------------------------------------------------------------
@@ -142,12 +196,19 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> None:
     choices = [values_of(override, multirun) for override in overrides]
     first = [values[0] for values in choices]
     config = compose(first)
+    check_objective(config)
     folder = check_writable("hydra.sweep.dir" if multirun else "hydra.run.dir", config)
     config.run_dir = str(folder)
     prepare(config)
     for place, values in enumerate(choices):
         for value in values[1:]:
             make_method(compose([*first[:place], value, *first[place + 1 :]]))
+
+
+def check_objective(config: DictConfig) -> None:
+    """Raise `InputError` where a search is to maximise what no run tells."""
+    name = config.objective
+    require(name is None or name in METRICS, "objective", name, f"must be one of {', '.join(METRICS)}")
 
 
 def parse(argument: str) -> Override:
@@ -220,6 +281,8 @@ def explain(overrides: list[str], error: Exception) -> InputError:
     """Which override Hydra could not apply, and which setting may have been meant."""
     groups = config_groups()
     parsed = [parse(text) for text in overrides]
+    if absent := re.search(r"Could not (?:find|load) '(hydra/\w+)/([^']*)'", str(error)):
+        return InputError(absent[1], absent[2], "is not installed (launchers and Optuna: the extra `sweeps`)")
     choices = [o.input_line or "" for o in parsed if o.key_or_group in groups]
     try:
         config = hydra.compose("config", choices, return_hydra_config=True)
