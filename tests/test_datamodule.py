@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.datamodule import CoTrainingDataModule
+from cpc_lightning.errors import InputError
 
 
 class SignedImages(ArrayImages):
@@ -83,3 +85,15 @@ def test_labels_of_a_checkpoint_reach_the_workers(dataset):
     labels = torch.cat([batch["labels"] for batch in datamodule.train_dataloader()])
     datamodule.teardown("fit")
     assert labels.unique().tolist() == [3]
+
+
+def test_more_processes_than_images_are_refused(dataset):
+    """A process without an image would not take part in what the others wait for."""
+    datamodule = CoTrainingDataModule(dataset, 4, seed=1)
+    datamodule.trainer = SimpleNamespace(world_size=40)
+    datamodule.setup("fit")
+    datamodule.trainer.world_size = 41
+    with pytest.raises(
+        InputError, match=r"trainer.devices=41: are more processes than there are images in train \(40\)"
+    ):
+        datamodule.setup("fit")

@@ -13,7 +13,7 @@ from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.data.dataset import UNKNOWN, ImageDataset
 from cpc_lightning.data.loading import Agenda, Batches, BatchLoader, CoTrainingDataset, EvaluationDataset, usable_cores
 from cpc_lightning.data.samplers import CoTrainingSampler, NetworkShare, balanced_draw, checked_limit, warmup_share
-from cpc_lightning.errors import require_integer
+from cpc_lightning.errors import require, require_integer
 
 
 class CoTrainingDataModule(pl.LightningDataModule):
@@ -67,6 +67,12 @@ class CoTrainingDataModule(pl.LightningDataModule):
         self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
         self.partitions: tuple[Partition, Partition] | None = None
         self._loaders: dict[str, DataLoader[Any]] = {}
+
+    def setup(self, stage: str) -> None:
+        """Raise `InputError` where a process would have no image of a set to look at: the others would wait for it."""
+        for name, split in {"train": self.dataset.train, **self.dataset.evaluation}.items():
+            few = f"are more processes than there are images in {name} ({len(split)})"
+            require(len(split) >= self._world_size, "trainer.devices", self._world_size, few)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches for the current epoch, from the current partitions."""
