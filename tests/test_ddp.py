@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from cpc_lightning.building import process_count
+from cpc_lightning.launch import Ending, reason
 
 PYTHON = [sys.executable, "-m", "cpc_lightning"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "cpc_lightning"]
@@ -151,6 +154,21 @@ def test_what_torchrun_cannot_start(command, tmp_path, monkeypatch, arguments, s
 @pytest.mark.skipif(torch.cuda.is_available(), reason="counts the devices of a machine without a GPU")
 def test_how_many_processes_are_asked_for(compose, devices, count):
     assert process_count(compose("trainer=ddp", f"trainer.devices={devices}").trainer) == count
+
+
+def test_the_reason_is_what_explains_most(tmp_path):
+    """A process that was killed; else a process's own reason, before that another one is gone; else the exit codes."""
+    workers = [SimpleNamespace(returncode=1), SimpleNamespace(returncode=2)]
+    assert reason(tmp_path, workers, {}, "here").line.endswith("exit codes: {0: 1, 1: 2}")
+    lost, own = Ending(1, "error: another is gone", lost=True), Ending(2, "error: seed=x: wrong")
+    (tmp_path / "ending_0.json").write_text(json.dumps(dataclasses.asdict(lost)))
+    assert reason(tmp_path, workers, {}, "here") == lost
+    (tmp_path / "ending_1.json").write_text(json.dumps(dataclasses.asdict(own)))
+    assert reason(tmp_path, workers, {}, "here") == own
+    killed = reason(tmp_path, workers, {1: -9}, "here")
+    assert killed.code == 1
+    assert killed.line.startswith("error: process 1 of 2 was killed by SIGKILL")
+    assert "resume=here" in killed.line
 
 
 # Death ----------------------------------------------------------------------------------------------------------------
