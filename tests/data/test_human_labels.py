@@ -5,6 +5,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
+from tests.data.cifar_files import write_cifar10
 from tests.data.conftest import labeled
 
 from cpc_lightning.data.human_labels import cifar10n, cifar100n
@@ -86,6 +88,15 @@ def test_cifar100n(tmp_path, monkeypatch):
 def test_unknown_label_set():
     with pytest.raises(InputError, match="labels=wrost: must be one of clean, aggre, rand1, rand2, rand3, worst"):
         cifar10n("wrost")
+
+
+def test_found_beside_the_data_set(compose, tmp_path):
+    write_cifar10(tmp_path, per_batch=6)
+    dataset = instantiate(compose("dataset=cifar10", f"dataset.root={tmp_path}", "dataset.verify=false").dataset)
+    clean = dataset.train.labels.numpy()
+    torch.save({"clean_label": clean, "aggre_label": (clean + 1) % 10}, tmp_path / "CIFAR-10_human.pt")
+    config = compose("dataset=cifar10", f"dataset.root={tmp_path}", "noise=cifar10n", "noise.labels=aggre")
+    assert instantiate(config.noise).corrupt(dataset, 0).labels.tolist() == ((clean + 1) % 10).tolist()
 
 
 class Harmful:

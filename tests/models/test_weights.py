@@ -49,6 +49,34 @@ def test_the_encoder_of_each_make_is_loaded_whole(tmp_path, make):
     assert all(torch.equal(loaded[key], value) for key, value in source().items())
 
 
+def test_preact_resnets_by_their_common_names(tmp_path):
+    """DivideMix's names, here typed out for one block of each kind; the rest by number."""
+    own = preact_resnet18().state_dict()
+    pairs = {
+        "conv1.weight": "stem.0.weight",
+        "bn1.running_var": "stem.1.running_var",
+        "layer1.1.bn2.bias": "stages.1.bn2.bias",
+        "layer2.0.conv1.weight": "stages.2.conv1.weight",
+        "layer3.0.shortcut.0.weight": "stages.4.shortcut.weight",
+        "layer4.1.conv2.weight": "stages.7.conv2.weight",
+    }
+    theirs = {}
+    for key, value in own.items():
+        name = key.replace("stem.0", "conv1").replace("stem.1", "bn1").replace("shortcut", "shortcut.0")
+        if name.startswith("stages."):
+            number, rest = int(name[7]), name[9:]
+            name = f"layer{number // 2 + 1}.{number % 2}.{rest}"
+        theirs[name] = value
+    assert all(torch.equal(theirs[name], own[key]) for name, key in pairs.items())
+    torch.save({"state_dict": prefixed(theirs, "module.encoder.") | {"module.head.weight": torch.zeros(8, 512)}},
+               tmp_path / "weights.pt")  # fmt: skip
+    loaded = preact_resnet18(weights=str(tmp_path / "weights.pt")).state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in own.items())
+    torch.save({key: value for key, value in theirs.items() if key != "layer4.1.conv2.weight"}, tmp_path / "part.pt")
+    with pytest.raises(InputError, match=r"stages\.7\.conv2\.weight is missing"):
+        preact_resnet18(weights=str(tmp_path / "part.pt"))
+
+
 def without(key):
     return {k: v for k, v in source().items() if k != key}
 

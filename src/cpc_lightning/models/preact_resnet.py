@@ -51,6 +51,7 @@ class PreActResNet(nn.Module):
 
     Attributes:
         feature_size: D.
+        blocks: as given.
     """
 
     feature_size: int
@@ -71,6 +72,7 @@ class PreActResNet(nn.Module):
                 channels = width
         self.stages = nn.Sequential(*layers)
         self.feature_size = channels
+        self.blocks = tuple(blocks)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> features (B, D)."""
@@ -101,5 +103,19 @@ def small_resnet(in_channels: int = 1, width: int = 32, weights: str | None = No
 def started(network: PreActResNet, weights: str | None) -> PreActResNet:
     """`network`, with the weights in a file if one is given."""
     if weights is not None:
-        load_weights(network, weights)
+        load_weights(network, weights, other_names=common_names(network))
     return network
+
+
+def common_names(network: PreActResNet) -> dict[str, str]:
+    """Each key of the network's state_dict as DivideMix's code and its descendants have it: "layer2.0.conv1.weight"."""
+    places = [(stage, block) for stage, depth in enumerate(network.blocks, start=1) for block in range(depth)]
+    names = {}
+    for key in network.state_dict():
+        name = key.replace("stem.0.", "conv1.").replace("stem.1.", "bn1.").replace(".shortcut.", ".shortcut.0.")
+        if name.startswith("stages."):
+            _, number, rest = name.split(".", 2)
+            stage, block = places[int(number)]
+            name = f"layer{stage}.{block}.{rest}"
+        names[key] = name
+    return names

@@ -26,7 +26,9 @@ HEADS = ("fc.", "head.", "linear.", "classifier.", "projector.", "projection.", 
 TWINS = ("encoder_k.", "queue", "queue_ptr")
 
 
-def load_weights(model: nn.Module, path: str, left_aside: tuple[str, ...] = ()) -> None:
+def load_weights(
+    model: nn.Module, path: str, left_aside: tuple[str, ...] = (), other_names: Mapping[str, str] | None = None
+) -> None:
     """Load the weights in a file into `model`; every key must be there, and every key of the file must be the model's.
 
     A prefix that the file's encoder has ("module.encoder_q.") is taken off. What lies beside the encoder, or is no key
@@ -36,14 +38,18 @@ def load_weights(model: nn.Module, path: str, left_aside: tuple[str, ...] = ()) 
         model: the backbone.
         path: a file that `torch.save` wrote: a state_dict, or a checkpoint with one under a key of `HOLDERS`.
         left_aside: beginnings of further keys that are not to be loaded, such as the classifier's.
+        other_names: how other people's code calls each of the model's keys; a file may use either names throughout.
 
     Raises:
         InputError: named "weights", if the file cannot be read safely or does not fit.
     """
     loaded = read_torch(Path(path), "weights")
     require(isinstance(loaded, dict), "weights", path, f"must hold a state_dict, but holds a {type(loaded).__name__}")
-    given = without_prefix(state_in(loaded), model.state_dict().keys())
-    own = model.state_dict()
+    state, own = state_in(loaded), model.state_dict()
+    given = without_prefix(state, own.keys())
+    if other_names is not None and not own.keys() & given.keys():
+        ours = {theirs: key for key, theirs in other_names.items()}
+        given = {ours.get(key, key): value for key, value in without_prefix(state, ours.keys()).items()}
     given = {key: value for key, value in given.items() if key in own or not _may_stay_out(key, value, left_aside)}
 
     wrong = [f"{key} is missing" for key in own if key not in given]
