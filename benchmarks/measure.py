@@ -1,0 +1,90 @@
+"""What every benchmark needs: fair timing, the machine's name, and one table as text, Markdown and JSON."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def wait() -> None:
+    """Until the device has done what it was given."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long `work` takes, the device's part included."""
+    wait()
+    begin = time.perf_counter()
+    work()
+    wait()
+    return time.perf_counter() - begin
+
+
+def alternate(ways: Mapping[str, Callable[[], object]], rounds: int, warm: int = 1) -> dict[str, float]:
+    """Median seconds of each way over `rounds`, each round timing every way once, so that a busy machine slows all."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(warm + rounds):
+        for name, work in ways.items():
+            spent = seconds(work)
+            if turn >= warm:
+                times[name].append(spent)
+    return {name: median(values) for name, values in times.items()}
+
+
+def machine() -> dict[str, str]:
+    """What a figure was measured on."""
+    versions = {name: importlib.metadata.version(name) for name in ("cpc-lightning", "torch", "torchvision")}
+    device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else cpu_name()
+    threads = f"{torch.get_num_threads()} threads"
+    return {"device": device, "host": f"{cpu_name()}, {threads}", "python": platform.python_version(), **versions}
+
+
+def cpu_name() -> str:
+    """The processor's name, and what it has for fast arithmetic."""
+    has = getattr(torch.cpu, "get_capabilities", dict)()
+    fast = [name for name in ("avx512_f", "avx512_bf16", "amx_bf16") if has.get(name)]
+    return " ".join([str(has.get("cpu_name", platform.processor() or platform.machine())), *fast])
+
+
+def report(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], notes: Sequence[str]) -> None:
+    """Print the table, and write it to results/NAME.md and, with exact numbers, to results/NAME.json."""
+    shown = [[show(cell) for cell in row] for row in rows]
+    table = Table(*columns, title=title)
+    for row in shown:
+        table.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    for note in notes:
+        console.print(f"  {note}", highlight=False)
+    where = machine()
+    text = [f"## {title}", "", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    text += ["| " + " | ".join(row) + " |" for row in shown]
+    text += ["", *(f"* {note}" for note in notes), f"* {', '.join(f'{key} {value}' for key, value in where.items())}", ""]
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text("\n".join(text))
+    found = {"title": title, "columns": columns, "rows": rows, "notes": notes, "machine": where}
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def show(cell: Any) -> str:
+    """Three significant digits for a float; "not measured" for None."""
+    if cell is None:
+        return "not measured"
+    if isinstance(cell, float):
+        return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.3g}"
+    return str(cell)

@@ -1,0 +1,103 @@
+"""How much of a step is arithmetic that the device does at the speed it can: model FLOPs utilisation.
+
+    python benchmarks/utilisation.py [--rounds N]
+
+Counted are the multiply-adds (as two) of the networks' convolutions and products, as torch's FLOP counter sees them, in
+one co-training step. The yardsticks are measured in the same run: a large matrix product, and the same passes of a bare
+stack of the network's convolutions (no BatchNorm, no ReLU, no loss, no views, no optimizer).
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import nullcontext
+
+import torch
+from epoch import Ours
+from measure import DEVICE, alternate, report
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from workloads import WORKLOADS, halves
+
+from cpc_lightning.models.preact_resnet import PreActBlock
+
+STEPS = {"preact": 2, "small": 4}
+
+
+class BareStack(nn.Module):
+    """The convolutions of a PreActResNet and nothing else."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.stages = backbone.stem[0], backbone.stages
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The shapes that the network itself goes through."""
+        maps = self.stem(images)
+        for block in self.stages:
+            assert isinstance(block, PreActBlock)
+            shortcut = maps if block.shortcut is None else block.shortcut(maps)
+            maps = block.conv2(block.conv1(maps)) + shortcut
+        return maps.mean(dim=(2, 3))
+
+
+def passes(network: nn.Module, batch: Tensor, low: bool) -> None:
+    """The passes of one step: six batches of guesses, then forward and backward over four."""
+    with torch.autocast(DEVICE.type, torch.bfloat16) if low else nullcontext():
+        with torch.no_grad():
+            for _ in range(4):
+                network(batch)
+            network(batch.repeat(2, 1, 1, 1))
+        out = network(batch.repeat(4, 1, 1, 1)).float().square().mean()
+    out.backward()
+    network.zero_grad()
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, help="steps of each network in a round; 2 for preact, 4 for small")
+    parser.add_argument("--size", type=int, default=2048 if DEVICE.type == "cpu" else 8192, help="of the matrix product")
+    asked = parser.parse_args()
+    torch.set_float32_matmul_precision("high")
+    rows = []
+    for name, workload in WORKLOADS.items():
+        steps = asked.steps or STEPS[name]
+        samples = 2 * steps * workload.batch_size
+        for precision in ("32-true", "bf16-mixed"):
+            low = precision != "32-true"
+            ours = Ours(workload, samples, f"trainer.precision={precision}")
+            images = ours.datamodule.dataset.train.images.fetch(torch.arange(workload.batch_size)).to(DEVICE)
+            batch = ours.method.views.normalise(images)
+            stack = BareStack(ours.module.network(0).to(DEVICE).backbone)
+            with FlopCounterMode(display=False) as counter:
+                passes(ours.module.network(0), batch, low=False)
+            square = torch.randn(asked.size, asked.size, device=DEVICE, dtype=torch.bfloat16 if low else torch.float32)
+            spent: list[float] = []
+            times = alternate(
+                {
+                    "step": lambda: spent.append(ours.epoch(halves(samples))),
+                    "stack": lambda: passes(stack, batch, low),
+                    "product": lambda: square @ square,
+                },
+                asked.rounds,
+            )
+            step = sorted(spent[1:])[len(spent[1:]) // 2]
+            flops = counter.get_total_flops()
+            peak = 2 * asked.size**3 / times["product"]
+            rows.append(
+                [workload.title, precision, flops / 1e9, step, flops / step / 1e9, peak / 1e9,
+                 f"{100 * flops / step / peak:.0f} %", f"{100 * times['stack'] / step:.0f} %"]
+            )  # fmt: skip
+    columns = ["workload", "precision", "GFLOP a step", "s a step", "GFLOP/s", "product GFLOP/s", "of the product", "of the bare stack"]
+    notes = [
+        f"of the product: counted FLOPs over the step's time, as a share of a {asked.size} x {asked.size} matrix product's speed",
+        "of the bare stack: time of the same passes through the network's convolutions alone, as a share of the step's time",
+        f"medians of {asked.rounds} rounds in which step, stack and product take turns",
+    ]
+    report("utilisation", "Model FLOPs utilisation of a co-training step", columns, rows, notes)
+
+
+if __name__ == "__main__":
+    main()

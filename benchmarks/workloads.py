@@ -1,0 +1,143 @@
+"""The two workloads that the benchmarks measure, and this library's parts for them, as a run puts them together."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from measure import DEVICE
+from omegaconf import DictConfig
+
+from cpc_lightning.building import make_method, make_network
+from cpc_lightning.cleaning.evidence import CleaningTask, Draw, Evidence
+from cpc_lightning.cleaning.partition import Partition
+from cpc_lightning.cleaning.prototypes import PrototypeHead
+from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
+from cpc_lightning.data.fashion_mnist import fashion_mnist
+from cpc_lightning.datamodule import CoTrainingDataModule
+from cpc_lightning.module import CoTrainingModule
+
+
+logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network and its data.
+
+    Attributes:
+        title: for tables.
+        overrides: of the configuration.
+        classes: K.
+        full_samples: N of the full data set.
+        features: D.
+        batch_size: labeled images a step.
+    """
+
+    title: str
+    overrides: tuple[str, ...]
+    classes: int
+    full_samples: int
+    features: int
+    batch_size: int
+
+
+WORKLOADS = {
+    "preact": Workload(
+        "PreAct ResNet-18, 32x32x3 random images",
+        ("backbone=preact_resnet18", "views.size=32", "views.padding=4", "views.mean=[0.4914,0.4822,0.4465]",
+         "views.std=[0.2023,0.1994,0.2010]"),
+        classes=100, full_samples=50_000, features=512, batch_size=64,
+    ),
+    "small": Workload(
+        "small_resnet, Fashion-MNIST", (), classes=10, full_samples=60_000, features=128, batch_size=128,
+    ),
+}  # fmt: skip
+
+
+def compose(workload: Workload, *overrides: str) -> DictConfig:
+    """The configuration of a run on the workload; 3 epochs, the first one in warm-up."""
+    trainer = "gpu" if DEVICE.type == "cuda" else "cpu"
+    with hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"):
+        return hydra.compose(
+            "config",
+            ["run_dir=unused", "dataset=fashion_mnist", f"trainer={trainer}", "callbacks=none", "training.epochs=3",
+             "training.warmup_epochs=1", "optimizer.schedule.milestones=[2]", f"training.batch_size={workload.batch_size}",
+             *workload.overrides, *overrides],
+        )  # fmt: skip
+
+
+def load(workload: Workload, samples: int) -> ImageDataset:
+    """The first `samples` images to train on, and as many or a thousand to test on."""
+    tested = min(samples, 1000)
+    if workload is WORKLOADS["small"]:
+        whole = fashion_mnist()
+        pixels, labels = whole.train.images.fetch(torch.arange(samples)), whole.train.labels[:samples]
+    else:
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (samples, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        labels = torch.arange(samples) % workload.classes
+    names = tuple(map(str, range(workload.classes)))
+    test = Split(ArrayImages(pixels[:tested]), labels[:tested])
+    return ImageDataset("benchmark", names, Split(ArrayImages(pixels), labels, labels), {"test": test})
+
+
+def halves(samples: int) -> tuple[Partition, Partition]:
+    """Every other sample labeled, for both networks."""
+    probability = torch.tensor([0.9, 0.1]).repeat(samples // 2)
+    partition = Partition.from_probability(torch.arange(samples), probability, 0.5)
+    return partition, partition
+
+
+def make_parts(config: DictConfig, dataset: ImageDataset) -> tuple[CoTrainingModule, CoTrainingDataModule, Any]:
+    """Module, data module and method, as `cpc_lightning.train.run` makes them."""
+    method = make_method(config)
+    pl.seed_everything(config.seed, verbose=False)
+    networks = [make_network(config, dataset) for _ in range(2)]
+    training = config.training
+    datamodule = CoTrainingDataModule(
+        dataset, training.batch_size, config.seed, training.evaluation_batch_size, training.limit_batches,
+        training.num_workers,
+    )  # fmt: skip
+    module = CoTrainingModule(
+        networks, method.risk, method.views, *method.optimizers, len(dataset.class_names), training.warmup_epochs,
+        ("test",), 0.0, config.seed, training.channels_last, training.compile,
+    )  # fmt: skip
+    return module, datamodule, method
+
+
+def quiet_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """A trainer for one epoch that logs, validates and saves nothing."""
+    return pl.Trainer(
+        accelerator=config.trainer.accelerator, devices=1, precision=config.trainer.precision,
+        benchmark=config.trainer.get("benchmark"), max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
+        use_distributed_sampler=False, reload_dataloaders_every_n_epochs=1, callbacks=callbacks,
+    )  # fmt: skip
+
+
+def make_task(samples: int, classes: int, features: int, embedding: int = 64) -> CleaningTask:
+    """What stage 1's fits get of `samples` samples: half of the labels wrong, features that know the true class."""
+    generator = torch.Generator().manual_seed(0)
+    true = torch.randint(classes, (samples,), generator=generator)
+    wrong = torch.rand(samples, generator=generator) < 0.5
+    noisy = torch.where(wrong, torch.randint(classes, (samples,), generator=generator), true)
+    centres = torch.randn(classes, features, generator=generator)
+    seen = centres[true].add_(torch.randn(samples, features, generator=generator), alpha=2.0)
+    losses = torch.where(noisy == true, 0.5, 3.0).mul_(torch.rand(samples, generator=generator).add_(0.5))
+    scaled = (losses - losses.min()) / (losses.max() - losses.min())
+    evidence = Evidence(
+        losses, scaled[None], torch.exp(-losses), true, torch.rand(samples, generator=generator), seen.to(DEVICE)
+    )
+    draw = Draw(torch.arange(samples), noisy, true)
+    heads = PrototypeHead(features, embedding, classes).to(DEVICE), PrototypeHead(features, embedding, classes).to(DEVICE)
+    optimizers = [torch.optim.SGD(head.parameters(), lr=0.02, momentum=0.9, fused=True) for head in heads]
+    return CleaningTask(
+        (draw, draw), (evidence, evidence), (evidence, evidence), heads, (optimizers[0], optimizers[1]), 0.5, 0
+    )
