@@ -19,13 +19,13 @@ from measure import DEVICE, alternate, report, seconds, wait
 from plain_loop import PlainLoop
 from workloads import WORKLOADS, Workload, compose, halves, load, make_parts, make_task, quiet_trainer
 
+from cpc_lightning.building import choose_precision
 from cpc_lightning.cleaning.cpc import CpcCleaner
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.stage_one import observe_batch
 
 # PreAct ResNet-18 on 2 cores: the published loop, patched to run on a CPU, took 10.2 s a co-training step of 64 + 64.
 STEPS = {"preact": 2, "small": 4}
-FAST = ("trainer.precision=bf16-mixed",)
 
 
 class EpochClock(pl.Callback):
@@ -81,7 +81,7 @@ def measure(name: str, steps: int, rounds: int) -> list[list[object]]:
     samples = 2 * steps * workload.batch_size
     sides = {
         "this library": Ours(workload, samples),
-        "this library, bf16-mixed": Ours(workload, samples, *FAST),
+        "this library, float32": Ours(workload, samples, "trainer.precision=32-true"),
     }
     first = sides["this library"]
     networks = [copy.deepcopy(network) for network in first.module.networks]
@@ -90,7 +90,9 @@ def measure(name: str, steps: int, rounds: int) -> list[list[object]]:
     partitions = halves(samples)
     chances = partitions[0].clean_probability.numpy()
 
-    times: dict[str, dict[str, list[float]]] = {side: {"step": [], "warm-up": [], "pass": []} for side in ("plain loop", *sides)}
+    times: dict[str, dict[str, list[float]]] = {
+        side: {"step": [], "warm-up": [], "pass": []} for side in ("plain loop", *sides)
+    }
     for _ in range(rounds):
         begin = time.perf_counter()
         plain.warm_up(0, 2 * steps)
@@ -111,7 +113,16 @@ def measure(name: str, steps: int, rounds: int) -> list[list[object]]:
         epoch = 2 * each_network + fits["plain" if side == "plain loop" else "ours"]
         base = base or (step, epoch)
         rows.append(
-            [workload.title, side, step, base[0] / step, workload.batch_size / warm_up, 1 / look, epoch, base[1] / epoch]
+            [
+                workload.title,
+                side,
+                step,
+                base[0] / step,
+                workload.batch_size / warm_up,
+                1 / look,
+                epoch,
+                base[1] / epoch,
+            ]
         )
     return rows
 
@@ -130,6 +141,12 @@ def fit_seconds(workload: Workload) -> dict[str, float]:
     return alternate(ways, 1, warm=0)
 
 
+def first_precision() -> str:
+    """What trainer.precision=auto means here."""
+    trainer = compose(WORKLOADS["small"]).trainer
+    return choose_precision(trainer.precision, trainer.accelerator)
+
+
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -138,10 +155,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     asked = parser.parse_args()
     rows = [row for name in asked.workloads for row in measure(name, asked.steps or STEPS[name], asked.rounds)]
-    columns = ["workload", "side", "s a step", "faster", "warm-up images/s", "pass images/s", "s an epoch", "faster (epoch)"]
+    columns = [
+        "workload",
+        "side",
+        "s a step",
+        "faster",
+        "warm-up images/s",
+        "pass images/s",
+        "s an epoch",
+        "faster (epoch)",
+    ]
     notes = [
         "a step: one co-training step of one network, B labeled + B unlabeled images (64 for PreAct ResNet-18, 128 for small_resnet), loading included",
         "an epoch: both networks, half of the samples labeled, the pass over all samples, the fits of stage 1 (plain loop: mixtures alone); put together from the parts",
+        f"this library computes in {first_precision()} by default on this device",
         f"medians of {asked.rounds} rounds in which the sides take turns",
     ]
     report("epoch", "Step and epoch time against a plain loop", columns, rows, notes)

@@ -74,7 +74,12 @@ def report(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequenc
     where = machine()
     text = [f"## {title}", "", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     text += ["| " + " | ".join(row) + " |" for row in shown]
-    text += ["", *(f"* {note}" for note in notes), f"* {', '.join(f'{key} {value}' for key, value in where.items())}", ""]
+    text += [
+        "",
+        *(f"* {note}" for note in notes),
+        f"* {', '.join(f'{key} {value}' for key, value in where.items())}",
+        "",
+    ]
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text("\n".join(text))
     found = {"title": title, "columns": columns, "rows": rows, "notes": notes, "machine": where}

@@ -69,7 +69,9 @@ class PlainLoop:
         policy = transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10)
         self.strong = transforms.Compose([*shift, policy, *to_tensor])
 
-    def loader(self, places: np.ndarray, each: list, chances: np.ndarray, shuffle: bool = True, batch: int = 0) -> DataLoader:
+    def loader(
+        self, places: np.ndarray, each: list, chances: np.ndarray, shuffle: bool = True, batch: int = 0
+    ) -> DataLoader:
         """A new DataLoader over some samples; full batches only where they are shuffled."""
         pictures = Pictures(self.pixels[places], self.labels[places], chances[places], each)
         return DataLoader(
@@ -124,7 +126,9 @@ class PlainLoop:
             except StopIteration:
                 others = iter(unlabeled)
                 batch = next(others)
-            self.step(network, peer, optimizer, (weak_1, weak_2, strong_1, strong_2), labels, chance, batch[:4], lambda_u)
+            self.step(
+                network, peer, optimizer, (weak_1, weak_2, strong_1, strong_2), labels, chance, batch[:4], lambda_u
+            )
             steps += 1
         return steps
 
@@ -150,7 +154,10 @@ class PlainLoop:
         images = torch.cat([strong_x1, strong_x2, strong_u1, strong_u2])
         wanted = torch.cat([refined, refined, guessed, guessed])
         order = torch.randperm(len(images), device=self.device)
-        mixed, mixed_targets = share * images + (1 - share) * images[order], share * wanted + (1 - share) * wanted[order]
+        mixed, mixed_targets = (
+            share * images + (1 - share) * images[order],
+            share * wanted + (1 - share) * wanted[order],
+        )
         logits = network(mixed)
         boundary = 2 * len(labels)
         labeled_loss = -(F.log_softmax(logits[:boundary], dim=1) * mixed_targets[:boundary]).sum(dim=1).mean()

@@ -58,7 +58,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="steps of each network in a round; 2 for preact, 4 for small")
-    parser.add_argument("--size", type=int, default=2048 if DEVICE.type == "cpu" else 8192, help="of the matrix product")
+    parser.add_argument(
+        "--size", type=int, default=2048 if DEVICE.type == "cpu" else 8192, help="of the matrix product"
+    )
     asked = parser.parse_args()
     torch.set_float32_matmul_precision("high")
     rows = []
@@ -90,7 +92,16 @@ def main() -> None:
                 [workload.title, precision, flops / 1e9, step, flops / step / 1e9, peak / 1e9,
                  f"{100 * flops / step / peak:.0f} %", f"{100 * times['stack'] / step:.0f} %"]
             )  # fmt: skip
-    columns = ["workload", "precision", "GFLOP a step", "s a step", "GFLOP/s", "product GFLOP/s", "of the product", "of the bare stack"]
+    columns = [
+        "workload",
+        "precision",
+        "GFLOP a step",
+        "s a step",
+        "GFLOP/s",
+        "product GFLOP/s",
+        "of the product",
+        "of the bare stack",
+    ]
     notes = [
         f"of the product: counted FLOPs over the step's time, as a share of a {asked.size} x {asked.size} matrix product's speed",
         "of the bare stack: time of the same passes through the network's convolutions alone, as a share of the step's time",

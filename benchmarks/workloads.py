@@ -13,7 +13,7 @@ import torch
 from measure import DEVICE
 from omegaconf import DictConfig
 
-from cpc_lightning.building import make_method, make_network
+from cpc_lightning.building import choose_precision, make_method, make_network
 from cpc_lightning.cleaning.evidence import CleaningTask, Draw, Evidence
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.cleaning.prototypes import PrototypeHead
@@ -115,7 +115,7 @@ def make_parts(config: DictConfig, dataset: ImageDataset) -> tuple[CoTrainingMod
 def quiet_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
     """A trainer for one epoch that logs, validates and saves nothing."""
     return pl.Trainer(
-        accelerator=config.trainer.accelerator, devices=1, precision=config.trainer.precision,
+        accelerator=config.trainer.accelerator, devices=1, precision=choose_precision(config.trainer.precision, config.trainer.accelerator),
         benchmark=config.trainer.get("benchmark"), max_epochs=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
         use_distributed_sampler=False, reload_dataloaders_every_n_epochs=1, callbacks=callbacks,
@@ -136,7 +136,10 @@ def make_task(samples: int, classes: int, features: int, embedding: int = 64) ->
         losses, scaled[None], torch.exp(-losses), true, torch.rand(samples, generator=generator), seen.to(DEVICE)
     )
     draw = Draw(torch.arange(samples), noisy, true)
-    heads = PrototypeHead(features, embedding, classes).to(DEVICE), PrototypeHead(features, embedding, classes).to(DEVICE)
+    heads = (
+        PrototypeHead(features, embedding, classes).to(DEVICE),
+        PrototypeHead(features, embedding, classes).to(DEVICE),
+    )
     optimizers = [torch.optim.SGD(head.parameters(), lr=0.02, momentum=0.9, fused=True) for head in heads]
     return CleaningTask(
         (draw, draw), (evidence, evidence), (evidence, evidence), heads, (optimizers[0], optimizers[1]), 0.5, 0

@@ -214,6 +214,7 @@ def make_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer
         "trainer.devices", devices, f"there are {torch.cuda.device_count()} CUDA devices here",
     )  # fmt: skip
     check_processes(config.trainer)
+    config.trainer.precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     folder = Path(config.run_dir) / FOLDER
     checkpoints = [
         ModelCheckpoint(
@@ -229,3 +230,16 @@ def make_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer
         config, "trainer", callbacks=[*callbacks, *extra, *checkpoints], logger=loggers, plugins=[AtomicCheckpointIO()]
     )
     return trainer
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """`precision`, with "auto" resolved: "bf16-mixed" where the device has bfloat16 arithmetic, else "32-true"."""
+    if precision != "auto":
+        return precision
+    if accelerator != "cpu" and torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # Asked of the processor: torch has bfloat16 without such instructions as well, but slower than float32.
+        has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+        native = any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bf16-mixed" if native else "32-true"
