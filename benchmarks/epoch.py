@@ -166,8 +166,10 @@ def main() -> None:
         "faster (epoch)",
     ]
     notes = [
-        "a step: one co-training step of one network, B labeled + B unlabeled images (64 for PreAct ResNet-18, 128 for small_resnet), loading included",
-        "an epoch: both networks, half of the samples labeled, the pass over all samples, the fits of stage 1 (plain loop: mixtures alone); put together from the parts",
+        "a step: one co-training step of one network, B labeled + B unlabeled images (64 for PreAct ResNet-18, 128 for "
+        "small_resnet), loading included",
+        "an epoch: both networks, half of the samples labeled, the pass over all samples, the fits of stage 1 (plain "
+        "loop: mixtures alone); put together from the parts",
         f"this library computes in {first_precision()} by default on this device",
         f"medians of {asked.rounds} rounds in which the sides take turns",
     ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import nullcontext
+from statistics import median
 
 import torch
 from epoch import Ours
@@ -21,7 +22,7 @@ from workloads import WORKLOADS, halves
 
 from cpc_lightning.models.preact_resnet import PreActBlock
 
-STEPS = {"preact": 2, "small": 4}
+STEPS = {"preact": 1, "small": 3}
 
 
 class BareStack(nn.Module):
@@ -53,58 +54,51 @@ def passes(network: nn.Module, batch: Tensor, low: bool) -> None:
     network.zero_grad()
 
 
+def measure(name: str, precision: str, steps: int, size: int, rounds: int) -> list[object]:
+    """One row of the table."""
+    workload, low = WORKLOADS[name], precision != "32-true"
+    samples = 2 * steps * workload.batch_size
+    ours = Ours(workload, samples, f"trainer.precision={precision}")
+    images = ours.datamodule.dataset.train.images.fetch(torch.arange(workload.batch_size)).to(DEVICE)
+    batch = ours.method.views.normalise(images)
+    stack = BareStack(ours.module.network(0).to(DEVICE).backbone)
+    with FlopCounterMode(display=False) as counter:
+        passes(ours.module.network(0), batch, low=False)
+    square = torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16 if low else torch.float32)
+    spent: list[float] = []
+    ways = {
+        "step": lambda: spent.append(ours.epoch(halves(samples))),
+        "stack": lambda: passes(stack, batch, low),
+        "product": lambda: square @ square,
+    }
+    times = alternate(ways, rounds)
+    step, flops = median(spent[1:]), counter.get_total_flops()
+    peak = 2 * size**3 / times["product"]
+    shares = [f"{100 * share:.0f} %" for share in (flops / step / peak, times["stack"] / step)]
+    return [workload.title, precision, flops / 1e9, step, flops / step / 1e9, peak / 1e9, *shares]
+
+
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, help="steps of each network in a round; 2 for preact, 4 for small")
+    parser.add_argument("--steps", type=int, help="steps of each network in a round; 1 for preact, 3 for small")
     parser.add_argument(
         "--size", type=int, default=2048 if DEVICE.type == "cpu" else 8192, help="of the matrix product"
     )
     asked = parser.parse_args()
     torch.set_float32_matmul_precision("high")
-    rows = []
-    for name, workload in WORKLOADS.items():
-        steps = asked.steps or STEPS[name]
-        samples = 2 * steps * workload.batch_size
-        for precision in ("32-true", "bf16-mixed"):
-            low = precision != "32-true"
-            ours = Ours(workload, samples, f"trainer.precision={precision}")
-            images = ours.datamodule.dataset.train.images.fetch(torch.arange(workload.batch_size)).to(DEVICE)
-            batch = ours.method.views.normalise(images)
-            stack = BareStack(ours.module.network(0).to(DEVICE).backbone)
-            with FlopCounterMode(display=False) as counter:
-                passes(ours.module.network(0), batch, low=False)
-            square = torch.randn(asked.size, asked.size, device=DEVICE, dtype=torch.bfloat16 if low else torch.float32)
-            spent: list[float] = []
-            times = alternate(
-                {
-                    "step": lambda: spent.append(ours.epoch(halves(samples))),
-                    "stack": lambda: passes(stack, batch, low),
-                    "product": lambda: square @ square,
-                },
-                asked.rounds,
-            )
-            step = sorted(spent[1:])[len(spent[1:]) // 2]
-            flops = counter.get_total_flops()
-            peak = 2 * asked.size**3 / times["product"]
-            rows.append(
-                [workload.title, precision, flops / 1e9, step, flops / step / 1e9, peak / 1e9,
-                 f"{100 * flops / step / peak:.0f} %", f"{100 * times['stack'] / step:.0f} %"]
-            )  # fmt: skip
-    columns = [
-        "workload",
-        "precision",
-        "GFLOP a step",
-        "s a step",
-        "GFLOP/s",
-        "product GFLOP/s",
-        "of the product",
-        "of the bare stack",
+    rows = [
+        measure(name, precision, asked.steps or STEPS[name], asked.size, asked.rounds)
+        for name in WORKLOADS
+        for precision in ("32-true", "bf16-mixed")
     ]
+    columns = ["workload", "precision", "GFLOP a step", "s a step", "GFLOP/s", "product's GFLOP/s"]
+    columns += ["of the product", "of the stack"]
     notes = [
-        f"of the product: counted FLOPs over the step's time, as a share of a {asked.size} x {asked.size} matrix product's speed",
-        "of the bare stack: time of the same passes through the network's convolutions alone, as a share of the step's time",
+        f"of the product: counted FLOPs over the step's time, as a share of a {asked.size} x {asked.size} matrix "
+        "product's speed",
+        "of the stack: the time that the same passes take through the bare convolutions, as a share of the step's",
         f"medians of {asked.rounds} rounds in which step, stack and product take turns",
     ]
     report("utilisation", "Model FLOPs utilisation of a co-training step", columns, rows, notes)
