@@ -22,7 +22,6 @@ from cpc_lightning.data.fashion_mnist import fashion_mnist
 from cpc_lightning.datamodule import CoTrainingDataModule
 from cpc_lightning.module import CoTrainingModule
 
-
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
 
@@ -68,7 +67,8 @@ def compose(workload: Workload, *overrides: str) -> DictConfig:
         return hydra.compose(
             "config",
             ["run_dir=unused", "dataset=fashion_mnist", f"trainer={trainer}", "callbacks=none", "training.epochs=3",
-             "training.warmup_epochs=1", "optimizer.schedule.milestones=[2]", f"training.batch_size={workload.batch_size}",
+             "training.warmup_epochs=1", "optimizer.schedule.milestones=[2]",
+             f"training.batch_size={workload.batch_size}",
              *workload.overrides, *overrides],
         )  # fmt: skip
 
@@ -114,8 +114,9 @@ def make_parts(config: DictConfig, dataset: ImageDataset) -> tuple[CoTrainingMod
 
 def quiet_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
     """A trainer for one epoch that logs, validates and saves nothing."""
+    precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     return pl.Trainer(
-        accelerator=config.trainer.accelerator, devices=1, precision=choose_precision(config.trainer.precision, config.trainer.accelerator),
+        accelerator=config.trainer.accelerator, devices=1, precision=precision,
         benchmark=config.trainer.get("benchmark"), max_epochs=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
         use_distributed_sampler=False, reload_dataloaders_every_n_epochs=1, callbacks=callbacks,

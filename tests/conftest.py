@@ -18,6 +18,7 @@ SMALL = (
     "backbone.width=8",
     "embedding_size=16",
     "callbacks=none",
+    "trainer.precision=32-true",  # the same on every machine
 )
 
 
