@@ -87,6 +87,8 @@ def make_method(config: DictConfig) -> Method:
 
 def check_settings(config: DictConfig) -> None:
     """Raise `InputError` for settings of the run as a whole that cannot be used."""
+    alone = "must be train, or check: as mode=check, with neither -m nor an option such as --config-dir"
+    require(config.mode == "train", "mode", config.mode, alone)
     for name in ("seed", "noise_seed"):
         require_integer(name, config[name], 0)
         require(config[name] < 2**32, name, config[name], "must be below 2**32")

@@ -28,7 +28,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cpc_lightning.building import make_method
 from cpc_lightning.checkpoints import RECORD, find_checkpoint, read_checkpoint, run_folder
+from cpc_lightning.checkup.findings import exit_code, print_findings
 from cpc_lightning.distributed import lost_process, process_number, starter
+from cpc_lightning.doctor import examine
 from cpc_lightning.errors import InputError, TrainingError, one_line, require
 from cpc_lightning.launch import GRACE, Ending, RunError, agree_on_folder, start
 from cpc_lightning.report.sweep import METRICS
@@ -53,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             multirun = is_multirun(arguments)
             check_starter(multirun)
             arguments = continued(arguments, multirun)
+            if "mode=check" in arguments and not multirun:
+                return report(arguments)
             check_overrides(arguments, multirun)
             agree_on_folder()
         if process_number() > 0:
@@ -117,6 +121,15 @@ def say(ending: Ending) -> None:
     if starter() is not None and (ending.lost or process_number() > 0):
         time.sleep(GRACE)
     print(ending.line, file=sys.stderr)
+
+
+def report(arguments: Sequence[str]) -> int:
+    """Print what is found out about the run that the arguments describe; 2 if it would fail. Hydra starts no job."""
+    config = compose([values[0] for values in choices_of(arguments, multirun=False)])
+    findings = examine(config, lambda: check_writable("hydra.run.dir", config))
+    if process_number() == 0:
+        print_findings(findings)
+    return exit_code(findings)
 
 
 def quieten() -> None:
@@ -189,11 +202,7 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> None:
     written. In a sweep each value of each setting is tried once, with the other settings at their first values.
     Everything up to training is tried, and nothing written.
     """
-    overrides = [parse(argument) for argument in arguments if not argument.startswith("-")]
-    groups = config_groups()
-    for override in overrides:
-        check_group(override, groups)
-    choices = [values_of(override, multirun) for override in overrides]
+    choices = choices_of(arguments, multirun)
     first = [values[0] for values in choices]
     config = compose(first)
     check_objective(config)
@@ -203,6 +212,15 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> None:
     for place, values in enumerate(choices):
         for value in values[1:]:
             make_method(compose([*first[:place], value, *first[place + 1 :]]))
+
+
+def choices_of(arguments: Sequence[str], multirun: bool) -> list[list[str]]:
+    """Each override once for each of its values; raises `InputError` for what is no override or no group's choice."""
+    overrides = [parse(argument) for argument in arguments if not argument.startswith("-")]
+    groups = config_groups()
+    for override in overrides:
+        check_group(override, groups)
+    return [values_of(override, multirun) for override in overrides]
 
 
 def check_objective(config: DictConfig) -> None:

@@ -119,8 +119,13 @@ def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any
     return summary
 
 
-def prepare(config: DictConfig, overrides: Sequence[str] = ()) -> Prepared:
+def prepare(config: DictConfig, overrides: Sequence[str] = (), dataset: ImageDataset | None = None) -> Prepared:
     """Everything up to training: builds all parts, and writes nothing.
+
+    Args:
+        config: as for `run`.
+        overrides: as for `run`.
+        dataset: the config's, noise included, where it is open already.
 
     Raises:
         InputError: for a setting, file or folder that cannot be used.
@@ -135,7 +140,8 @@ def prepare(config: DictConfig, overrides: Sequence[str] = ()) -> Prepared:
 
     pl.seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
-    dataset: ImageDataset = add_noise(build(config, "dataset"), method.noise, config.noise_seed)
+    if dataset is None:
+        dataset = add_noise(build(config, "dataset"), method.noise, config.noise_seed)
     if saved is not None:
         check_same_data(saved[RECORD]["data"], saved[CoTrainingDataModule.__name__]["noisy_labels"], dataset)
     check_views(method.views, dataset)

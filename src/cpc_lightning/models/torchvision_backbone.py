@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from pathlib import Path
 
+import torch
 import torchvision
 from torch import Tensor, nn
 
@@ -91,6 +92,16 @@ def named_model(name: str, weights: str | None) -> nn.Module:
     except OSError as error:
         reason = f"could not be downloaded ({error}); download them elsewhere and give the file's path"
         raise InputError("weights", weights, reason) from error
+
+
+def cached_weights(name: str, weights: str) -> bool | None:
+    """Whether torchvision has these weights of its own in its cache; None where it has no weights of that name."""
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        return None
+    known = torchvision.models.get_model_weights(name).__members__
+    if weights not in known:
+        return None
+    return Path(torch.hub.get_dir(), "checkpoints", known[weights].url.rsplit("/", 1)[-1]).is_file()
 
 
 def remove_last_layer(model: nn.Module) -> tuple[str, int]:

@@ -1,0 +1,203 @@
+"""What a data set holds, and what the noise makes of its labels. Shapes: N samples, K classes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cpc_lightning.checkup.findings import Finding, counted
+from cpc_lightning.data.dataset import UNKNOWN, ArrayImages, ImageDataset, Split
+from cpc_lightning.data.image_files import ImageFiles
+from cpc_lightning.data.views import VIEWS, Views
+from cpc_lightning.errors import InputError
+
+SAMPLE = 64
+"""Images that are decoded, out of the training set."""
+
+ENOUGH = 10
+"""Images of a class whose true label is known, to say how they are labeled."""
+
+
+def size_findings(dataset: ImageDataset, minimum: int | None) -> list[Finding]:
+    """Sizes of the sets and of the classes.
+
+    Args:
+        dataset: noise included: a class's size is how often its label is given.
+        minimum: what a class needs to be judged by a mixture of its own; None where that is not asked for.
+    """
+    parts = ", ".join(f"{len(split):,} in {name}" for name, split in dataset.evaluation.items())
+    found = f"{dataset.name}: {len(dataset.train):,} images to train on, {parts}"
+    findings = [Finding("data set", "ok", found)]
+    if dataset.left_out:
+        first = dataset.left_out[0]
+        found = f"{len(dataset.left_out):,} images are left out; the first: {first.path} ({first.reason})"
+        findings.append(Finding("data set", "warning", found))
+    num_classes = len(dataset.class_names)
+    counts = torch.bincount(dataset.train.labels, minlength=num_classes)
+    smallest, largest = int(counts.argmin()), int(counts.argmax())
+    found = f"{int(counts[smallest]):,} images ({dataset.class_names[smallest]})"
+    found += f" to {int(counts[largest]):,} ({dataset.class_names[largest]})"
+    if counts[smallest] == counts[largest]:
+        found = f"{int(counts[smallest]):,} images each"
+    findings.append(Finding("classes", "ok", f"{num_classes}, of {found}, by the labels to train on"))
+    small = torch.nonzero(counts < (minimum or 1)).flatten().tolist()
+    if small:
+        names = listed([f"{dataset.class_names[k]} ({int(counts[k])})" for k in small])
+        if minimum is None:
+            findings.append(Finding("classes", "warning", f"never given to an image to train on: {names}"))
+        else:
+            found = f"fewer than {minimum} images: {names}; the mixture of all classes judges them"
+            findings.append(Finding("classes", "warning", found, "cleaner=cpc_agn or gmm_agn, or more images"))
+    for name, split in dataset.evaluation.items():
+        absent = torch.nonzero(torch.bincount(split.labels, minlength=num_classes) == 0).flatten().tolist()
+        if absent:
+            found = f"{len(absent)} of {num_classes} have no image in {name}: "
+            findings.append(Finding("classes", "warning", found + listed([dataset.class_names[k] for k in absent])))
+    return findings
+
+
+def label_findings(split: Split, nominal_rate: float | None, class_names: Sequence[str]) -> list[Finding]:
+    """What is known of the true labels, how many are wrong, and the classes whose images mostly have another's label.
+
+    Args:
+        split: to train on, noise included.
+        nominal_rate: the noise's.
+        class_names: K names.
+    """
+    true_labels = split.true_labels
+    known = torch.zeros(len(split), dtype=torch.bool) if true_labels is None else true_labels != UNKNOWN
+    if true_labels is None or not bool(known.any()):
+        found = "the true labels are not known: no rate of wrong ones, no AUC of the cleaner"
+        return [Finding("labels", "ok", found)]
+    given, true = split.labels[known], true_labels[known]
+    rates = f"{percent((given != true).double().mean().item())} are wrong"
+    nominal = "" if nominal_rate is None else f" (nominal rate {percent(nominal_rate)})"
+    of = "all" if bool(known.all()) else f"{int(known.sum()):,} of {len(split):,}"
+    findings = [Finding("labels", "ok", f"the true labels of {of} are known; {rates}{nominal}")]
+    lost = lost_classes(given, true, len(class_names))
+    if lost:
+        pairs = [f"{class_names[a]} (as {class_names[b]})" for a, b in lost]
+        found = f"most often labeled as another class: {listed(pairs)}; wrong labels then look like the right ones"
+        findings.append(Finding("labels", "warning", found, "less noise (noise.rate), or other labels"))
+    return findings
+
+
+def lost_classes(given: Tensor, true: Tensor, num_classes: int) -> list[tuple[int, int]]:
+    """The classes of whose images another class's label is the most frequent, with that class.
+
+    Classes with fewer than `ENOUGH` images are left aside: there it is chance.
+
+    Args:
+        given: (n,) int64 in 0..K-1.
+        true: (n,) int64 in 0..K-1; negative ones, of images that show no class, are left aside.
+        num_classes: K.
+    """
+    shows = true >= 0
+    cells = torch.bincount(true[shows] * num_classes + given[shows], minlength=num_classes * num_classes)
+    table = cells.view(num_classes, num_classes)  # true, given
+    most = table.argmax(dim=1)
+    lost = ((table.amax(dim=1) > table.diagonal()) & (table.sum(dim=1) >= ENOUGH)).nonzero().flatten()
+    return [(int(k), int(most[k])) for k in lost]
+
+
+def image_findings(dataset: ImageDataset, seed: int, workers: int, skips: bool = False) -> list[Finding]:
+    """A sample of the training images, decoded as in training.
+
+    Args:
+        dataset: to take them from.
+        seed: draws the sample.
+        workers: processes that will decode, at least 1.
+        skips: whether the run leaves out images that cannot be read.
+    """
+    images, count = dataset.train.images, min(SAMPLE, len(dataset.train))
+    draw = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
+    begin = time.perf_counter()
+    seen: list[tuple[int, bytes]] = []
+    bad: list[str] = []
+    for position in draw.sort().values.tolist():
+        try:
+            views = images.fetch_views(torch.tensor([position]), 2 * VIEWS, seed)
+            seen.append((position, images.fetch(torch.tensor([position])).numpy().tobytes()))
+        except InputError as error:
+            bad.append(str(error.value))
+    seconds = (time.perf_counter() - begin) / count
+    findings = []
+    if bad:
+        found = f"{len(bad)} of {count} drawn at random cannot be read: {listed(bad)}"
+        advice = "" if skips else "dataset.on_bad_image=skip leaves such files out"
+        findings.append(Finding("images", "warning" if skips else "error", found, advice))
+    if seen:
+        channels, height, width = views.shape[-3:]
+        found = f"{len(seen)} drawn at random are fine: {counted(channels, 'channel')} of {height} x {width} pixels"
+        if isinstance(images, ImageFiles):
+            found += f" once cropped; about {workers / seconds:,.0f} images a second with {counted(workers, 'process')}"
+        findings.append(Finding("images", "ok", found))
+    findings += sameness(seen, dataset.train.paths or ())
+    if isinstance(images, ImageFiles):
+        findings += enlarged(images, [position for position, _ in seen])
+    return findings
+
+
+def sameness(seen: Sequence[tuple[int, bytes]], paths: Sequence[str]) -> list[Finding]:
+    """Warnings for images of which there are two, or which show nothing but one level.
+
+    Args:
+        seen: positions of images, and what they hold.
+        paths: names of all images by position; empty where they have none.
+    """
+    findings = []
+    times = Counter(pixels for _, pixels in seen)
+    for found, wrong in (
+        ("there more than once", [position for position, pixels in seen if times[pixels] > 1]),
+        ("of a single level", [position for position, pixels in seen if len(set(pixels)) == 1]),
+    ):
+        if wrong:
+            names = listed([paths[position] if paths else f"image {position}" for position in wrong])
+            findings.append(Finding("images", "warning", f"{len(wrong)} of {len(seen)} are {found}: {names}"))
+    return findings
+
+
+def enlarged(images: ImageFiles, positions: Sequence[int]) -> list[Finding]:
+    """A warning where most images are smaller than the size that they are scaled to."""
+    sides = []
+    for position in positions:
+        with Image.open(images.file(position)) as image:
+            sides.append(min(image.size))
+    small = sum(side < images.crop.resize for side in sides)
+    if 2 * small <= len(sides):
+        return []
+    found = (
+        f"{small} of {len(sides)} have a shorter side below dataset.crop.resize={images.crop.resize} "
+        f"(the median is {sorted(sides)[len(sides) // 2]}): enlarged images cost time and tell nothing more"
+    )
+    return [Finding("images", "warning", found, "smaller views.size and dataset.crop.resize")]
+
+
+def two_views(views: Views, dataset: ImageDataset) -> Tensor:
+    """Two strong views of the first image, (2, C, h, w), as a network reads them; and a try at evaluation's view."""
+    first = torch.tensor([0])
+    images = dataset.train.images.fetch_views(first, 1, 0)[0]
+    views.evaluation(dataset.train.images.fetch(first))
+    return views.normalise(views.strong(images.expand(2, *images.shape[1:])))
+
+
+def stand_in(views: Views) -> ImageDataset:
+    """Black images of the views' size, for a backbone to look at where there is no data set."""
+    pixels = torch.zeros(2, len(views.mean), views.height, views.width, dtype=torch.uint8)
+    split = Split(ArrayImages(pixels), torch.tensor([0, 1]))
+    return ImageDataset("stand-in", ("0", "1"), split, {"test": split})
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first three, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+
+
+def percent(share: float) -> str:
+    """0.8 as 80 %, 0.7211 as 72.1 %."""
+    return f"{round(100 * share, 1):g} %"

@@ -1,0 +1,172 @@
+"""What a run needs of a machine, estimated: memory, disk, steps. Shapes: N samples, B batch, D features."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cpc_lightning.checkup.findings import Finding
+
+CGROUP = (
+    # limit and use of the memory of a container, in version 2 and version 1 of control groups
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory that a run takes, in bytes.
+
+    Attributes:
+        weights: both networks with gradients and the optimizers' state.
+        activations: what one step of stage 2 keeps for its backward pass.
+        features: of the whole training set by both networks, which stage 1 keeps on the host.
+        images: those that the data set holds on the host.
+    """
+
+    weights: int
+    activations: int
+    features: int
+    images: int
+
+    @property
+    def device(self) -> int:
+        """The part that is on the device that trains."""
+        return self.weights + self.activations
+
+    @property
+    def host(self) -> int:
+        """The part that is in the main memory whatever the device."""
+        return self.features + self.images
+
+
+def memory_findings(need: Memory, on_gpu: bool) -> list[Finding]:
+    """Needs against what there is; a GPU's memory, where one trains, and the main memory.
+
+    An estimate above all there is counts as an error, one above what is free now as a warning.
+    """
+    parts = (
+        f"networks and optimizers {size(need.weights)}, a step's activations {size(need.activations)}, "
+        f"stage 1's features {size(need.features)}, images {size(need.images)}"
+    )
+    places = [("memory", need.host + (0 if on_gpu else need.device), *main_memory())]
+    if on_gpu:
+        free, total = torch.cuda.mem_get_info()
+        places.append(("GPU memory", need.device, total, free))
+    findings: list[Finding] = []
+    for topic, needed, total, free in places:
+        found = f"about {size(needed)} of {size(total)}, {size(free)} of it free"
+        advice = ""
+        if needed > free:
+            advice = "a smaller training.batch_size or backbone, or another machine"
+        status = "error" if needed > total else "warning" if needed > free else "ok"
+        findings.append(Finding(topic, status, found if findings else f"{found}: {parts}", advice))  # type: ignore[arg-type]
+    return findings
+
+
+def main_memory() -> tuple[int, int]:
+    """This machine's memory and what is free of it, in bytes; a container's, where it has a limit."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = total
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        pass  # not Linux: what is free is not known
+    for limit, use in CGROUP:
+        try:
+            allowed, used = int(Path(limit).read_text()), int(Path(use).read_text())
+        except (OSError, ValueError):  # "max": no limit
+            continue
+        if allowed < total:
+            total, free = allowed, min(free, max(allowed - used, 0))
+    return total, free
+
+
+def saved_for_backward(network: nn.Module, images: Tensor) -> int:
+    """Bytes that a forward pass keeps for its backward pass, beside the weights.
+
+    Args:
+        network: in train mode; its BatchNorm statistics see the images.
+        images: (B, C, H, W) as the network reads them.
+    """
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = network(images)  # until it is gone, no memory that was kept is used again
+    del output
+    return sum(kept.values())
+
+
+def state_copies(make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]) -> int:
+    """How many numbers an optimizer keeps for each weight: 1 for SGD with momentum, 2 for Adam."""
+    parameter = nn.Parameter(torch.zeros(2, 2))
+    optimizer = make_optimizer([parameter])
+    parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    state = optimizer.state[parameter].values()
+    return sum(isinstance(value, Tensor) and value.shape == parameter.shape for value in state)
+
+
+def weight_bytes(network: nn.Module) -> int:
+    """Bytes of the network's parameters and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*network.parameters(), *network.buffers()))
+
+
+def disk_finding(folder: Path, checkpoint: int) -> Finding:
+    """Free space against a run's checkpoints.
+
+    Args:
+        folder: the run's, which need not be there yet.
+        checkpoint: estimated bytes of one. best.ckpt, last.ckpt, and a new one before it takes its place.
+    """
+    present = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(present).free
+    found = f"three checkpoints of {size(checkpoint)}, {size(free)} free in {present}"
+    if 3 * checkpoint > free:
+        return Finding("disk", "error", found, "hydra.run.dir=FOLDER on another disk")
+    return Finding("disk", "ok", found)
+
+
+def step_findings(steps: int, batch_size: int, samples: int, epochs: int, warmup_epochs: int) -> list[Finding]:
+    """How long a run is.
+
+    Args:
+        steps: an epoch and network, where all samples are labeled.
+        batch_size: of all processes together.
+        samples: N.
+        epochs: all.
+        warmup_epochs: of them; all where there is no stage 2.
+    """
+    total = 2 * steps * epochs
+    found = f"{steps:,} an epoch and network in warm-up"
+    if warmup_epochs < epochs:
+        found += ", at most as many in stage 2"
+    findings = [Finding("steps", "ok", f"{found}; {epochs:,} epochs: up to {total:,} in all")]
+    if batch_size > samples:
+        found = f"a batch of {batch_size:,} holds each of the {samples:,} images more than once"
+        findings.append(Finding("steps", "warning", found, "a smaller training.batch_size"))
+    return findings
+
+
+def size(count: float) -> str:
+    """Bytes in a unit that leaves at most four digits: "1.5 GB", "640 kB"."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            break
+        count /= 1000
+    return f"{count:.3g} {unit}" if count < 1000 else f"{count:,.0f} {unit}"

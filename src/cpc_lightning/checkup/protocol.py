@@ -1,0 +1,230 @@
+"""Settings that contradict the method, or the paper's protocol for a data set (METHOD.md, "Constants").
+
+Two tables: values that the paper gives for a data set, and rules that hold for any. Nothing here stops a run: whoever
+departs from the protocol on purpose reads a warning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cpc_lightning.checkup.findings import Finding
+
+REAL_NOISE = ("clothing1m", "webvision")
+"""Data sets whose labels are wrong as they come."""
+
+CIFAR = {
+    "training.batch_size": 128,
+    "semisup.mixup_alpha": 4.0,
+    "semisup.temperature": 0.5,
+    "optimizer.network.lr": 0.02,
+    "optimizer.network.weight_decay": 5e-4,
+}
+PAPER: Mapping[str, Mapping[str, Any]] = {
+    "cifar10": CIFAR | {"training.warmup_epochs": 10},
+    "cifar100": CIFAR | {"training.warmup_epochs": 30},  # Figure 1 and AugDesc; the appendix says 10
+    "clothing1m": {
+        "training.batch_size": 32,
+        "training.warmup_epochs": 1,
+        "training.balanced_batches": 1000,
+        "semisup.lambda_u": 0,
+        "semisup.mixup_alpha": 0.5,
+        "semisup.temperature": 0.5,
+        "optimizer.network.lr": 0.002,
+        "optimizer.network.weight_decay": 1e-3,
+        "cleaner.class_aware": False,
+        "cleaner.threshold": 0.3,
+        "cleaner.alpha": 1,
+    },
+    "webvision": {
+        "training.batch_size": 32,
+        "training.warmup_epochs": 1,
+        "training.limit_batches": 1000,
+        "semisup.lambda_u": 0,
+        "semisup.mixup_alpha": 0.5,
+        "semisup.temperature": 0.5,
+        "optimizer.network.lr": 0.01,
+        "optimizer.network.weight_decay": 1e-3,
+        "cleaner.class_aware": True,
+        "cleaner.threshold": 0.5,
+        "cleaner.alpha": 1,
+    },
+}
+LAMBDA_U: Mapping[tuple[str, str, float], float] = {  # by data set, noise and its rate
+    ("cifar10", "symmetric", 0.2): 0,
+    ("cifar10", "symmetric", 0.5): 25,
+    ("cifar10", "symmetric", 0.8): 25,
+    ("cifar10", "symmetric", 0.9): 50,
+    ("cifar10", "asymmetric", 0.4): 0,
+    ("cifar100", "symmetric", 0.2): 25,
+    ("cifar100", "symmetric", 0.5): 150,
+    ("cifar100", "symmetric", 0.8): 150,
+    ("cifar100", "symmetric", 0.9): 150,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do.
+
+    Attributes:
+        dataset: its name.
+        noise: what is added to its labels on purpose.
+        rate: the noise's nominal rate; None where it has none.
+        active: whether a cleaner divides the data, so that there is a stage 2.
+        settings: full name ("training.epochs") to value; a setting that the chosen parts do not have is left out.
+    """
+
+    dataset: str
+    noise: Literal["none", "symmetric", "asymmetric", "other"]
+    rate: float | None
+    active: bool
+    settings: Mapping[str, Any]
+
+    def __getitem__(self, setting: str) -> Any:
+        """The setting's value, None where there is none."""
+        return self.settings.get(setting)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Something that settings should not do.
+
+    Attributes:
+        setting: the setting that it is about.
+        broken: whether a plan does it; asked only where the plan has that setting.
+        why: what is wrong with it, after "SETTING=VALUE".
+        advice: what to set instead.
+    """
+
+    setting: str
+    broken: Callable[[Plan], bool]
+    why: str
+    advice: str
+
+
+def typical_mistakes(plan: Plan) -> bool:
+    """Whether a cleaner has to tell mistakes that are made the same way again and again."""
+    return plan.active and (plan.noise == "asymmetric" or plan.dataset == "clothing1m")
+
+
+def late_milestones(plan: Plan) -> bool:
+    """Whether the learning rate is to fall after the last epoch."""
+    return any(epoch >= plan["training.epochs"] for epoch in plan["optimizer.schedule.milestones"])
+
+
+def prototypes_never_divide(plan: Plan) -> bool:
+    """Whether the mixtures still divide the data at the last epoch."""
+    stage_two = plan["training.epochs"] - plan["training.warmup_epochs"]
+    return bool(math.ceil(plan["cleaner.warmup_share"] * plan["training.epochs"] - 1e-9) >= stage_two)
+
+
+def ramp_never_ends(plan: Plan) -> bool:
+    """Whether lambda_u is still growing at the last epoch."""
+    stage_two = plan["training.epochs"] - plan["training.warmup_epochs"]
+    return bool(plan["semisup.lambda_u"] > 0 and stage_two <= plan["semisup.rampup_epochs"])
+
+
+def very_noisy(plan: Plan) -> bool:
+    """Whether the paper averages losses: 90 % symmetric noise."""
+    return plan.noise == "symmetric" and plan.rate is not None and plan.rate > 0.85
+
+
+RULES = (
+    Rule(
+        "training.confidence_penalty",
+        lambda p: (
+            p.active
+            and p["training.confidence_penalty"] == 0
+            and (p.noise == "asymmetric" or p.dataset == "clothing1m")
+        ),
+        "with typical mistakes the losses of warm-up separate only with a confidence penalty",
+        "training.confidence_penalty=1",
+    ),
+    Rule(
+        "noise.rate",
+        lambda p: p.noise == "asymmetric" and p.rate is not None and p.rate >= 0.5,
+        "from one half on, mistaken images outnumber the others of their class, and count as the clean ones",
+        "noise.rate below 0.5",
+    ),
+    Rule(
+        "cleaner.class_aware",
+        lambda p: p.noise == "asymmetric" and p["cleaner.class_aware"] is True,
+        "for asymmetric noise the paper fits one mixture for all classes",
+        "cleaner=cpc_agn (or gmm_agn)",
+    ),
+    Rule(
+        "cleaner.history_length",
+        lambda p: very_noisy(p) and p["cleaner.history_length"] < 5 and p["training.balanced_batches"] is None,
+        "at 90 % noise the losses of one epoch are too rough; the paper averages 5",
+        "cleaner.history_length=5",
+    ),
+    Rule(
+        "cleaner.warmup_share",
+        lambda p: p.active and prototypes_never_divide(p),
+        "the prototypes only learn, and never divide the data, before the last epoch",
+        "a smaller cleaner.warmup_share, or more training.epochs",
+    ),
+    Rule(
+        "cleaner.warmup_share",
+        lambda p: p.dataset == "cifar100" and very_noisy(p) and p["cleaner.warmup_share"] < 0.1,
+        "above 80 % noise on CIFAR-100 the paper takes 0.1",
+        "cleaner.warmup_share=0.1",
+    ),
+    Rule(
+        "semisup.rampup_epochs",
+        lambda p: p.active and ramp_never_ends(p),
+        "the weight of the unlabeled half, semisup.lambda_u, does not reach its full value before the last epoch",
+        "more training.epochs, or fewer semisup.rampup_epochs",
+    ),
+    Rule(
+        "optimizer.schedule.milestones",
+        late_milestones,
+        "the learning rate does not fall at an epoch that there is not",
+        "optimizer.schedule.milestones below training.epochs",
+    ),
+)
+
+
+def protocol_findings(plan: Plan) -> list[Finding]:
+    """A warning for each contradiction; one that all is well where there is none."""
+    findings = [
+        Finding("protocol", "warning", f"{rule.setting}={shown(plan[rule.setting])}: {rule.why}", rule.advice)
+        for rule in RULES
+        if plan[rule.setting] is not None and rule.broken(plan)
+    ]
+    if plan.dataset in REAL_NOISE and plan.noise != "none":
+        found = f"noise adds wrong labels to {plan.dataset}, where many are wrong as they come: no rate tells how many"
+        findings.append(Finding("protocol", "warning", found, "noise=none"))
+    differing = {
+        setting: value
+        for setting, value in paper_values(plan).items()
+        if setting in plan.settings and plan[setting] != value
+    }
+    if differing:
+        found = ", ".join(f"{setting}={shown(plan[setting])}" for setting in differing)
+        advice = " ".join(f"{setting}={shown(value)}" for setting, value in differing.items())
+        findings.append(Finding("protocol", "warning", f"not the paper's for {plan.dataset}: {found}", advice))
+    if not findings:
+        of = f"the paper's protocol for {plan.dataset}" if plan.dataset in PAPER else "the method"
+        findings.append(Finding("protocol", "ok", f"no setting contradicts {of}"))
+    return findings
+
+
+def paper_values(plan: Plan) -> dict[str, Any]:
+    """The settings that the paper gives for the plan's data set and noise."""
+    values = dict(PAPER.get(plan.dataset, {}))
+    cell = (plan.dataset, plan.noise, 0.0 if plan.rate is None else round(plan.rate, 6))
+    if cell in LAMBDA_U:
+        values["semisup.lambda_u"] = LAMBDA_U[cell]
+    return values
+
+
+def shown(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
