@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from cpc_lightning.command_line import near
 from cpc_lightning.report.sweep import read_runs, sweep_rows
+from cpc_lightning.settings import near
 
 MISTAKES = [
     # arguments, the setting that the line must name, what else it must say

@@ -13,7 +13,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
@@ -26,6 +26,9 @@ from cpc_lightning.distributed import starter
 from cpc_lightning.errors import InputError, require, require_integer
 from cpc_lightning.models.network import Network
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
+
+# Of the trainer: how the library works, not a choice. The number of epochs and the folder have settings of their own.
+FIXED = {"reload_dataloaders_every_n_epochs": 1, "use_distributed_sampler": False, "num_sanity_val_steps": 0}
 
 
 def build(config: DictConfig, name: str, **more: Any) -> Any:
@@ -40,6 +43,8 @@ def build(config: DictConfig, name: str, **more: Any) -> Any:
         if isinstance(cause, InputError):
             raise cause.within(name) from None
         raise InputError(name, settings_in(node), str(cause or error).splitlines()[0]) from error
+    except (TypeError, OmegaConfBaseException) as error:  # a `_partial_` that is no switch, say
+        raise InputError(name, settings_in(node), str(error).splitlines()[0]) from error
 
 
 @contextmanager
@@ -79,10 +84,21 @@ def make_method(config: DictConfig) -> Method:
     """Build those parts; raise `InputError` for the first setting that cannot be used."""
     check_settings(config)
     cleaner = build(config, "cleaner")
+    check_part("cleaner", cleaner, "clean")
     check_lengths(config, cleaner)
     check_draw(config, cleaner)
     risk, views, noise = (build(config, name) for name in ("semisup", "views", "noise"))
+    for name, part, method in (("semisup", risk, "risk"), ("views", views, "weak"), ("noise", noise, "corrupt")):
+        check_part(name, part, method)
     return Method(cleaner, risk, views, noise, make_optimizer_parts(config))
+
+
+def check_part(name: str, part: object, method: str) -> None:
+    """Raise `InputError` where what was built for the group `name` cannot do its work."""
+    built = type(part).__name__
+    require(
+        hasattr(part, method), f"{name}._target_", built, f"builds nothing that can be a {name} (it has no {method})"
+    )
 
 
 def check_settings(config: DictConfig) -> None:
@@ -153,10 +169,29 @@ def make_optimizer_parts(config: DictConfig) -> tuple[Any, Any, Any]:
     parameters = [nn.Parameter(torch.zeros(1))]
     for name, make in (("network", network), ("head", head), ("schedule", schedule)):
         try:
-            make(network(parameters) if name == "schedule" else parameters)
+            made = make(network(parameters) if name == "schedule" else parameters)
+            if name == "schedule":
+                check_schedule(made, config.training.epochs)
+        except InputError:
+            raise
         except (TypeError, ValueError) as error:
             raise InputError(f"optimizer.{name}", settings_in(config.optimizer[name]), str(error)) from error
     return network, head, schedule
+
+
+def check_schedule(schedule: Any, epochs: int) -> None:
+    """Raise `InputError` where the schedule gives an epoch a learning rate that is no number, or negative."""
+    for epoch in range(epochs):
+        rate = schedule.get_last_lr()[0]
+        fine = 0 <= rate < float("inf")
+        require(
+            fine,
+            "optimizer.schedule",
+            f"a learning rate of {rate} in epoch {epoch}",
+            "must not be negative or infinite",
+        )
+        schedule.optimizer.step()  # or torch warns that the schedule is ahead of it
+        schedule.step()
 
 
 def add_noise(dataset: ImageDataset, noise: Noise, seed: int) -> ImageDataset:
@@ -169,6 +204,7 @@ def make_network(config: DictConfig, dataset: ImageDataset) -> Network:
     """One network for the data set's images and classes."""
     channels = dataset.train.images.fetch(torch.tensor([0])).shape[1]
     make_backbone = build(config, "backbone")
+    require(callable(make_backbone), "backbone._partial_", config.backbone.get("_partial_"), "must be true")
     with settings_of("backbone"):
         backbone = make_backbone(in_channels=channels)
     return Network(backbone, len(dataset.class_names), config.embedding_size)
@@ -216,6 +252,11 @@ def make_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer
         "trainer.devices", devices, f"there are {torch.cuda.device_count()} CUDA devices here",
     )  # fmt: skip
     check_processes(config.trainer)
+    fixed = {**FIXED, "max_epochs": config.training.epochs, "default_root_dir": config.run_dir}
+    for name, value in fixed.items():
+        same = name not in config.trainer or config.trainer[name] == value
+        require(same, f"trainer.{name}", config.trainer.get(name), f"must be {value}: the library relies on it")
+    require(not isinstance(devices, bool), "trainer.devices", devices, "must be a number of devices")
     config.trainer.precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     folder = Path(config.run_dir) / FOLDER
     checkpoints = [
@@ -231,6 +272,7 @@ def make_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer
     trainer: pl.Trainer = build(
         config, "trainer", callbacks=[*callbacks, *extra, *checkpoints], logger=loggers, plugins=[AtomicCheckpointIO()]
     )
+    check_part("trainer", trainer, "fit")
     return trainer
 
 

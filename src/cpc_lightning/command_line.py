@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.resources
 import itertools
 import logging
@@ -34,6 +33,7 @@ from cpc_lightning.doctor import examine
 from cpc_lightning.errors import InputError, TrainingError, one_line, require
 from cpc_lightning.launch import GRACE, Ending, RunError, agree_on_folder, start
 from cpc_lightning.report.sweep import METRICS
+from cpc_lightning.settings import check_kinds, check_known, near, resolved, settings, value_text
 from cpc_lightning.stopping import Stopped, stop_on_signals
 from cpc_lightning.train import prepare
 
@@ -202,12 +202,22 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> None:
     written. In a sweep each value of each setting is tried once, with the other settings at their first values.
     Everything up to training is tried, and nothing written.
     """
+    overrides, groups = [parse(argument) for argument in arguments if not argument.startswith("-")], config_groups()
+    for override in overrides:
+        require(
+            override.key_or_group != "run_dir", "run_dir", value_text(override), "follows hydra.run.dir: set that one"
+        )
     choices = choices_of(arguments, multirun)
     first = [values[0] for values in choices]
     config = compose(first)
     check_objective(config)
-    folder = check_writable("hydra.sweep.dir" if multirun else "hydra.run.dir", config)
-    config.run_dir = str(folder)
+    reference = compose([text for o, text in zip(overrides, first, strict=True) if o.key_or_group in groups])
+    for override in overrides:
+        check_known(override, reference)
+    config.run_dir = str(check_writable("hydra.sweep.dir" if multirun else "hydra.run.dir", config))
+    given = resolved(config)
+    make_method(config)  # before the kinds: our own parts know their ranges
+    check_kinds(given, reference)
     prepare(config)
     for place, values in enumerate(choices):
         for value in values[1:]:
@@ -310,32 +320,8 @@ def explain(overrides: list[str], error: Exception) -> InputError:
     for override in parsed:
         key = override.key_or_group
         if key not in groups and not override.is_add() and key not in known:
-            return InputError(key, override.get_value_string(), f"is no setting{near(key, [*known, *groups])}")
+            return InputError(key, value_text(override), f"is no setting{near(key, [*known, *groups])}")
     return InputError("config", " ".join(overrides), str(error).splitlines()[0])
-
-
-def settings(config: DictConfig) -> list[str]:
-    """Full names of all settings and of the nodes that hold them."""
-    names: list[str] = []
-
-    def walk(node: Any, prefix: str) -> None:
-        for name in node:
-            names.append(f"{prefix}{name}")
-            if not OmegaConf.is_missing(node, name) and isinstance(node._get_node(name), DictConfig):
-                walk(node._get_node(name), f"{prefix}{name}.")
-
-    walk(config, "")
-    return names
-
-
-def near(text: str, known: Sequence[str]) -> str:
-    """`; did you mean X?` for the most alike of `known`, also where only the last part of a dotted name is alike."""
-    match = difflib.get_close_matches(text, known, n=1)
-    if not match:
-        ends = {name.rsplit(".", 1)[-1]: name for name in known}
-        end = difflib.get_close_matches(text.rsplit(".", 1)[-1], ends, n=1)
-        match = [ends[end[0]]] if end else []
-    return f"; did you mean {match[0]}?" if match else ""
 
 
 def check_writable(setting: str, config: DictConfig) -> Path:

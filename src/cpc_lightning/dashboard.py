@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import WandbLogger
 from cpc_lightning.cleaning.gmm import CLASS_AGNOSTIC, LossMixture
 from cpc_lightning.data.dataset import NONE_OF_THE_CLASSES, UNKNOWN
 from cpc_lightning.datamodule import CoTrainingDataModule
-from cpc_lightning.errors import require_integer
+from cpc_lightning.errors import one_line, require_integer
 from cpc_lightning.stage_one import StageOne, Verdict
 
 BINS = 50
@@ -44,7 +44,7 @@ class WandbDashboard(pl.Callback):
         report = stage_one.label_report(datamodule)
         if report.clean_probability is None or self.suspects == 0:
             return
-        names = datamodule.dataset.class_names
+        names = [one_line(name) for name in datamodule.dataset.class_names]
         worst = report.clean_probability.argsort(stable=True)[: self.suspects]
         images = datamodule.dataset.train.images.fetch(worst)
         confidence, suggested = report.confidence[worst], report.suggested[worst]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -19,6 +19,7 @@ from cpc_lightning.building import (
     add_noise,
     build,
     check_network,
+    check_part,
     check_truth,
     check_views,
     make_method,
@@ -46,6 +47,7 @@ from cpc_lightning.metrics import noise_rate, summarise_accuracy
 from cpc_lightning.module import CoTrainingModule
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.summary import print_summary, write_summary
+from cpc_lightning.settings import plain_settings
 from cpc_lightning.stage_one import StageOne
 
 OUTPUTS = {
@@ -141,7 +143,9 @@ def prepare(config: DictConfig, overrides: Sequence[str] = (), dataset: ImageDat
     pl.seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     if dataset is None:
-        dataset = add_noise(build(config, "dataset"), method.noise, config.noise_seed)
+        clean = build(config, "dataset")
+        check_part("dataset", clean, "train")
+        dataset = add_noise(clean, method.noise, config.noise_seed)
     if saved is not None:
         check_same_data(saved[RECORD]["data"], saved[CoTrainingDataModule.__name__]["noisy_labels"], dataset)
     check_views(method.views, dataset)
@@ -168,12 +172,6 @@ def prepare(config: DictConfig, overrides: Sequence[str] = (), dataset: ImageDat
     stage_one, table = StageOne(method.cleaner, config.seed), EpochTable(Path(config.run_dir) / "metrics.csv", rates)
     trainer = make_trainer(config, [stage_one, table, RunRecord(plain, overrides, dataset)])
     return Prepared(trainer, module, datamodule, stage_one, table, rates, checkpoint)
-
-
-def plain_settings(config: DictConfig) -> dict[str, Any]:
-    """All settings, resolved, in plain containers."""
-    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-    return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
 
 
 def record_settings(folder: Path, config: DictConfig) -> None:

@@ -1,5 +1,7 @@
 """labels.csv, byte for byte."""
 
+import csv
+
 import torch
 
 from cpc_lightning.report.labels import LabelReport
@@ -24,7 +26,7 @@ def test_the_whole_file(tmp_path):
         "suggested_label,confidence,true_label\n"
         "0,a.png,1,0.900000,0.700000,0.800000,false,1,0.750000,1\n"
         '1,"b,""c"".png",0,0.200000,0.300000,0.250000,true,1,0.900000,1\n'
-        '2,"d\ne.png",1,0.500000,0.500000,0.500000,true,0,0.600000,\n'  # at the threshold: not above it
+        "2,d\\ne.png,1,0.500000,0.500000,0.500000,true,0,0.600000,\n"  # at the threshold: not above it
     )
 
 
@@ -43,3 +45,23 @@ def test_an_image_of_none_of_the_classes(tmp_path):
 
 def test_suspected_is_what_the_file_says():
     assert report().suspected.tolist() == [False, True, True]
+
+
+def test_hostile_file_names_are_inert(tmp_path):
+    names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", "\x1b[2J.png", "../../etc/passwd", "a\tb\r\n=1,2"]
+    expected = [
+        "./=cmd|' /C calc'!A0",
+        "./+1",
+        "./-1",
+        "./@SUM(1)",
+        r"\x1b[2J.png",
+        "../../etc/passwd",
+        r"a\tb\r\n=1,2",
+    ]
+    seven = torch.ones(7, dtype=torch.int64)
+    columns = {"noisy_labels": seven, "true_labels": seven, "suggested": seven, "confidence": seven / 2}
+    report(paths=names, clean_probabilities=torch.ones(2, 7), **columns).write(tmp_path / "labels.csv")
+    text = (tmp_path / "labels.csv").read_text()
+    assert text.replace("\n", "").isprintable()
+    assert [row["path"] for row in csv.DictReader(text.splitlines())] == expected
+    assert text.count("\n") == 8  # one line a sample, whatever it is called

@@ -65,3 +65,13 @@ def test_markdown(tmp_path, capsys):
 def test_a_folder_without_runs(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"folder={tmp_path}: holds no finished run (no summary.json)\n"
+
+
+def test_hostile_values_neither_break_the_table_nor_the_terminal(tmp_path, capsys):
+    write(tmp_path, 0, ["noise.path=a|b<script>[bold]\x1b[2J\n| forged | row |"], 90.0, None)
+    assert main([str(tmp_path), "--markdown"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 3
+    assert r"noise.path=a\|b&lt;script>[bold]\x1b[2J\n\| forged \| row \|" in out
+    assert main([str(tmp_path)]) == 0
+    assert "\x1b[2J" not in capsys.readouterr().out

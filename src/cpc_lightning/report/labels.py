@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cpc_lightning.data.dataset import NONE_OF_THE_CLASSES, UNKNOWN
+from cpc_lightning.errors import one_line
 from cpc_lightning.files import atomic_write
 
 COLUMNS = (
@@ -57,7 +58,7 @@ class LabelReport:
         return None if joined is None or self.threshold is None else joined <= self.threshold
 
     def write(self, path: str | Path) -> None:
-        """Write the report as csv, atomically. What is unknown or does not apply is left blank."""
+        """Write the report as csv, atomically. What is unknown or does not apply is left blank; paths are `inert`."""
         count = len(self.noisy_labels)
         blank: list[object] = [""] * count
         if self.clean_probabilities is None or self.suspected is None:
@@ -67,7 +68,7 @@ class LabelReport:
             judged = [[f"{value:.6f}" for value in row] for row in shown.tolist()]
             judged.append(["true" if value else "false" for value in self.suspected.tolist()])
         columns = [
-            range(count), self.paths or blank, self.noisy_labels.tolist(), *judged,
+            range(count), blank if self.paths is None else map(inert, self.paths), self.noisy_labels.tolist(), *judged,
             self.suggested.tolist(), [f"{value:.6f}" for value in self.confidence.tolist()],
             [SHOWN.get(label, label) for label in self.true_labels.tolist()],
         ]  # fmt: skip
@@ -77,3 +78,13 @@ class LabelReport:
         writer.writerows(zip(*columns, strict=True))
         with atomic_write(path) as file:
             file.write(text.getvalue().encode())
+
+
+def inert(path: str) -> str:
+    """`path` for a table that people open in a terminal or a spreadsheet.
+
+    Control characters are escaped as in Python's literals. A name that a spreadsheet would take for a formula (it
+    begins with =, +, - or @) gets ./ in front, and names the same file.
+    """
+    plain = one_line(path)
+    return f"./{plain}" if plain.startswith(("=", "+", "-", "@")) else plain

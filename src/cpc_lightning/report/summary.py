@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from cpc_lightning.errors import one_line
 from cpc_lightning.files import atomic_write
 
 
@@ -63,5 +65,5 @@ def _share(value: float | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """`text` with rich's markup escaped."""
-    return text.replace("[", r"\[")
+    """`text` with rich's markup and control characters escaped."""
+    return escape(one_line(text))

@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cpc_lightning.errors import one_line
+
 METRICS = {  # in summary.json, and above a column
     "test_accuracy_best": "accuracy, best",
     "test_accuracy_last": "accuracy, last",
@@ -63,9 +65,14 @@ def sweep_rows(runs: Sequence[Mapping[str, object]]) -> tuple[list[str], list[li
     rows = []
     for key, members in groups.items():
         values = [[float(run[m]) for run in members if run[m] is not None] for m in metrics]  # type: ignore[arg-type]
-        name = " ".join(o for o in key if o not in common) or "(defaults)"
+        name = one_line(" ".join(o for o in key if o not in common)) or "(defaults)"
         rows.append([name, str(len(members)), *(mean_and_deviation(v) for v in values)])
     return ["run", "n", *(METRICS[m] for m in metrics)], rows
+
+
+def markdown(cell: str) -> str:
+    """A cell of a Markdown table that stays one, and no HTML."""
+    return cell.replace("|", r"\|").replace("<", "&lt;")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,11 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     runs = read_runs(options.folder)
     if not runs:
-        print(f"folder={options.folder[0]}: holds no finished run (no summary.json)", file=sys.stderr)
+        print(f"folder={one_line(str(options.folder[0]))}: holds no finished run (no summary.json)", file=sys.stderr)
         return 2
     header, rows = sweep_rows(runs)
     if options.markdown:
-        print("\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]))
+        print("\n".join("| " + " | ".join(map(markdown, row)) + " |" for row in [header, ["---"] * len(header), *rows]))
     else:
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column(header[0], overflow="fold")

@@ -1,0 +1,106 @@
+"""Settings as a whole: which there are, of what kind each is, and what a mistyped name may have meant."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cpc_lightning.checkpoints import flatten
+from cpc_lightning.errors import InputError, require
+
+
+def plain_settings(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """All settings in plain containers; resolved, or with their interpolations and `???` as they are written."""
+    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+    return cast(dict[str, Any], OmegaConf.to_container(own, resolve=resolve))
+
+
+def value_text(override: Override) -> str:
+    """The value as it was typed; what has none is deleted (~)."""
+    text = (override.input_line or "").partition("=")[2]
+    return "(deleted)" if override.is_delete() else text
+
+
+def check_known(override: Override, reference: DictConfig) -> None:
+    """Raise `InputError` for a setting that is added (+) where nothing would read it, or deleted (~) though needed.
+
+    Only a node that names what to build (`_target_`) takes settings beyond its own; what it builds then judges them.
+    """
+    key = override.key_or_group
+    parents = [key.rsplit(".", up)[0] for up in range(1, key.count(".") + 1)]
+    nodes = [OmegaConf.select(reference, parent, throw_on_missing=False) for parent in parents]
+    read = any(isinstance(node, DictConfig) and "_target_" in node for node in nodes)
+    free = key.startswith(("hydra.", "callbacks.", "logger.")) or "/" in key
+    if override.is_add() and OmegaConf.select(reference, key, default=None) is None and not (read or free):
+        raise InputError(key, value_text(override), f"is no setting{near(key, settings(reference))}")
+    if override.is_delete() and not (read or free):
+        raise InputError(key, "(deleted)", "is needed")
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """All settings by full name, or an `InputError` for one that refers to nothing."""
+    try:
+        return flatten(plain_settings(config))
+    except OmegaConfBaseException as error:
+        key = str(getattr(error, "full_key", None) or "config")
+        raise InputError(key, "(an interpolation)", str(error).splitlines()[0]) from None
+
+
+def check_kinds(given: Mapping[str, Any], reference: DictConfig) -> None:
+    """Raise `InputError` for a value that is not of the kind that the setting has in `reference`.
+
+    A switch takes true or false, a number a finite number, a list a list of such, a text a text or a number. The parts
+    of other libraries take anything; ours check their own settings too, and alone those that are null or ??? here.
+    """
+    usual = flatten(plain_settings(reference, resolve=False))
+    for name, value in given.items():
+        check_kind(name, value, usual.get(name))
+
+
+def check_kind(name: str, value: object, usual: object) -> None:
+    """Raise `InputError` unless `value` is of the kind of `usual`; see `check_kinds`."""
+    if isinstance(value, float):
+        require(math.isfinite(value), name, value, "must be a finite number")
+    if isinstance(value, list):
+        for entry in value:
+            check_kind(name, entry, usual[0] if isinstance(usual, list) and usual else None)
+    whole = name in ("views.size", "trainer.devices")  # these take a number, or a list or a text
+    if isinstance(usual, bool):
+        require(isinstance(value, bool), name, value, "must be true or false")
+    elif isinstance(usual, (int, float)) and not whole:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        require(number or value is None, name, value, "must be a number")
+    elif isinstance(usual, list):
+        require(isinstance(value, list) or value is None, name, value, "must be a list, such as [a,b]")
+    elif isinstance(usual, str) and not usual.startswith("${"):
+        require(isinstance(value, (str, int, float)) or value is None, name, value, "must be a text")
+
+
+def settings(config: DictConfig) -> list[str]:
+    """Full names of all settings and of the nodes that hold them."""
+    names: list[str] = []
+
+    def walk(node: Any, prefix: str) -> None:
+        for name in node:
+            names.append(f"{prefix}{name}")
+            if not OmegaConf.is_missing(node, name) and isinstance(node._get_node(name), DictConfig):
+                walk(node._get_node(name), f"{prefix}{name}.")
+
+    walk(config, "")
+    return names
+
+
+def near(text: str, known: Sequence[str]) -> str:
+    """`; did you mean X?` for the most alike of `known`, also where only the last part of a dotted name is alike."""
+    match = difflib.get_close_matches(text, known, n=1)
+    if not match:
+        ends = {name.rsplit(".", 1)[-1]: name for name in known}
+        end = difflib.get_close_matches(text.rsplit(".", 1)[-1], ends, n=1)
+        match = [ends[end[0]]] if end else []
+    return f"; did you mean {match[0]}?" if match else ""
