@@ -1,5 +1,6 @@
 """`mode=check`: what it finds in configurations and data sets that are made to go wrong, and that it writes nothing."""
 
+import importlib.resources
 import os
 import time
 
@@ -7,7 +8,9 @@ import pytest
 import torch
 from tests.data.image_trees import write_folders
 
-from cpc_lightning.doctor import examine
+from cpc_lightning.building import build
+from cpc_lightning.checkup.protocol import protocol_findings
+from cpc_lightning.doctor import examine, plan_of
 
 FINE = ("noise=symmetric", "noise.rate=0.5", "backbone.width=8", "embedding_size=16")
 
@@ -170,3 +173,17 @@ def test_it_stands_alone(command, tmp_path, arguments):
     assert code == 2
     assert err.startswith("error: mode=")
     assert not (tmp_path / "run").exists()
+
+
+def test_no_experiment_contradicts_its_protocol(compose):
+    root = importlib.resources.files("cpc_lightning.conf")
+    names = sorted(leaf.name.removesuffix(".yaml") for leaf in root.joinpath("experiment").iterdir())
+    names = [name for name in names if not name.startswith("__")]
+    assert len(names) > 30
+    for name in names:
+        config = compose(f"experiment={name}", "dataset.root=/nowhere" if "digits" not in name else "seed=1")
+        plan = plan_of(config, build(config, "cleaner"), build(config, "noise"))
+        warnings = [row.found for row in protocol_findings(plan) if row.status != "ok"]
+        if name.endswith(("_agn", "_awr")):  # Table 3 tries every cleaner
+            warnings = [found for found in warnings if "cleaner.class_aware" not in found]
+        assert warnings == [], name

@@ -162,6 +162,11 @@ def test_a_setting_that_is_not_there_is_not_asked_for():
         }
 
 
+def test_the_papers_threshold_is_that_of_prototypes():
+    mixture = {name: value for name, value in CLOTHING.items() if name != "cleaner.alpha"}
+    assert protocol_findings(clothing(base=mixture | {"cleaner.threshold": 0.5}))[0].status == "ok"
+
+
 def test_values_as_the_command_line_takes_them():
     assert [shown(v) for v in (None, True, False, 5e-4, 1000, [40])] == [
         "null",

@@ -217,6 +217,8 @@ def protocol_findings(plan: Plan) -> list[Finding]:
 def paper_values(plan: Plan) -> dict[str, Any]:
     """The settings that the paper gives for the plan's data set and noise."""
     values = dict(PAPER.get(plan.dataset, {}))
+    if "cleaner.alpha" not in plan.settings:
+        values.pop("cleaner.threshold", None)  # the paper's is that of prototypes
     cell = (plan.dataset, plan.noise, 0.0 if plan.rate is None else round(plan.rate, 6))
     if cell in LAMBDA_U:
         values["semisup.lambda_u"] = LAMBDA_U[cell]
