@@ -46,7 +46,7 @@ def one(name: str, side: str, steps: int) -> float:
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, help="steps of each network; 2 for preact, 4 for small")
+    parser.add_argument("--steps", type=int, help="steps of each network; 1 for preact, 4 for small")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
