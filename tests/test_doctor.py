@@ -92,6 +92,12 @@ GOES_WRONG = [
         ("backbone", "error", "did you mean"),
     ),
     (
+        ["training.epochs=abc", "training.num_workers=x", "trainer.devices=0", "backbone.width=8"],
+        ("settings", "error", "training.epochs=abc"),
+        ("training", "error", "training.num_workers=x"),
+        ("devices", "error", "trainer.devices=0"),
+    ),
+    (
         ["views.size=12", "backbone.weights=/nowhere.pt"],
         ("views", "error", "views.size"),
         ("backbone", "error", "backbone.weights=/nowhere.pt"),

@@ -69,6 +69,11 @@ class Findings:
         """Add one."""
         self.rows.append(Finding(topic, status, found, advice))
 
+    @property
+    def errors(self) -> list[Finding]:
+        """Those that are errors."""
+        return [row for row in self.rows if row.status == "error"]
+
     def attempt(self, topic: str, make: Callable[[], T]) -> T | None:
         """What `make` returns; None, and a row, where it cannot."""
         try:
@@ -112,7 +117,7 @@ def examine(config: DictConfig, find_folder: Callable[[], Path]) -> list[Finding
     built = None if shown is None else examine_network(config, parts, shown, findings)
     if dataset is not None and sized and built is not None:
         examine_needs(config, parts, dataset, *built, processes, folder, findings)
-    if dataset is not None and not any(row.status == "error" for row in findings.rows):
+    if dataset is not None and not findings.errors:
         rehearse(asked, config, dataset, findings)
     return findings.rows
 
@@ -151,12 +156,13 @@ def examine_settings(config: DictConfig, findings: Findings) -> Parts:
     """Build each part that needs neither data nor device, and hold the settings against the protocol."""
     before = len(findings.rows)
     findings.attempt("settings", lambda: check_settings(config))
+    fine = len(findings.rows) == before
     cleaner, risk, views, noise = (
         findings.attempt("settings", lambda name=name: build(config, name))  # type: ignore[misc]
         for name in ("cleaner", "semisup", "views", "noise")
     )
     optimizers = findings.attempt("settings", lambda: make_optimizer_parts(config))
-    if cleaner is not None:
+    if cleaner is not None and fine:
         findings.attempt("settings", lambda: check_lengths(config, cleaner))
         findings.attempt("settings", lambda: check_draw(config, cleaner))
     if len(findings.rows) == before and cleaner is not None and noise is not None:
@@ -226,7 +232,7 @@ def examine_data(config: DictConfig, parts: Parts, downloads: bool, findings: Fi
     if cleaner is not None:
         findings.attempt("labels", lambda: check_truth(cleaner, dataset))
     workers = config.training.num_workers
-    workers = usable_cores() if workers is None else workers
+    workers = workers if isinstance(workers, int) else usable_cores()
     skips = config.dataset.get("on_bad_image") == "skip"
     findings.rows += image_findings(dataset, config.seed, max(workers, 1), skips)
     return dataset
@@ -258,7 +264,7 @@ def examine_length(config: DictConfig, parts: Parts, dataset: ImageDataset, proc
             )  # fmt: skip
 
     datamodule = findings.attempt("training", make)
-    if datamodule is None or parts.cleaner is None:
+    if datamodule is None or parts.cleaner is None or any(row.topic == "settings" for row in findings.errors):
         return False
     share = warmup_share(datamodule.draws(0, warmup=True)[0])
     limit = datamodule.limit_batches
