@@ -17,7 +17,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
-from cpc_lightning.checkpoints import FOLDER, LAST, AtomicCheckpointIO
+from cpc_lightning.checkpoints import BEST, FOLDER, LAST, AtomicCheckpointIO
 from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.data.noise import Noise
@@ -239,8 +239,14 @@ def check_processes(trainer: DictConfig) -> None:
     )  # fmt: skip
 
 
-def make_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """The trainer, with the run's own callbacks before the configured ones, which may look at what stage 1 found."""
+def make_trainer(config: DictConfig, callbacks: list[pl.Callback], best_by: str | None = "test/accuracy") -> pl.Trainer:
+    """The trainer, with the run's own callbacks before the configured ones, which may look at what stage 1 found.
+
+    Args:
+        config: a composed config.
+        callbacks: the run's own.
+        best_by: the metric that chooses best.ckpt; None where a callback writes it.
+    """
     require(
         config.trainer.accelerator != "gpu" or torch.cuda.is_available(),
         "trainer.accelerator", "gpu", "no CUDA device can be used here; trainer=cpu needs none",
@@ -259,14 +265,13 @@ def make_trainer(config: DictConfig, callbacks: list[pl.Callback]) -> pl.Trainer
     require(not isinstance(devices, bool), "trainer.devices", devices, "must be a number of devices")
     config.trainer.precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     folder = Path(config.run_dir) / FOLDER
-    checkpoints = [
-        ModelCheckpoint(
-            folder, "best", monitor="test/accuracy", mode="max",
-            save_on_train_epoch_end=True, enable_version_counter=False,
-        ),
-        # By itself: what `save_last` writes beside the best one stays as it is in epochs that bring no better one.
-        ModelCheckpoint(folder, LAST, save_on_train_epoch_end=True, enable_version_counter=False),
-    ]  # fmt: skip
+    # By itself: what `save_last` writes beside the best one stays as it is in epochs that bring no better one.
+    checkpoints = [ModelCheckpoint(folder, LAST, save_on_train_epoch_end=True, enable_version_counter=False)]
+    if best_by is not None:
+        best = ModelCheckpoint(
+            folder, BEST, monitor=best_by, mode="max", save_on_train_epoch_end=True, enable_version_counter=False
+        )
+        checkpoints.insert(0, best)
     loggers = [build(config, f"logger.{name}") for name in config.logger]
     extra = [build(config, f"callbacks.{name}") for name in config.callbacks]
     trainer: pl.Trainer = build(

@@ -22,13 +22,15 @@ from cpc_lightning.files import atomic_write
 from cpc_lightning.stopping import Stopped
 
 FOLDER = "checkpoints"  # within a run's folder
+BEST = "best"
 LAST = "last"
 RECORD = "run"  # the key of what `RunRecord` adds to a checkpoint
 
 # Settings that a resumed run may change: where it computes, what it shows and logs, where files lie (labels that come
 # from them are compared one by one).
 FREE = (
-    "run_dir", "resume", "logger", "callbacks", "trainer", "hydra", "dataset.root", "dataset.download", "noise.path",
+    "run_dir", "resume", "logger", "callbacks", "trainer", "hydra", "dataset.root", "dataset.test_root",
+    "dataset.ilsvrc_root", "dataset.file", "dataset.download", "noise.path",
     "training.num_workers", "training.evaluation_batch_size",
 )  # fmt: skip
 

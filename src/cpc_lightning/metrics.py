@@ -105,7 +105,9 @@ def ks_deviating_share(
     return sum(deviating) / len(classes)
 
 
-def summarise_accuracy(history: Sequence[float]) -> dict[str, float]:
-    """Best, last, and mean of the last 10 (or of all, if fewer) of an accuracy recorded each epoch, at least once."""
+def summarise_accuracy(history: Sequence[float]) -> dict[str, float | None]:
+    """Best, last, and mean of the last 10 (or of all, if fewer) of an accuracy recorded each epoch; or None."""
+    if not history:
+        return dict.fromkeys(("best", "last", "last10"))
     last10 = history[-10:]
     return {"best": max(history), "last": history[-1], "last10": sum(last10) / len(last10)}

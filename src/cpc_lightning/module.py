@@ -56,7 +56,7 @@ class CoTrainingModule(pl.LightningModule):
             schedule: makes the learning rate schedule of a network, in epochs.
             num_classes: K.
             warmup_epochs: W, epochs before the first stage 2; lambda_u ramps up from there.
-            evaluation_names: names of the evaluation sets, in the order of their loaders.
+            evaluation_names: names of the evaluation sets of every epoch, in the order of their loaders.
             confidence_penalty: weight of the negative entropy in warm-up.
             seed: every epoch re-seeds from (seed, epoch, process), so that a resumed run draws what this one would.
             channels_last: store the weights of convolutions with the channels as neighbours in memory, which their fast
@@ -81,10 +81,8 @@ class CoTrainingModule(pl.LightningModule):
         self._make_optimizers = (network_optimizer, head_optimizer, schedule)
         self.warmup_epochs, self.confidence_penalty, self.seed = warmup_epochs, confidence_penalty, seed
         self.evaluation_names = tuple(evaluation_names)
-        self.accuracies = nn.ModuleList(  # for each evaluation set: network 1, network 2, both
-            # Unchecked: the data set has checked its labels, and here a check would make the host wait for the device.
-            nn.ModuleList(MulticlassAccuracy(num_classes, average="micro", validate_args=False) for _ in range(3))
-            for _ in self.evaluation_names
+        self.accuracies = nn.ModuleDict(
+            {name: accuracies(num_classes) for name in dict.fromkeys((*self.evaluation_names, "test"))}
         )
         self._unchecked: list[tuple[int, int, Tensor, Tensor]] = []
 
@@ -219,19 +217,43 @@ class CoTrainingModule(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count right predictions of each network and of both."""
-        first, second = self.evaluate(batch["images"])
-        for accuracy, logits in zip(self._accuracies(dataloader_idx), (first, second, first + second), strict=True):
-            accuracy.update(logits.argmax(dim=1), batch["labels"])
+        self._count(self.evaluation_names[dataloader_idx], batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log accuracies in percent: NAME/accuracy_1, NAME/accuracy_2 and NAME/accuracy (both networks)."""
-        for place, name in enumerate(self.evaluation_names):
-            for suffix, accuracy in zip(("_1", "_2", ""), self._accuracies(place), strict=True):
-                self.log(f"{name}/accuracy{suffix}", 100 * accuracy.compute(), prog_bar=not suffix)
-                accuracy.reset()
+        """Log accuracies in percent: NAME/accuracy_1, NAME/accuracy_2; of both, NAME/accuracy, _top5."""
+        for name in self.evaluation_names:
+            self._log_accuracies(name)
 
-    def _accuracies(self, place: int) -> list[MulticlassAccuracy]:
-        return cast(list[MulticlassAccuracy], list(cast(nn.ModuleList, self.accuracies[place])))
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Count right predictions on the set "test"."""
+        self._count("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the accuracies on the set "test", as after every epoch."""
+        self._log_accuracies("test")
+
+    def _count(self, name: str, batch: dict[str, Any]) -> None:
+        first, second = self.evaluate(batch["images"])
+        for key, accuracy in self._accuracies(name).items():
+            logits = {"accuracy_1": first, "accuracy_2": second}.get(key, first + second)
+            accuracy.update(logits if key == "accuracy_top5" else logits.argmax(dim=1), batch["labels"])
+
+    def _log_accuracies(self, name: str) -> None:
+        for key, accuracy in self._accuracies(name).items():
+            self.log(f"{name}/{key}", 100 * accuracy.compute(), prog_bar=key == "accuracy")
+            accuracy.reset()
+
+    def _accuracies(self, name: str) -> dict[str, MulticlassAccuracy]:
+        return cast(dict[str, MulticlassAccuracy], dict(cast(nn.ModuleDict, self.accuracies[name]).items()))
+
+
+def accuracies(num_classes: int) -> nn.ModuleDict:
+    """What is measured on an evaluation set: top-1 of each network and of both, and top-5 of both for K > 5."""
+    top = {"accuracy_1": 1, "accuracy_2": 1, "accuracy": 1} | ({"accuracy_top5": 5} if num_classes > 5 else {})
+    # Unchecked: the data set has checked its labels, and here a check would make the host wait for the device.
+    return nn.ModuleDict(
+        {key: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False) for key, k in top.items()}
+    )
 
 
 def match_layout(optimizer: torch.optim.Optimizer) -> None:

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 import wandb
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_warn
 
 from cpc_lightning.building import (
     add_noise,
@@ -29,6 +30,7 @@ from cpc_lightning.building import (
 )
 from cpc_lightning.callbacks import EpochTable
 from cpc_lightning.checkpoints import (
+    BEST,
     FOLDER,
     RECORD,
     RunRecord,
@@ -47,6 +49,8 @@ from cpc_lightning.metrics import noise_rate, summarise_accuracy
 from cpc_lightning.module import CoTrainingModule
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.summary import print_summary, write_summary
+from cpc_lightning.report.tables import write_bad_images, write_classes
+from cpc_lightning.selection import VALIDATION, SelectNetworks
 from cpc_lightning.settings import plain_settings
 from cpc_lightning.stage_one import StageOne
 
@@ -54,6 +58,7 @@ OUTPUTS = {
     "labels.csv": "the verdict on every training label",
     "metrics.csv": "every epoch",
     "summary.json": "the numbers above",
+    "classes.json": "the classes' names; label k is its item k",
     "checkpoints/": "best.ckpt, last.ckpt",
     "config.yaml": "all settings; versions.json beside it",
 }
@@ -66,7 +71,8 @@ class Prepared:
 
     Attributes:
         trainer, module, datamodule: Lightning's three, ready to fit.
-        stage_one, table: the callbacks that know the verdict on the labels, and every epoch's metrics.
+        stage_one, select, table: the callbacks that know the verdict on the labels, the networks that the set "val"
+            selects (None without such a set), and every epoch's metrics.
         rates: noise rates, for every row of the metrics and for the summary.
         checkpoint: where to continue from; None: from the beginning.
     """
@@ -75,6 +81,7 @@ class Prepared:
     module: CoTrainingModule
     datamodule: CoTrainingDataModule
     stage_one: StageOne
+    select: SelectNetworks | None
     table: EpochTable
     rates: dict[str, float | None]
     checkpoint: Path | None
@@ -103,16 +110,18 @@ def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any
         for place in (folder, folder / FOLDER):
             remove_stale(place)
         record_settings(folder, config)
+        record_data(folder, datamodule.dataset)
         if parts.checkpoint is not None:
             bring_checkpoints(parts.checkpoint, folder / FOLDER)
     try:
         trainer.fit(parts.module, datamodule, ckpt_path=parts.checkpoint, weights_only=True)
+        selected = parts.select.test(trainer, parts.module, datamodule) if parts.select else {}
     finally:
         wandb.finish()  # or the next job of a sweep logs into this one's run
 
     report = parts.stage_one.label_report(datamodule)
     seconds = table.seconds_before + time.monotonic() - begin
-    summary = summarise(config, table, report, parts.rates, seconds) | {"overrides": overrides}
+    summary = summarise(config, table, report, parts.rates, selected, seconds) | {"overrides": overrides}
     if trainer.is_global_zero:
         table.write()
         report.write(folder / "labels.csv")
@@ -160,7 +169,7 @@ def prepare(config: DictConfig, overrides: Sequence[str] = (), dataset: ImageDat
         module = CoTrainingModule(
             networks, method.risk, method.views, *method.optimizers, len(dataset.class_names),
             config.training.warmup_epochs,
-            tuple(dataset.evaluation),
+            tuple(dataset.watched),
             config.training.confidence_penalty if method.cleaner.active else 0.0,  # it prepares a division of the data
             config.seed, config.training.channels_last, config.training.compile,
         )  # fmt: skip
@@ -170,8 +179,10 @@ def prepare(config: DictConfig, overrides: Sequence[str] = (), dataset: ImageDat
         "noise/rate_actual": noise_rate(datamodule.noisy_labels, datamodule.true_labels),
     }
     stage_one, table = StageOne(method.cleaner, config.seed), EpochTable(Path(config.run_dir) / "metrics.csv", rates)
-    trainer = make_trainer(config, [stage_one, table, RunRecord(plain, overrides, dataset)])
-    return Prepared(trainer, module, datamodule, stage_one, table, rates, checkpoint)
+    select = SelectNetworks(Path(config.run_dir, FOLDER, f"{BEST}.ckpt")) if VALIDATION in dataset.watched else None
+    callbacks = [stage_one, *([select] if select else []), table, RunRecord(plain, overrides, dataset)]
+    trainer = make_trainer(config, callbacks, best_by=None if select else "test/accuracy")
+    return Prepared(trainer, module, datamodule, stage_one, select, table, rates, checkpoint)
 
 
 def record_settings(folder: Path, config: DictConfig) -> None:
@@ -183,14 +194,38 @@ def record_settings(folder: Path, config: DictConfig) -> None:
     write_summary(folder / "versions.json", {"python": platform.python_version(), **versions})
 
 
+def record_data(folder: Path, dataset: ImageDataset) -> None:
+    """Write the classes' names, and the images that were left out, if any."""
+    write_classes(folder / "classes.json", dataset.class_names)
+    if dataset.left_out:
+        write_bad_images(folder / "bad_images.csv", dataset.left_out)
+        rank_zero_warn(f"images that cannot be read are left out: {len(dataset.left_out)}, listed in bad_images.csv")
+
+
 def summarise(
-    config: DictConfig, table: EpochTable, report: LabelReport, rates: dict[str, float | None], seconds: float
+    config: DictConfig,
+    table: EpochTable,
+    report: LabelReport,
+    rates: dict[str, float | None],
+    selected: dict[str, float],
+    seconds: float,
 ) -> dict[str, Any]:
-    """The run in a few numbers; None where one does not apply. The cleaner's are those of the final verdict."""
+    """The run in a few numbers; None where one does not apply. The cleaner's are those of the final verdict.
+
+    Accuracies of both networks together, in percent, are named after their set: "test_accuracy_best",
+    "test_accuracy_top5_best", "ilsvrc12_accuracy_best", ... "test_accuracy_selected" is that of the networks that the
+    set "val" selects.
+    """
     last = table.rows[-1]
-    accuracy = summarise_accuracy(list(table.column("test/accuracy")))
+    measured = [name for name in last if name.endswith(("/accuracy", "/accuracy_top5"))]
     return {
-        **{f"test_accuracy_{name}": value for name, value in accuracy.items()},
+        **{
+            f"{name.replace('/', '_')}_{key}": value
+            for name in dict.fromkeys(("test/accuracy", *measured))
+            for key, value in summarise_accuracy(list(table.column(name))).items()
+        },
+        "test_accuracy_selected": None,
+        **{f"{name.replace('/', '_')}_selected": v for name, v in selected.items() if name[-2:] not in ("_1", "_2")},
         **{f"cleaner_{m}_{c}": last.get(f"{c}/{m}") for c in ("gmm", "cpc") for m in ("auc", "precision", "recall")},
         "noise_rate_nominal": rates["noise/rate_nominal"],
         "noise_rate_actual": rates["noise/rate_actual"],

@@ -33,8 +33,13 @@ def print_summary(summary: Mapping[str, Any], outputs: Mapping[str, str], consol
     table = Table(title="Result", show_header=True, header_style="bold", title_justify="left")
     for name in ("", "best", "last", "mean of last 10"):
         table.add_column(name, justify="left" if not name else "right")
-    table.add_row("test accuracy", *(_percent(summary[f"test_accuracy_{key}"]) for key in ("best", "last", "last10")))
+    for name in (key.removesuffix("_best") for key in summary if key.endswith("_best")):
+        table.add_row(
+            name.replace("_", " "), *(_percent(summary[f"{name}_{key}"]) for key in ("best", "last", "last10"))
+        )
     console.print(table)
+    if summary.get("test_accuracy_selected") is not None:
+        console.print(f"networks selected on val: test accuracy {_percent(summary['test_accuracy_selected'])}")
     cleaners = [name for name in ("gmm", "cpc") if summary[f"cleaner_auc_{name}"] is not None]
     if cleaners:
         table = Table(title="Who found the wrong labels", header_style="bold", title_justify="left")

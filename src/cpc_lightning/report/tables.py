@@ -1,0 +1,30 @@
+"""Small files beside a run's main ones: the classes, and the images that were left out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from cpc_lightning.data.dataset import BadImage
+from cpc_lightning.errors import one_line
+from cpc_lightning.files import atomic_write
+from cpc_lightning.report.labels import inert
+
+
+def write_classes(path: str | Path, class_names: Sequence[str]) -> None:
+    """Write the classes' names as a JSON list, atomically: the label k in labels.csv is its item k."""
+    with atomic_write(path) as file:
+        file.write((json.dumps(list(class_names), indent=2) + "\n").encode())
+
+
+def write_bad_images(path: str | Path, left_out: Sequence[BadImage]) -> None:
+    """Write the images that were left out as csv, atomically: the set that listed it, its path, why."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("set", "path", "reason"))
+    writer.writerows((bad.part, inert(bad.path), one_line(bad.reason)) for bad in left_out)
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())
