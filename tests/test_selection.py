@@ -8,10 +8,12 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from tests.data.image_trees import write_clothing1m, write_table
+from tests.runs import WITNESS, table_without_seconds
 from torch import nn
 
 from cpc_lightning.building import make_network
 from cpc_lightning.selection import SelectNetworks
+from cpc_lightning.train import run
 
 TINY = (
     "backbone=small_resnet",
@@ -65,6 +67,8 @@ def test_each_network_is_kept_from_its_own_best_epoch(tmp_path):
         assert module.weights() == [10, 31]
         assert [network.running_mean.item() for network in module.networks] == [10, 31]
     assert module.weights() == [40, 41]
+    trainer = SimpleNamespace(test=lambda module, data, verbose: [{"test/accuracy": sum(module.weights())}])
+    assert again.test(trainer, module, None) == {"test/accuracy": 41}
     assert (again.epoch, again.accuracy) == ([1, 3], [80.0, 65.0])
 
 
@@ -112,6 +116,24 @@ def test_clothing1m_is_tested_once_with_the_selected_pair(command, compose, tmp_
     assert summary["test_accuracy_selected"] == pytest.approx(100 * float(right), abs=1e-4)
     top5 = (logits.topk(5).indices == test.labels[:, None]).any(dim=1).double().mean()
     assert summary["test_accuracy_top5_selected"] == pytest.approx(100 * float(top5), abs=1e-4)
+
+
+def test_a_resumed_run_selects_what_the_whole_run_would(compose, tmp_path):
+    write_clothing1m(tmp_path / "data", train=70, clean=28)
+    settings = [
+        "dataset=clothing1m", f"dataset.root={tmp_path / 'data'}", *TINY, "cleaner=gmm_agn", "training.epochs=4",
+        "training.balanced_batches=5", "optimizer.network.lr=0.1",
+    ]  # fmt: skip
+    straight, seen = tmp_path / "straight", tmp_path / "seen"
+    whole = run(compose(*settings, WITNESS % seen, folder=straight))
+    folder = seen / "after_2"
+    again = run(compose(*settings, WITNESS % (tmp_path / "again"), f"resume={folder}", folder=folder))
+    assert (folder / "labels.csv").read_bytes() == (straight / "labels.csv").read_bytes()
+    assert table_without_seconds(folder / "metrics.csv") == table_without_seconds(straight / "metrics.csv")
+    assert again["test_accuracy_selected"] == whole["test_accuracy_selected"]
+    ours, theirs = (torch.load(place / "checkpoints" / "best.ckpt", weights_only=True) for place in (folder, straight))
+    assert ours["callbacks"]["SelectNetworks"]["epoch"] == theirs["callbacks"]["SelectNetworks"]["epoch"]
+    assert all(torch.equal(ours["state_dict"][name], value) for name, value in theirs["state_dict"].items())
 
 
 def test_a_table_with_val_rows_is_tested_every_epoch_too(command, tmp_path):

@@ -34,8 +34,9 @@ class EpochTable(pl.Callback):
         self._begin = time.monotonic()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the epoch's clock."""
+        """Start the epoch's clock, and forget what the last one measured: this one may not measure all of it."""
         self._begin = time.monotonic()
+        trainer.callback_metrics.clear()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row. Listed after stage 1, whose metrics it holds too."""

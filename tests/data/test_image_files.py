@@ -1,5 +1,6 @@
 """Images in files: every kind of image, the views, and that they depend on the seed alone."""
 
+import os
 import struct
 import tracemalloc
 import warnings
@@ -13,6 +14,7 @@ from tests.data.image_trees import SIZES, picture, save_jpeg
 from torchvision import transforms
 from torchvision.transforms import functional as reference
 
+from cpc_lightning.data import image_files
 from cpc_lightning.data.image_files import Crop, ImageFiles, UnreadableImageError, decode
 from cpc_lightning.data.paths import PathList
 from cpc_lightning.errors import InputError
@@ -96,6 +98,13 @@ def test_views_depend_on_the_seed_alone(files, random_resized):
     assert len({view.numpy().tobytes() for view in views}) == 8
     assert images.fetch_views(positions[:0], 2, seed=0).shape == (2, 0, 3, 24, 24)
     assert images.fetch(positions[:0]).shape == (0, 3, 24, 24)
+
+
+def test_an_image_is_decoded_once_for_all_its_views(files, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(image_files, "decode", lambda file, side: decoded.append(file) or decode(file, side))
+    files.fetch_views(torch.tensor([4, 1]), 4, seed=0)
+    assert decoded == [files.file(4), files.file(1)]
 
 
 def test_a_random_crop_is_a_part_of_the_scaled_image_and_reaches_every_place(tmp_path):
@@ -263,6 +272,7 @@ def unreadable(folder):
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "text.jpg").write_text("<html>404</html>")
     (folder / "folder.jpg").mkdir()
+    os.mkfifo(folder / "pipe.jpg")  # opening it would wait for ever
     bomb(folder / "bomb.png")
     picture(0).save(folder / "whole.png")
     damaged = bytearray((folder / "whole.png").read_bytes())
@@ -272,7 +282,8 @@ def unreadable(folder):
         "cut.jpg": "truncated",
         "empty.jpg": "is empty",
         "text.jpg": "is no image",
-        "folder.jpg": "Is a directory",
+        "folder.jpg": "is no file",
+        "pipe.jpg": "is no file",
         "bomb.png": "more than 89,478,485",
         "damaged.png": "cannot be decoded",
         "absent.jpg": "is not there",
@@ -286,10 +297,10 @@ def test_what_cannot_be_read_says_why(tmp_path):
     for position, says in enumerate(expected.values()):
         assert says in images.look(position, whole=True)
         with pytest.raises(InputError, match="on_bad_image=skip") as error:
-            images.fetch(torch.tensor([8, position]))
+            images.fetch(torch.tensor([9, position]))
         assert error.value.setting == "image"
         assert says in str(error.value)
-    assert images.look(8, whole=True) is None
+    assert images.look(9, whole=True) is None
     by_header = {name for n, name in enumerate(images.paths) if images.look(n, whole=False)}
     assert by_header == set(expected) - {"cut.jpg", "damaged.png"}
 

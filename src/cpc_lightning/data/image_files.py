@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,6 +193,7 @@ def decode(file: str, side: int) -> Image.Image:
             larger than `MAX_PIXELS`, or holds levels without a known range (32-bit integers, floats).
     """
     try:
+        require_file(file)
         with Image.open(file) as image:
             require_size(image)
             image.draft(None, (2 * side, 2 * side))
@@ -206,12 +208,19 @@ def decode(file: str, side: int) -> Image.Image:
 def look_at_header(file: str) -> None:
     """Raise `UnreadableImageError` where a file's beginning shows that it cannot be used."""
     try:
+        require_file(file)
         with Image.open(file) as image:
             require_size(image)
     except UnreadableImageError:
         raise
     except Exception as error:
         raise UnreadableImageError(reason(file, error)) from error
+
+
+def require_file(file: str) -> None:
+    """Raise `UnreadableImageError` for a folder, and for a pipe, which would keep its reader waiting."""
+    if not stat.S_ISREG(os.stat(file).st_mode):
+        raise UnreadableImageError("is no file")
 
 
 def require_size(image: Image.Image) -> None:
