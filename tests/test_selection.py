@@ -67,7 +67,7 @@ def test_each_network_is_kept_from_its_own_best_epoch(tmp_path):
         assert module.weights() == [10, 31]
         assert [network.running_mean.item() for network in module.networks] == [10, 31]
     assert module.weights() == [40, 41]
-    trainer = SimpleNamespace(test=lambda module, data, verbose: [{"test/accuracy": sum(module.weights())}])
+    trainer = SimpleNamespace(test=lambda module, data, **_: [{"test/accuracy": sum(module.weights())}])
     assert again.test(trainer, module, None) == {"test/accuracy": 41}
     assert (again.epoch, again.accuracy) == ([1, 3], [80.0, 65.0])
 

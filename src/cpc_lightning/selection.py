@@ -65,7 +65,7 @@ class SelectNetworks(pl.Callback):
     ) -> dict[str, float]:
         """Evaluate the selected networks once on the set "test"; the metrics, by name."""
         with self.selected(module):
-            (measured,) = trainer.test(module, datamodule, verbose=False)
+            (measured,) = trainer.test(module, datamodule, verbose=False, weights_only=True)
         return dict(measured)
 
     def state_dict(self) -> dict[str, Any]:
