@@ -176,11 +176,9 @@ def plan_of(config: DictConfig, cleaner: Cleaner, noise: Noise) -> Plan:
     kinds = ((NoNoise, "none"), (SymmetricNoise, "symmetric"), (AsymmetricNoise, "asymmetric"))
     kind: Any = next((kind for of, kind in kinds if isinstance(noise, of)), "other")
     dataset = str(config.dataset.get("_target_", "")).rsplit(".", 1)[-1]
-    settings = flat(OmegaConf.to_container(OmegaConf.masked_copy(config, GROUPS), resolve=True))
+    groups = OmegaConf.masked_copy(config, ["training", "cleaner", "semisup", "optimizer", "noise"])
+    settings = flat(OmegaConf.to_container(groups, resolve=True))
     return Plan(dataset, kind, noise.nominal_rate, cleaner.active, settings)
-
-
-GROUPS = ["training", "cleaner", "semisup", "optimizer", "noise"]
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
