@@ -33,7 +33,7 @@ from cpc_lightning.doctor import examine
 from cpc_lightning.errors import InputError, TrainingError, one_line, require
 from cpc_lightning.launch import GRACE, Ending, RunError, agree_on_folder, start
 from cpc_lightning.report.sweep import METRICS
-from cpc_lightning.settings import check_kinds, check_known, near, resolved, settings, value_text
+from cpc_lightning.settings import check_kinds, check_known, check_switches, near, resolved, settings, value_text
 from cpc_lightning.stopping import Stopped, stop_on_signals
 from cpc_lightning.train import prepare
 
@@ -216,7 +216,8 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> None:
         check_known(override, reference)
     config.run_dir = str(check_writable("hydra.sweep.dir" if multirun else "hydra.run.dir", config))
     given = resolved(config)
-    make_method(config)  # before the kinds: our own parts know their ranges
+    check_switches(given, reference)
+    make_method(config)  # before the other kinds: our own parts know their ranges
     check_kinds(given, reference)
     prepare(config)
     for place, values in enumerate(choices):

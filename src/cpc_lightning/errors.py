@@ -64,3 +64,8 @@ def require_number(
         left, right = "()" if open_ends else "[]"
         expected = f"must be a number in {left}{low:g}, {high:g}{right}"
     require(inside, setting, value, expected)
+
+
+def require_path(setting: str, value: object) -> None:
+    """Raise `InputError` unless `value` is the name of a file or a folder: a text that is not empty."""
+    require(isinstance(value, str) and value != "", setting, value, "must be a path")

@@ -52,6 +52,20 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         raise InputError(key, "(an interpolation)", str(error).splitlines()[0]) from None
 
 
+def check_switches(given: Mapping[str, Any], reference: DictConfig) -> None:
+    """Raise `InputError` where a value has given way to a group of settings, or a switch to what is not true or false.
+
+    To be called before anything is built: what is built may look at a switch such as `download` and act.
+    """
+    usual = flatten(plain_settings(reference, resolve=False))
+    for name, value in usual.items():
+        if isinstance(value, (bool, int, float, str)):
+            inside = next((other for other in given if other.startswith(f"{name}.")), None)
+            require(inside is None, name, "{...}", f"must be a single value such as {value}")
+        if isinstance(value, bool) and name in given:
+            check_kind(name, given[name], value)
+
+
 def check_kinds(given: Mapping[str, Any], reference: DictConfig) -> None:
     """Raise `InputError` for a value that is not of the kind that the setting has in `reference`.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from cpc_lightning.data.dataset import ImageDataset, Split
 from cpc_lightning.data.pickles import read_npy_object, read_torch
 from cpc_lightning.data.roots import roots
-from cpc_lightning.errors import InputError, require
+from cpc_lightning.errors import InputError, require, require_path
 
 # Our words for the label sets, and the keys in the files.
 CIFAR10N = {
@@ -81,6 +81,7 @@ class HumanLabels:
 
     def _find(self) -> Path:
         if self.path is not None:
+            require_path("path", self.path)
             return Path(self.path)
         names = [f"{self.stem}{suffix}" for suffix in _READERS]
         candidates = [folder / inner / name for folder in roots(self.root) for inner in _FOLDERS for name in names]

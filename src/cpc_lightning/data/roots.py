@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cpc_lightning.errors import require_path
+
 DEFAULT_ROOT = "data"
 
 
@@ -14,6 +16,12 @@ def own_root(root: str | None) -> str:
 
 
 def roots(root: str | None, *more: str) -> list[Path]:
-    """The folders to look into: `root` alone where it is given, else CPC_DATA's, ./data, and `more`."""
+    """The folders to look into: `root` alone where it is given, else CPC_DATA's, ./data, and `more`.
+
+    Raises:
+        InputError: named "root", if it is no path.
+    """
+    if root is not None:
+        require_path("root", root)
     names = [root] if root is not None else list(dict.fromkeys([own_root(None), DEFAULT_ROOT, *more]))
     return [Path(name) for name in names]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cpc_lightning.errors import InputError, require
+from cpc_lightning.errors import InputError, require, require_path
 from cpc_lightning.models.torchvision_backbone import suggestion
 from cpc_lightning.models.weights import load_weights
 
@@ -57,6 +57,8 @@ def timm_backbone(name: str, weights: str | None = None, in_channels: int = 3) -
         raise InputError("name", name, "needs timm: pip install 'cpc-lightning[timm]'") from error
     names = timm.list_models()
     require(name in names, "name", name, f"is no timm model{suggestion(name, names)}")
+    if weights is not None:
+        require_path("weights", weights)
     is_file = weights is not None and Path(weights).is_file()
     model = named_model(timm, name, None if is_file else weights, in_channels)
     if is_file:

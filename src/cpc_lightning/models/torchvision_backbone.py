@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from cpc_lightning.errors import InputError, require
+from cpc_lightning.errors import InputError, require, require_path
 from cpc_lightning.models.weights import load_weights
 
 RGB = 3
@@ -61,6 +61,8 @@ def torchvision_backbone(name: str, weights: str | None = None, in_channels: int
     names = torchvision.models.list_models(module=torchvision.models)
     require(name in names, "name", name, f"is no torchvision classifier{suggestion(name, names)}")
     require(in_channels in (1, RGB), "in_channels", in_channels, "must be 1 or 3")
+    if weights is not None:
+        require_path("weights", weights)
     is_file = weights is not None and Path(weights).is_file()
     model = named_model(name, None if is_file else weights)
     for auxiliary in AUXILIARY.get(name, ()):

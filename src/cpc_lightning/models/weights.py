@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cpc_lightning.data.pickles import read_torch
-from cpc_lightning.errors import require
+from cpc_lightning.errors import require, require_path
 
 # Where a checkpoint keeps its state_dict.
 HOLDERS = ("state_dict", "model_state_dict", "model")
@@ -43,6 +43,7 @@ def load_weights(
     Raises:
         InputError: named "weights", if the file cannot be read safely or does not fit.
     """
+    require_path("weights", path)
     loaded = read_torch(Path(path), "weights")
     require(isinstance(loaded, dict), "weights", path, f"must hold a state_dict, but holds a {type(loaded).__name__}")
     state, own = state_in(loaded), model.state_dict()
