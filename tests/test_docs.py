@@ -1,0 +1,40 @@
+"""What README and docs/ say can be typed and clicked."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+COMMANDS = sorted(
+    {
+        (page.name, line.split("#")[0].split("&&")[-1].strip())
+        for page in PAGES
+        for block in re.findall(r"^```sh$(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+        if "-m cpc_lightning " in line and not line.startswith("#")
+    }
+)
+
+
+def test_there_is_something_to_look_at():
+    assert len(PAGES) >= 4
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)[^)]*\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=lambda value: str(value)[-40:])
+def test_commands_compose(compose, page, line):
+    overrides = [
+        word.split(",")[0] + ("]" if word.count("[") > word.split(",")[0].count("]") else "")  # a sweep's first value
+        for word in shlex.split(line.split("-m cpc_lightning ", 1)[1])
+        if "=" in word and not word.startswith(("hydra.", "hydra/", "mode=", "-"))
+    ]
+    compose(*overrides)
