@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+import cpc_lightning.data.digits
 from cpc_lightning.report.sweep import read_runs, sweep_rows
 from cpc_lightning.settings import near
 
@@ -145,6 +146,15 @@ def test_a_sweep_and_its_table(command, tmp_path, monkeypatch, small):
     header, rows = sweep_rows(read_runs([folder]))
     assert [row[:2] for row in rows] == [["cleaner=none", "2"], ["cleaner=gmm_agn", "2"]]
     assert header[2] == "accuracy, best"
+
+
+def test_a_run_opens_its_data_once(command, small, tmp_path, monkeypatch):
+    """The check before the run opens them; a folder of a million images is not gone through again."""
+    opened, digits = [], cpc_lightning.data.digits.digits
+    monkeypatch.setattr("cpc_lightning.data.digits.digits", lambda **settings: opened.append(1) or digits(**settings))
+    code, _, err = command(*small, f"hydra.run.dir={tmp_path / 'run'}")
+    assert (code, err) == (0, "")
+    assert opened == [1]
 
 
 def test_as_a_person_types_it(tmp_path, small):

@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cpc_lightning.building import make_method
 from cpc_lightning.checkpoints import RECORD, find_checkpoint, read_checkpoint, run_folder
 from cpc_lightning.checkup.findings import exit_code, print_findings
+from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.distributed import lost_process, process_number, starter
 from cpc_lightning.doctor import examine
 from cpc_lightning.errors import InputError, TrainingError, one_line, require
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     quieten()
+    dataset = None
     try:
         if not any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
             arguments.sort(key=lambda argument: not argument.startswith("-"))  # -m may stand anywhere
@@ -57,12 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             arguments = continued(arguments, multirun)
             if "mode=check" in arguments and not multirun:
                 return report(arguments)
-            check_overrides(arguments, multirun)
+            dataset = check_overrides(arguments, multirun)
             agree_on_folder()
         if process_number() > 0:
             arguments += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]  # the first one writes
         sys.argv[1:] = arguments
-        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
+        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(
+            job if dataset is None else lambda config: job(config, dataset)
+        )()
     except InputError as error:
         say(Ending(MISTAKE, f"error: {error}"))
         return MISTAKE
@@ -72,8 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def job(config: DictConfig) -> float | None:
+def job(config: DictConfig, dataset: ImageDataset | None = None) -> float | None:
     """One job of Hydra's; what ends it early leaves it as an exit, which Hydra does not dress up with a traceback.
+
+    Args:
+        config: the job's.
+        dataset: its data set, noise included, where it is open already.
 
     Returns:
         The summary's number that `objective` names, for a search; None without one.
@@ -81,7 +89,7 @@ def job(config: DictConfig) -> float | None:
     quieten()  # a launcher may have started this process for the job
     try:
         with stop_on_signals():
-            summary = start(config, list(HydraConfig.get().overrides.task))
+            summary = start(config, list(HydraConfig.get().overrides.task), dataset)
         return None if config.objective is None else objective_of(summary, config.objective)
     except BaseException as error:
         ending = ending_of(error, config)
@@ -195,12 +203,15 @@ def quoted(text: str) -> str:
 # Checks before Hydra ------------------------------------------------------------------------------------------------
 
 
-def check_overrides(arguments: Sequence[str], multirun: bool) -> None:
+def check_overrides(arguments: Sequence[str], multirun: bool) -> ImageDataset | None:
     """Raise `InputError` for what can be found out before there is a run folder.
 
     That is an override that Hydra cannot apply, a setting that a part of the method objects to, a folder that cannot be
     written. In a sweep each value of each setting is tried once, with the other settings at their first values.
     Everything up to training is tried, and nothing written.
+
+    Returns:
+        The data set, noise included, so that a single run need not open it again; None for a sweep.
     """
     overrides, groups = [parse(argument) for argument in arguments if not argument.startswith("-")], config_groups()
     for override in overrides:
@@ -219,10 +230,11 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> None:
     check_switches(given, reference)
     make_method(config)  # before the other kinds: our own parts know their ranges
     check_kinds(given, reference)
-    prepare(config)
+    dataset = prepare(config).datamodule.dataset
     for place, values in enumerate(choices):
         for value in values[1:]:
             make_method(compose([*first[:place], value, *first[place + 1 :]]))
+    return None if multirun else dataset
 
 
 def choices_of(arguments: Sequence[str], multirun: bool) -> list[list[str]]:

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from cpc_lightning.building import process_count
+from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.distributed import starter
 from cpc_lightning.stopping import Stopped
 from cpc_lightning.train import run
@@ -81,14 +82,14 @@ def agree_on_folder() -> None:
 # Processes that this one starts -------------------------------------------------------------------------------------
 
 
-def start(config: DictConfig, overrides: list[str]) -> dict[str, Any]:
+def start(config: DictConfig, overrides: list[str], dataset: ImageDataset | None = None) -> dict[str, Any]:
     """Train in this process, or in as many others as `trainer` says. Arguments and answer as those of `train.run`.
 
     Raises:
         RunError: one of the other processes ended before its time.
     """
     if "strategy" not in config.trainer or starter() is not None:
-        return run(config, overrides)
+        return run(config, overrides, dataset)
     with tempfile.TemporaryDirectory(prefix="cpc_lightning_") as folder:
         OmegaConf.save(config, Path(folder, "config.yaml"), resolve=True)
         Path(folder, "overrides.json").write_text(json.dumps(overrides))

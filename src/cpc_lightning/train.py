@@ -87,12 +87,13 @@ class Prepared:
     checkpoint: Path | None
 
 
-def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any]:
+def run(config: DictConfig, overrides: list[str] | None = None, dataset: ImageDataset | None = None) -> dict[str, Any]:
     """Train, evaluate and report.
 
     Args:
         config: a composed config, as `conf/config.yaml` describes it.
         overrides: what the user changed; the summary holds it, so that a sweep's table can name its rows.
+        dataset: the config's, noise included, where it is open already.
 
     Returns:
         The summary, as written to summary.json.
@@ -104,7 +105,7 @@ def run(config: DictConfig, overrides: list[str] | None = None) -> dict[str, Any
     begin = time.monotonic()
     folder = Path(config.run_dir)
     overrides = [text for text in overrides or [] if not text.startswith("resume=")]
-    parts = prepare(config, overrides)
+    parts = prepare(config, overrides, dataset)
     trainer, datamodule, table = parts.trainer, parts.datamodule, parts.table
     if trainer.is_global_zero:
         for place in (folder, folder / FOLDER):
