@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from cpc_lightning import command_line
-from cpc_lightning.command_line import CONFIG_MODULE, config_groups, main
+from cpc_lightning.command_line import main
+from cpc_lightning.overrides import CONFIG_MODULE, config_groups
 
 # Choices that only other machines have, or that would fetch something.
 ELSEWHERE = {"trainer": ("gpu", "ddp"), "dataset": ("clothing1m", "webvision")}
