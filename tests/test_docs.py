@@ -38,3 +38,10 @@ def test_commands_compose(compose, page, line):
         if "=" in word and not word.startswith(("hydra.", "hydra/", "mode=", "-"))
     ]
     compose(*overrides)
+
+
+def test_the_readmes_figures_are_those_of_the_committed_results():
+    readme = (ROOT / "README.md").read_text()
+    rows = [line for line in (ROOT / "benchmarks/results/cleaners.md").read_text().splitlines() if line.startswith("|")]
+    assert len(rows) == 8
+    assert "\n".join(rows) in readme
