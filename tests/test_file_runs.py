@@ -4,8 +4,10 @@ import csv
 import json
 
 import pytest
-from tests.data.image_trees import save_jpeg, write_folders, write_webvision
+from tests.data.image_trees import save_jpeg, write_clothing1m, write_folders, write_webvision
 from tests.test_selection import TINY
+
+from cpc_lightning.data import file_dataset
 
 SHORT = (*TINY, "training.epochs=2", "optimizer.schedule.milestones=[1]")
 
@@ -67,7 +69,7 @@ def test_unreadable_images_end_a_run_with_one_line_or_are_listed(command, tmp_pa
     code, _, error = command(*settings, f"hydra.run.dir={tmp_path / 'one'}")
     assert code == 2
     assert error.count("\n") == 1
-    assert "dataset.on_bad_image=error: 1 of 20 files of the set train" in error
+    assert "dataset.on_bad_image=error: 1 file cannot be read (1 of 20 in train): " in error
     assert "a/3.jpg (is empty)" in error
     code, _, error = command(*settings, "dataset.on_bad_image=skip", f"hydra.run.dir={tmp_path / 'two'}")
     assert code == 0, error
@@ -77,8 +79,9 @@ def test_unreadable_images_end_a_run_with_one_line_or_are_listed(command, tmp_pa
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_is_cut_off_ends_training_with_one_line(command, tmp_path, workers):
-    """Its header is fine, so that nothing is seen before it is decoded."""
+def test_an_image_that_is_cut_off_ends_training_with_one_line(command, tmp_path, workers, monkeypatch):
+    """In a set that is too large to be decoded in advance."""
+    monkeypatch.setattr(file_dataset, "LOOKED_AT_FIRST", 2)
     write_folders(tmp_path / "train", {"a": 8, "b": 8})
     write_folders(tmp_path / "test", {"a": 1, "b": 1})
     for number in range(1, 8):
@@ -92,3 +95,17 @@ def test_an_image_that_is_cut_off_ends_training_with_one_line(command, tmp_path,
     assert error.splitlines()[-1].startswith(f"error: image={tmp_path}/train/a/")
     assert "on_bad_image=skip" in error
     assert "Traceback" not in error
+
+
+def test_a_test_that_fails_at_the_end_costs_no_verdict(command, tmp_path, monkeypatch):
+    """clean_test is looked at after all epochs; a file that only then turns out to be cut off leaves the verdicts."""
+    monkeypatch.setattr(file_dataset, "LOOKED_AT_FIRST", 2)
+    write_clothing1m(tmp_path)
+    file = tmp_path / "images/0/60,60.jpg"
+    file.write_bytes(file.read_bytes()[:-100])
+    settings = ("dataset=clothing1m", f"dataset.root={tmp_path}", "training.balanced_batches=1", *SHORT)
+    code, _, error = command(*settings, "cleaner=gmm_agn", f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 2
+    assert "60,60.jpg" in error.splitlines()[-1]
+    assert len(rows_of(tmp_path / "run/labels.csv")) == 42
+    assert len(rows_of(tmp_path / "run/metrics.csv")) == 2

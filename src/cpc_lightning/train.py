@@ -116,16 +116,17 @@ def run(config: DictConfig, overrides: list[str] | None = None, dataset: ImageDa
             bring_checkpoints(parts.checkpoint, folder / FOLDER)
     try:
         trainer.fit(parts.module, datamodule, ckpt_path=parts.checkpoint, weights_only=True)
+        report = parts.stage_one.label_report(datamodule)
+        if trainer.is_global_zero:  # before the test, which may find a file that cannot be read
+            table.write()
+            report.write(folder / "labels.csv")
         selected = parts.select.test(trainer, parts.module, datamodule) if parts.select else {}
     finally:
         wandb.finish()  # or the next job of a sweep logs into this one's run
 
-    report = parts.stage_one.label_report(datamodule)
     seconds = table.seconds_before + time.monotonic() - begin
     summary = summarise(config, table, report, parts.rates, selected, seconds) | {"overrides": overrides}
     if trainer.is_global_zero:
-        table.write()
-        report.write(folder / "labels.csv")
         write_summary(folder / "summary.json", summary)
         print_summary(summary, {"folder": str(folder), **OUTPUTS})
     return summary

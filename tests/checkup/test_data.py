@@ -1,9 +1,12 @@
 """What a data set holds, on a few made images and labels."""
 
 import torch
+from tests.data.image_trees import save_jpeg
 
 from cpc_lightning.checkup.data import image_findings, label_findings, lost_classes, percent, sameness, size_findings
 from cpc_lightning.data.dataset import ArrayImages, BadImage, ImageDataset, Split
+from cpc_lightning.data.image_files import Crop, ImageFiles
+from cpc_lightning.data.paths import PathList
 
 
 def split(labels, true_labels=None):
@@ -76,3 +79,15 @@ def test_images_that_are_the_same_or_show_nothing():
 
 def test_percent():
     assert [percent(share) for share in (0.8, 0.72111, 0, 1)] == ["80 %", "72.1 %", "0 %", "100 %"]
+
+
+def test_each_set_is_sampled(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        save_jpeg(tmp_path / name, 0)
+    (tmp_path / "b.jpg").write_bytes(b"")
+    good, bad = (
+        Split(ImageFiles(str(tmp_path), PathList([name]), Crop(8, 8)), torch.tensor([0])) for name in ("a.jpg", "b.jpg")
+    )
+    rows = image_findings(dataset(good, bad), 0, 1)
+    assert rows[0].status == "error"
+    assert rows[0].found == f"1 of 1 drawn at random from test cannot be read: {tmp_path}/b.jpg"

@@ -303,7 +303,9 @@ def test_bad_images_are_an_error_by_default(tmp_path):
     with pytest.raises(InputError) as error:
         image_folder(str(tmp_path), CROP)
     said = str(error.value)
-    assert "files of the set train cannot be read: a/" in said
+    assert said.startswith("on_bad_image=error: 8 files cannot be read (")  # train and the part set aside together
+    assert " of 16 in train" in said
+    assert ": a/" in said
     assert "(is empty)" in said
     assert said.endswith(", ...; skip leaves them out")
 
@@ -328,6 +330,29 @@ def test_bad_images_are_left_out_and_listed(tmp_path):
     assert data.evaluation["test"].labels.tolist() == [0, 0, 0, 1, 1]
     assert len(data.train.images) == 198
     assert list(data.train.paths[4:6]) == ["a/12.jpg", "a/13.jpg"]  # by name: 0, 1, 10, 11, 12, 13, ...
+
+
+def test_files_of_all_sets_are_counted_and_cut_off_ones_found(tmp_path):
+    write_folders(tmp_path / "train", {"a": 4, "b": 4})
+    write_folders(tmp_path / "test", {"a": 1, "b": 1})
+    write_folders(tmp_path / "val", {"a": 1, "b": 1})
+    for name in ("train/b/5.jpg", "val/a/0.jpg"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[:-100])
+    with pytest.raises(InputError) as error:
+        image_folder(str(tmp_path), CROP)
+    assert "2 files cannot be read (1 of 8 in train, 1 of 2 in val): b/5.jpg (cannot be decoded" in str(error.value)
+    assert ", a/0.jpg (cannot be decoded" in str(error.value)
+
+
+def test_a_large_set_that_is_tested_at_the_end_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_dataset, "LOOKED_AT_FIRST", 2)
+    write_clothing1m(tmp_path)
+    (tmp_path / "images/1/1,1.jpg").unlink()  # of the set to train on: found when it is needed
+    assert len(clothing1m(str(tmp_path), CROP).train) == 42
+    (tmp_path / "images/0/60,60.jpg").unlink()
+    with pytest.raises(InputError, match=r"1 file cannot be read \(1 of 14 in test\): images/0/60,60.jpg \(is not"):
+        clothing1m(str(tmp_path), CROP)
 
 
 def test_large_sets_are_not_looked_at_in_advance(tmp_path, monkeypatch):

@@ -264,6 +264,9 @@ def bomb(path):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""))
 
 
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\n%%EndComments\nshowpage\n%%EOF\n"
+
+
 def unreadable(folder):
     """Files that cannot be read, and what is said of each."""
     save_jpeg(folder / "whole.jpg", 0)
@@ -274,6 +277,7 @@ def unreadable(folder):
     (folder / "folder.jpg").mkdir()
     os.mkfifo(folder / "pipe.jpg")  # opening it would wait for ever
     bomb(folder / "bomb.png")
+    (folder / "script.jpg").write_bytes(EPS)  # Pillow would have Ghostscript run it
     picture(0).save(folder / "whole.png")
     damaged = bytearray((folder / "whole.png").read_bytes())
     damaged[60:90] = bytes(30)
@@ -284,6 +288,7 @@ def unreadable(folder):
         "text.jpg": "is no image",
         "folder.jpg": "is no file",
         "pipe.jpg": "is no file",
+        "script.jpg": "is no image",
         "bomb.png": "more than 89,478,485",
         "damaged.png": "cannot be decoded",
         "absent.jpg": "is not there",
@@ -297,10 +302,10 @@ def test_what_cannot_be_read_says_why(tmp_path):
     for position, says in enumerate(expected.values()):
         assert says in images.look(position, whole=True)
         with pytest.raises(InputError, match="on_bad_image=skip") as error:
-            images.fetch(torch.tensor([9, position]))
+            images.fetch(torch.tensor([10, position]))
         assert error.value.setting == "image"
         assert says in str(error.value)
-    assert images.look(9, whole=True) is None
+    assert images.look(10, whole=True) is None
     by_header = {name for n, name in enumerate(images.paths) if images.look(n, whole=False)}
     assert by_header == set(expected) - {"cut.jpg", "damaged.png"}
 

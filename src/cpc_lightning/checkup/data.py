@@ -7,17 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from cpc_lightning.checkup.findings import Finding, counted
 from cpc_lightning.data.dataset import UNKNOWN, ArrayImages, ImageDataset, Split
-from cpc_lightning.data.image_files import ImageFiles
+from cpc_lightning.data.image_files import ImageFiles, open_image
 from cpc_lightning.data.views import VIEWS, Views
 from cpc_lightning.errors import InputError
 
 SAMPLE = 64
-"""Images that are decoded, out of the training set."""
+"""Images that are decoded, out of each set."""
 
 ENOUGH = 10
 """Images of a class whose true label is known, to say how they are labeled."""
@@ -106,7 +105,7 @@ def lost_classes(given: Tensor, true: Tensor, num_classes: int) -> list[tuple[in
 
 
 def image_findings(dataset: ImageDataset, seed: int, workers: int, skips: bool = False) -> list[Finding]:
-    """A sample of the training images, decoded as in training.
+    """A sample of the images of each set, those to train on decoded as in training.
 
     Args:
         dataset: to take them from.
@@ -126,11 +125,9 @@ def image_findings(dataset: ImageDataset, seed: int, workers: int, skips: bool =
         except InputError as error:
             bad.append(str(error.value))
     seconds = (time.perf_counter() - begin) / count
-    findings = []
-    if bad:
-        found = f"{len(bad)} of {count} drawn at random cannot be read: {listed(bad)}"
-        advice = "" if skips else "dataset.on_bad_image=skip leaves such files out"
-        findings.append(Finding("images", "warning" if skips else "error", found, advice))
+    findings = unreadable("train", bad, count, skips)
+    for name, split in dataset.evaluation.items():
+        findings += unreadable(name, *unreadable_sample(split, seed), skips)
     if seen:
         channels, height, width = views.shape[-3:]
         found = f"{len(seen)} drawn at random are fine: {counted(channels, 'channel')} of {height} x {width} pixels"
@@ -141,6 +138,27 @@ def image_findings(dataset: ImageDataset, seed: int, workers: int, skips: bool =
     if isinstance(images, ImageFiles):
         findings += enlarged(images, [position for position, _ in seen])
     return findings
+
+
+def unreadable_sample(split: Split, seed: int) -> tuple[list[str], int]:
+    """The names of the files of a sample that cannot be read as in evaluation, and the size of the sample."""
+    count = min(SAMPLE, len(split))
+    bad: list[str] = []
+    for position in torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count].sort().values:
+        try:
+            split.images.fetch(position[None])
+        except InputError as error:
+            bad.append(str(error.value))
+    return bad, count
+
+
+def unreadable(part: str, bad: Sequence[str], count: int, skips: bool) -> list[Finding]:
+    """The row on those of `count` images of the set `part` that cannot be read; none where all can."""
+    if not bad:
+        return []
+    found = f"{len(bad)} of {count} drawn at random from {part} cannot be read: {listed(bad)}"
+    advice = "" if skips else "dataset.on_bad_image=skip leaves such files out"
+    return [Finding("images", "warning" if skips else "error", found, advice)]
 
 
 def sameness(seen: Sequence[tuple[int, bytes]], paths: Sequence[str]) -> list[Finding]:
@@ -166,7 +184,7 @@ def enlarged(images: ImageFiles, positions: Sequence[int]) -> list[Finding]:
     """A warning where most images are smaller than the size that they are scaled to."""
     sides = []
     for position in positions:
-        with Image.open(images.file(position)) as image:
+        with open_image(images.file(position)) as image:
             sides.append(min(image.size))
     small = sum(side < images.crop.resize for side in sides)
     if 2 * small <= len(sides):

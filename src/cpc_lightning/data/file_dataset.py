@@ -6,6 +6,7 @@ Shapes: N images, K classes.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from cpc_lightning.data.paths import PathList
 from cpc_lightning.errors import InputError, require
 
 LOOKED_AT_FIRST = 5_000
-"""Sets of up to so many images are looked at before training even where bad images are an error."""
+"""Sets of up to so many images are decoded before training even where bad images are an error."""
 BLOCK = 64
 POLICIES = ("error", "skip")
 
@@ -61,24 +62,26 @@ def file_dataset(
     """A data set of image files.
 
     Files are opened when they are needed, so that a million of them cost nothing in advance. What cannot be read then
-    ends the run with one line. To know before:
+    ends the run with one line. To know before, in threads:
 
-    * `on_bad_image` "error" looks at the headers of all files of sets with up to `LOOKED_AT_FIRST` images.
-    * "skip" decodes every file of every set once, in threads, and leaves out those that cannot be read.
+    * `on_bad_image` "error" decodes the files of sets with up to `LOOKED_AT_FIRST` images. Of a larger set that is
+      tested at the end, after all the training, it looks at the headers. Other larger sets are not looked at.
+    * "skip" decodes every file of every set once, and leaves out those that cannot be read.
 
     Raises:
-        InputError: naming the first few files and their number, for "error" with files that cannot be used.
+        InputError: naming the first few files and their number over all sets, for "error" with files that cannot be
+            used.
     """
     require(on_bad_image in POLICIES, "on_bad_image", on_bad_image, f"must be one of {', '.join(POLICIES)}")
     left_out: list[BadImage] = []
     parts = {}
     for part, listed in (("train", train), *evaluation.items()):
-        bad = find_bad(ImageFiles(listed.root, listed.paths, crop), whole=on_bad_image == "skip")
-        if bad and on_bad_image == "error":
-            shown = ", ".join(f"{listed.paths[place]} ({why})" for place, why in bad[:3])
-            more = ", ..." if len(bad) > 3 else ""
-            found = f"{len(bad)} of {len(listed.paths)} files of the set {part} cannot be read: {shown}{more}"
-            raise InputError("on_bad_image", "error", f"{found}; skip leaves them out")
+        bad: list[tuple[int, str]] = []
+        images = ImageFiles(listed.root, listed.paths, crop)
+        if on_bad_image == "skip" or len(images) <= LOOKED_AT_FIRST:
+            bad = find_bad(images, whole=True)
+        elif part == "test" and test_at_end:
+            bad = find_bad(images, whole=False)
         if bad:
             kept = torch.ones(len(listed.paths), dtype=torch.bool)
             kept[[place for place, _ in bad]] = False
@@ -86,22 +89,36 @@ def file_dataset(
             listed = listed.take(torch.nonzero(kept).flatten())
         images = ImageFiles(listed.root, listed.paths, crop)
         parts[part] = Split(images, listed.labels, listed.true_labels, listed.paths)
+    if left_out and on_bad_image == "error":
+        sizes = {"train": len(train.paths)} | {part: len(listed.paths) for part, listed in evaluation.items()}
+        raise InputError("on_bad_image", "error", f"{described(left_out, sizes)}; skip leaves them out")
     return ImageDataset(
         name, tuple(class_names), parts["train"], {part: parts[part] for part in evaluation},
         left_out=tuple(left_out), test_at_end=test_at_end,
     )  # fmt: skip
 
 
+def described(bad: Sequence[BadImage], sizes: Mapping[str, int]) -> str:
+    """How many files of which sets cannot be read, and the first few of them.
+
+    Args:
+        bad: of all sets, at least one.
+        sizes: how many files each set lists.
+    """
+    counts = Counter(image.part for image in bad)
+    of_each = ", ".join(f"{counts[part]:,} of {size:,} in {part}" for part, size in sizes.items() if counts[part])
+    shown = ", ".join(f"{image.path} ({image.reason})" for image in bad[:3]) + (", ..." if len(bad) > 3 else "")
+    files = "1 file" if len(bad) == 1 else f"{len(bad):,} files"
+    return f"{files} cannot be read ({of_each}): {shown}"
+
+
 def find_bad(images: ImageFiles, whole: bool) -> list[tuple[int, str]]:
     """Position and reason of the images that cannot be used.
 
     Args:
-        images: to look at.
-        whole: decode them all, which shows a progress bar on a terminal; else look at the headers, and only where there
-            are at most `LOOKED_AT_FIRST` images.
+        images: to look at, all of them.
+        whole: decode them, which shows a progress bar on a terminal; else look at the headers.
     """
-    if not whole and len(images) > LOOKED_AT_FIRST:
-        return []
     blocks: Sequence[range] = [range(at, min(at + BLOCK, len(images))) for at in range(0, len(images), BLOCK)]
 
     def look(block: range) -> list[tuple[int, str]]:
@@ -112,7 +129,10 @@ def find_bad(images: ImageFiles, whole: bool) -> list[tuple[int, str]]:
         found: Iterable[list[tuple[int, str]]] = threads.map(look, blocks)
         if whole:
             console = Console(file=sys.stderr)
-            found = track(found, f"Decoding {len(images):,} images", len(blocks), console=console, transient=True)
+            found = track(
+                found, f"Decoding {len(images):,} images", len(blocks), console=console, transient=True,
+                disable=not console.is_terminal,
+            )  # fmt: skip
         return [bad for block in found for bad in block]
 
 

@@ -8,6 +8,7 @@ Shapes: N images, B batch, V views, S the side of a view, W x H pixels of an ima
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import stat
@@ -28,6 +29,9 @@ MAX_PIXELS = 89_478_485
 MAX_ASPECT = 8
 """Of an image more than so many times as long as wide only the middle is looked at: a strip of 1 x 100,000 pixels,
 scaled to a shorter side of 256, would take 20 GB."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "MPO")
+"""Formats of photos and drawings. Pillow knows forty more, and some of their readers start other programs: for a file
+that begins like EPS, whatever its name, it would run Ghostscript."""
 BACKGROUND = (255, 255, 255)
 """What shows through transparent pixels: white, on which cut-out products and drawings are meant to be seen."""
 
@@ -189,12 +193,12 @@ def decode(file: str, side: int) -> Image.Image:
         side: the length that the shorter side will be scaled to.
 
     Raises:
-        UnreadableImageError: if the file is not there, is empty, cut off or damaged, is no image that Pillow knows, is
+        UnreadableImageError: if the file is not there, is empty, cut off or damaged, is of none of the `FORMATS`, is
             larger than `MAX_PIXELS`, or holds levels without a known range (32-bit integers, floats).
     """
     try:
         require_file(file)
-        with Image.open(file) as image:
+        with open_image(file) as image:
             require_size(image)
             image.draft(None, (2 * side, 2 * side))
             image.load()
@@ -209,12 +213,24 @@ def look_at_header(file: str) -> None:
     """Raise `UnreadableImageError` where a file's beginning shows that it cannot be used."""
     try:
         require_file(file)
-        with Image.open(file) as image:
+        with open_image(file) as image:
             require_size(image)
     except UnreadableImageError:
         raise
     except Exception as error:
         raise UnreadableImageError(reason(file, error)) from error
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that the installed Pillow can open."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def open_image(file: str) -> Image.Image:
+    """`PIL.Image.open` for `FORMATS` alone."""
+    return Image.open(file, formats=formats())
 
 
 def require_file(file: str) -> None:
