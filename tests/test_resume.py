@@ -67,6 +67,13 @@ def test_a_run_may_go_on_in_another_folder(command, stopped, half, tmp_path):
     assert_same_run(tmp_path / "new", stopped / "straight")
 
 
+def test_a_checkpoint_named_from_its_own_folder_continues_its_run(command, stopped, half, monkeypatch):
+    monkeypatch.chdir(half / "checkpoints")
+    code, _, err = command("resume=last.ckpt", "~callbacks.witness")
+    assert (code, err) == (0, "")
+    assert_same_run(half, stopped / "straight")
+
+
 def test_a_run_stopped_between_its_last_checkpoint_and_its_report_reports(command, stopped, tmp_path):
     folder = shutil.copytree(stopped / "straight", tmp_path / "run")
     for name in ("labels.csv", "summary.json", "metrics.csv"):

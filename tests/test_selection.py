@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -53,7 +54,7 @@ def test_each_network_is_kept_from_its_own_best_epoch(tmp_path):
         trainer = SimpleNamespace(
             current_epoch=epoch,
             callback_metrics={f"val/accuracy_{n}": torch.tensor(a) for n, a in enumerate(accuracy, start=1)},
-            save_checkpoint=lambda path, epoch=epoch: saved.append((epoch, module.weights())),
+            save_checkpoint=lambda path, weights_only, epoch=epoch: saved.append((epoch, module.weights())),
         )
         select.on_train_epoch_end(trainer, module)
         assert module.weights() == [10 * epoch, 10 * epoch + 1]  # training goes on with its own
@@ -154,3 +155,30 @@ def test_a_table_with_val_rows_is_tested_every_epoch_too(command, tmp_path):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["test_accuracy_selected"] is not None
     assert summary["noise_rate_actual"] == pytest.approx(3 / 24)  # of 0, 16 and 32; 8 and 24 are not trained on
+
+
+def test_a_run_is_not_resumed_from_the_networks_that_were_selected(command, tmp_path):
+    """They are of other epochs than the optimizers beside them: the run would go on as another."""
+    file = write_table(tmp_path / "data", 40)
+    settings = [
+        "dataset=table", f"dataset.file={file}", *TINY, "cleaner=gmm_agn", "training.epochs=3",
+        "optimizer.schedule.milestones=[1]",
+    ]  # fmt: skip
+    straight, folder = tmp_path / "straight", tmp_path / "run"
+    code, _, error = command(*settings, f"hydra.run.dir={straight}")
+    assert code == 0
+    assert "weights_only" not in error
+    shutil.copytree(straight, folder)
+    best, last = (folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    code, _, error = command(f"resume={best}")
+    assert (code, error.count("\n")) == (2, 1)
+    assert error.startswith(f"error: resume={best}: holds the networks that val selected")
+    last.write_bytes(b"garbage")
+    code, _, error = command(f"resume={folder}")
+    assert (code, error.count("\n")) == (2, 1)
+    assert error.startswith(f"error: resume={last}: is no whole checkpoint")
+    last.unlink()  # killed in the first epoch, after it had selected
+    (folder / "labels.csv").unlink()
+    assert command(f"resume={folder}")[0] == 0
+    assert (folder / "labels.csv").read_bytes() == (straight / "labels.csv").read_bytes()
+    assert table_without_seconds(folder / "metrics.csv") == table_without_seconds(straight / "metrics.csv")

@@ -19,7 +19,15 @@ def sweep(folder, *arguments):
 
 @pytest.mark.parametrize(
     ("arguments", "several"),
-    [(["-m"], True), (["hparams_search=optuna"], True), (["hydra.mode=MULTIRUN"], True), (["seed=1"], False)],
+    [
+        (["-m"], True),
+        (["hparams_search=optuna"], True),
+        (["hparams_search=null"], False),
+        (["hydra.mode=MULTIRUN"], True),
+        (["hydra.mode=RUN"], False),
+        (["hparams_search=optuna", "hydra.mode=RUN"], False),
+        (["seed=1"], False),
+    ],
 )
 def test_what_may_have_several_jobs(arguments, several):
     assert is_multirun(arguments) is several
@@ -97,3 +105,18 @@ def test_a_job_that_fails_ends_the_sweep_in_one_line(tmp_path, small):
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("error: the loss became")
     assert not (tmp_path / "sweep" / "1").exists()
+
+
+def test_a_job_of_a_search_is_resumed_alone(command, tmp_path, small):
+    """Its settings hold those of the search, but not the wish to search again."""
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    folder = tmp_path / "job"
+    settings = [*small, "cleaner=none", "hparams_search=optuna", "hydra.mode=RUN"]
+    assert command(*settings, f"hydra.run.dir={folder}")[0] == 0
+    before = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").unlink()
+    code, _, err = command(f"resume={folder}", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert (code, err) == (0, "")
+    after = json.loads((folder / "summary.json").read_text())
+    assert {**before, "seconds": 0} == {**after, "seconds": 0}
+    assert [path.name for path in tmp_path.iterdir()] == ["job"]

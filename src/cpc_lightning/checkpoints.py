@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import signal
 import threading
@@ -25,6 +26,7 @@ FOLDER = "checkpoints"  # within a run's folder
 BEST = "best"
 LAST = "last"
 RECORD = "run"  # the key of what `RunRecord` adds to a checkpoint
+SELECTED = "selected"  # the key that marks networks of several epochs, from which no run can go on
 
 # Settings that a resumed run may change: where it computes, what it shows and logs, where files lie (labels that come
 # from them are compared one by one).
@@ -33,6 +35,10 @@ FREE = (
     "dataset.ilsvrc_root", "dataset.file", "dataset.download", "noise.path",
     "training.num_workers", "training.evaluation_batch_size",
 )  # fmt: skip
+
+
+class SelectedError(InputError):
+    """A checkpoint that holds the networks that were selected: not of the epoch that it stands at."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -73,6 +79,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: named "resume", if the file cannot be read, is cut short or broken, holds anything but plain data
             (`weights_only=True`), or is no checkpoint of a run.
+        SelectedError: if a run cannot go on from it, because it holds selected networks.
     """
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
@@ -85,6 +92,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError("resume", str(path), f"is no whole checkpoint ({reason})") from error
     require(isinstance(checkpoint, dict) and "state_dict" in checkpoint, "resume", str(path), "is no checkpoint")
     require(isinstance(checkpoint.get(RECORD), dict), "resume", str(path), "is no checkpoint of a run of this library")
+    if checkpoint.get(SELECTED, False):
+        expected = f"holds the networks that val selected, which need not be of one epoch: resume {LAST}.ckpt instead"
+        raise SelectedError("resume", str(path), expected)
     return checkpoint  # type: ignore[no-any-return]
 
 
@@ -117,17 +127,22 @@ def find_checkpoint(path: str) -> Path | None:
         try:
             read_checkpoint(file)
             return file
+        except SelectedError:  # written before the first checkpoint to continue from
+            continue
         except InputError as error:
             problem = problem or error
-    assert problem is not None
-    raise problem
+    if problem is not None:
+        raise problem
+    require(is_run, "resume", path, "holds only selected networks, and is not the folder of a run")
+    return None
 
 
 def run_folder(path: str, checkpoint: Path | None) -> Path | None:
     """The folder of the run that `resume=path` continues; None where a checkpoint lies apart from its run."""
     if checkpoint is None or Path(path).is_dir():
         return Path(path)
-    return checkpoint.parent.parent if checkpoint.parent.name == FOLDER else None
+    parent = Path(os.path.abspath(checkpoint)).parent  # the path may be relative to that folder
+    return parent.parent if parent.name == FOLDER else None
 
 
 def bring_checkpoints(checkpoint: Path, folder: Path) -> None:

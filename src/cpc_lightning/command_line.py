@@ -142,8 +142,12 @@ def quieten() -> None:
 
 
 def is_multirun(arguments: Sequence[str]) -> bool:
-    """Whether there may be several jobs: a sweep, or a search, whose file says so."""
-    return any(a in ("-m", "--multirun") or a.startswith(("hparams_search=", "hydra.mode=")) for a in arguments)
+    """Whether there may be several jobs: a sweep, or a search unless `hydra.mode` says otherwise."""
+    if any(argument in ("-m", "--multirun") for argument in arguments):
+        return True
+    given = {argument.split("=", 1)[0]: argument for argument in arguments if "=" in argument}
+    mode, search = (parse(given[name]).value() if name in given else None for name in ("hydra.mode", "hparams_search"))
+    return search is not None if mode is None else str(mode).upper() == "MULTIRUN"
 
 
 def check_starter(multirun: bool) -> None:
@@ -160,7 +164,7 @@ def check_starter(multirun: bool) -> None:
 def continued(arguments: list[str], multirun: bool) -> list[str]:
     """With `resume=PATH`, the arguments of the run to be continued, with the given ones in place of its own.
 
-    It goes on in its own folder unless hydra.run.dir is given.
+    It goes on in its own folder unless hydra.run.dir is given. A job of a search goes on alone.
     """
     given = {argument.split("=", 1)[0].lstrip("+~"): argument for argument in arguments if "=" in argument}
     path: Any = parse(given["resume"]).value() if "resume" in given else None
@@ -174,6 +178,7 @@ def continued(arguments: list[str], multirun: bool) -> list[str]:
     else:
         saved = OmegaConf.to_container(OmegaConf.load(Path(path, ".hydra", "overrides.yaml")))
     own = [text for text in saved if text.split("=", 1)[0].lstrip("+~") not in {*given, "resume"}]
+    own.append("hydra.mode=RUN")  # a search's file says MULTIRUN
     if folder is not None and "hydra.run.dir" not in given:
         own.append(f"hydra.run.dir={quoted(str(folder))}")
     return [*own, *arguments]

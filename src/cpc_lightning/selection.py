@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from torch import Tensor
 
+from cpc_lightning.checkpoints import SELECTED
 from cpc_lightning.distributed import broadcast_tensors
 from cpc_lightning.module import CoTrainingModule
 
@@ -20,7 +21,8 @@ class SelectNetworks(pl.Callback):
     """Keeps the state of each network from the epoch in which that network did best on the set "val".
 
     The two may come from different epochs. best.ckpt holds them together; the rest of it is the run's state when the
-    later one was found. They are also part of every checkpoint, so that a resumed run knows them.
+    later one was found, so that no run can go on from it: it is marked. They are also part of every checkpoint, so that
+    a resumed run knows them.
 
     Attributes:
         accuracy: on "val", in percent, of network 1 and of network 2 as they are kept.
@@ -32,6 +34,7 @@ class SelectNetworks(pl.Callback):
         self.path = Path(path)
         self.accuracy, self.epoch = [float("-inf")] * 2, [-1, -1]
         self._states: list[dict[str, Tensor]] = [{}, {}]
+        self._within = False  # whether the module's networks are the selected ones
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look whether this epoch's networks are the best so far. Listed after stage 1, which trains their heads."""
@@ -45,7 +48,14 @@ class SelectNetworks(pl.Callback):
             self.accuracy[number], self.epoch[number] = measured[number], trainer.current_epoch
         if better:
             with self.selected(module):
-                trainer.save_checkpoint(self.path)
+                trainer.save_checkpoint(self.path, weights_only=False)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Mark best.ckpt, whose networks are of other epochs than its optimizers."""
+        if self._within:
+            checkpoint[SELECTED] = True
 
     @contextmanager
     def selected(self, module: CoTrainingModule) -> Iterator[None]:
@@ -54,9 +64,11 @@ class SelectNetworks(pl.Callback):
         present = [{name: value.detach().clone() for name, value in n.state_dict().items()} for n in networks]
         for network, state in zip(networks, self._states, strict=True):
             network.load_state_dict(state)
+        self._within = True
         try:
             yield
         finally:
+            self._within = False
             for network, state in zip(networks, present, strict=True):
                 network.load_state_dict(state)
 
