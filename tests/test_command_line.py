@@ -59,7 +59,39 @@ MISTAKES = [
     (["trainer.devices=0"], "trainer", "devices"),
     (["cleaner=cpc_awr,gmm_awr"], "cleaner=cpc_awr,gmm_awr", "-m"),
     (["just words"], "just words", "SETTING=VALUE"),
-]
+    # Lightning's Trainer has arguments under which an epoch would not be one.
+    *[
+        ([f"+trainer.{setting}"], f"trainer.{setting.partition('=')[0]}", says)
+        for setting, says in [
+            ("fast_dev_run=true", "training.limit_batches"), ("overfit_batches=1", "training.limit_batches"),
+            ("limit_train_batches=0", "training.limit_batches"), ("limit_val_batches=0", "co-training"),
+            ("max_steps=3", "training.limit_batches"), ("max_time=1", "co-training"), ("min_epochs=99", "co-training"),
+            ("check_val_every_n_epoch=2", "co-training"), ("val_check_interval=1", "training.limit_batches"),
+            ("accumulate_grad_batches=2", "co-training"), ("gradient_clip_val=1", "co-training"),
+            ("enable_checkpointing=false", "co-training"), ("barebones=true", "co-training"),
+            ("strategy=ddp", "use trainer=ddp"),
+        ]
+    ],
+    (["trainer.max_epochs=3"], "trainer.max_epochs=3", "must be 48"),
+    (["trainer.precision=64-true"], "trainer.precision=64-true", "bf16-mixed"),
+    (["trainer=ddp", "trainer.strategy.timeout.minutes=0"], "trainer.strategy.timeout.minutes=0", "above 0"),
+    (["trainer=ddp", "trainer.strategy.timeout.minutes=-1"], "trainer.strategy.timeout.minutes=-1", "above 0"),
+    # What is no part of a run, and what is too large for any.
+    (["backbone=torchvision", "backbone.name=null"], "backbone.name=None", "text"),
+    (["backbone=timm", "backbone.name=null"], "backbone.name=None", "text"),
+    (["optimizer.schedule=null"], "optimizer.schedule=None", "_target_"),
+    (["+logger.x=3"], "logger.x=3", "_target_"),
+    (["+callbacks.foo={_target_:os.getcwd}"], "callbacks.foo._target_=str", "Callback"),
+    (["+logger.foo={_target_:os.getcwd}"], "logger.foo._target_=str", "Logger"),
+    (["optimizer.network.lr=nan"], "optimizer.network.lr=nan", "finite"),
+    (["noise=cifar100n", "noise.path=-7"], "noise.path=-7", "path"),
+    (["noise=cifar100n", "noise.root=[[1]]"], "noise.root=[[1]]", "path"),
+    (["noise=open_set", "noise.source.root={a: 1}"], "noise.source.root={'a': 1}", "path"),
+    (["training.epochs=99999999999"], "training.epochs=99999999999", "at most"),
+    (["training.batch_size=100000000000"], "training.batch_size=100000000000", "at most"),
+    (["backbone.width=100000000"], "backbone.width=100000000", "at most"),
+    (["training.num_workers=99999"], "training.num_workers=99999", "at most"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("arguments", "setting", "says"), MISTAKES, ids=lambda value: str(value)[:40])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from cpc_lightning.checkpoints import BEST, FOLDER, LAST, AtomicCheckpointIO
@@ -26,14 +28,26 @@ from cpc_lightning.distributed import starter
 from cpc_lightning.errors import InputError, require, require_integer
 from cpc_lightning.models.network import Network
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
+from cpc_lightning.settings import check_finite
 
 # Of the trainer: how the library works, not a choice. The number of epochs and the folder have settings of their own.
 FIXED = {"reload_dataloaders_every_n_epochs": 1, "use_distributed_sampler": False, "num_sanity_val_steps": 0}
+# What else of the trainer can be chosen without changing what an epoch is.
+CHOICES = (
+    "accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm", "precision", "deterministic", "benchmark",
+    "max_epochs", "default_root_dir", "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler",
+    "detect_anomaly", "inference_mode",
+)  # fmt: skip
+CUTS = ("limit_train_batches", "overfit_batches", "fast_dev_run", "max_steps", "val_check_interval")
+PRECISIONS = ("auto", "32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16")
+MOST_EPOCHS = 100_000
 
 
 def build(config: DictConfig, name: str, **more: Any) -> Any:
     """Instantiate the node `name`; what its constructor objects to becomes an `InputError` that names the setting."""
     node = OmegaConf.select(config, name)
+    is_part = isinstance(node, DictConfig) and "_target_" in node
+    require(is_part, name, node, "must be a group of settings whose _target_ says what to build")
     try:
         return instantiate(node, **more)
     except MissingMandatoryValue as error:
@@ -109,6 +123,10 @@ def check_settings(config: DictConfig) -> None:
         require_integer(name, config[name], 0)
         require(config[name] < 2**32, name, config[name], "must be below 2**32")
     require_integer("training.epochs", config.training.epochs, 1)
+    require(
+        config.training.epochs <= MOST_EPOCHS, "training.epochs", config.training.epochs,
+        f"must be at most {MOST_EPOCHS}",
+    )  # fmt: skip
 
 
 def check_lengths(config: DictConfig, cleaner: Cleaner) -> None:
@@ -165,6 +183,7 @@ def check_truth(cleaner: Cleaner, dataset: ImageDataset) -> None:
 
 def make_optimizer_parts(config: DictConfig) -> tuple[Any, Any, Any]:
     """What makes the optimizer of a network, the optimizer of a head, and the schedule; each tried out once."""
+    check_finite("optimizer", config.optimizer)
     network, head, schedule = (build(config, f"optimizer.{name}") for name in ("network", "head", "schedule"))
     parameters = [nn.Parameter(torch.zeros(1))]
     for name, make in (("network", network), ("head", head), ("schedule", schedule)):
@@ -205,8 +224,11 @@ def make_network(config: DictConfig, dataset: ImageDataset) -> Network:
     channels = dataset.train.images.fetch(torch.tensor([0])).shape[1]
     make_backbone = build(config, "backbone")
     require(callable(make_backbone), "backbone._partial_", config.backbone.get("_partial_"), "must be true")
-    with settings_of("backbone"):
-        backbone = make_backbone(in_channels=channels)
+    try:
+        with settings_of("backbone"):
+            backbone = make_backbone(in_channels=channels)
+    except (RuntimeError, MemoryError) as error:  # more weights than there is memory for, say
+        raise InputError("backbone", settings_in(config.backbone), str(error).splitlines()[0]) from error
     return Network(backbone, len(dataset.class_names), config.embedding_size)
 
 
@@ -239,6 +261,29 @@ def check_processes(trainer: DictConfig) -> None:
     )  # fmt: skip
 
 
+def check_trainer(config: DictConfig) -> None:
+    """Raise `InputError` for arguments of Lightning's Trainer under which an epoch would not be what it is here."""
+    trainer = config.trainer
+    for name in map(str, trainer):
+        if name.startswith("_") or name in (*CHOICES, *FIXED):
+            continue
+        reason = "is not for co-training, whose two networks, optimizers and checkpoints the library steps itself"
+        if name in CUTS:
+            reason = "would end epochs before network 2, which trains last: use training.limit_batches"
+        raise InputError(f"trainer.{name}", trainer[name], reason)
+    require(
+        str(trainer.precision) in PRECISIONS,
+        "trainer.precision", trainer.precision, f"must be one of {', '.join(PRECISIONS)}",
+    )  # fmt: skip
+    if "strategy" in trainer:
+        require(isinstance(trainer.strategy, DictConfig), "trainer.strategy", trainer.strategy, "use trainer=ddp")
+        if isinstance(trainer.strategy.get("timeout"), DictConfig):
+            wait = build(config, "trainer.strategy.timeout")
+            minutes = trainer.strategy.timeout.get("minutes")
+            above = isinstance(wait, timedelta) and wait > timedelta()
+            require(above, "trainer.strategy.timeout.minutes", minutes, "must be above 0")
+
+
 def make_trainer(config: DictConfig, callbacks: list[pl.Callback], best_by: str | None = "test/accuracy") -> pl.Trainer:
     """The trainer, with the run's own callbacks before the configured ones, which may look at what stage 1 found.
 
@@ -247,6 +292,7 @@ def make_trainer(config: DictConfig, callbacks: list[pl.Callback], best_by: str 
         callbacks: the run's own.
         best_by: the metric that chooses best.ckpt; None where a callback writes it.
     """
+    check_trainer(config)
     require(
         config.trainer.accelerator != "gpu" or torch.cuda.is_available(),
         "trainer.accelerator", "gpu", "no CUDA device can be used here; trainer=cpu needs none",
@@ -274,6 +320,10 @@ def make_trainer(config: DictConfig, callbacks: list[pl.Callback], best_by: str 
         checkpoints.insert(0, best)
     loggers = [build(config, f"logger.{name}") for name in config.logger]
     extra = [build(config, f"callbacks.{name}") for name in config.callbacks]
+    for group, kind, parts in (("logger", Logger, loggers), ("callbacks", pl.Callback, extra)):
+        for name, part in zip(config[group], parts, strict=True):
+            built = type(part).__name__
+            require(isinstance(part, kind), f"{group}.{name}._target_", built, f"must build a {kind.__name__}")
     trainer: pl.Trainer = build(
         config, "trainer", callbacks=[*callbacks, *extra, *checkpoints], logger=loggers, plugins=[AtomicCheckpointIO()]
     )

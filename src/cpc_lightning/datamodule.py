@@ -15,6 +15,8 @@ from cpc_lightning.data.loading import Agenda, Batches, BatchLoader, CoTrainingD
 from cpc_lightning.data.samplers import CoTrainingSampler, NetworkShare, balanced_draw, checked_limit, warmup_share
 from cpc_lightning.errors import require, require_integer
 
+LARGEST_BATCH = 2**16
+
 
 class CoTrainingDataModule(pl.LightningDataModule):
     """Serves both networks from one training loader: first all batches of network 1, then all of network 2.
@@ -55,8 +57,12 @@ class CoTrainingDataModule(pl.LightningDataModule):
         super().__init__()
         require_integer("batch_size", batch_size, 2)
         require_integer("evaluation_batch_size", evaluation_batch_size, 1)
+        for name, size in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
+            require(size <= LARGEST_BATCH, name, size, f"must be at most {LARGEST_BATCH}")
         num_workers = usable_cores() if num_workers is None else num_workers
         require_integer("num_workers", num_workers, 0)
+        most = max(32, 4 * usable_cores())  # a loader starts them all, for each set of images
+        require(num_workers <= most, "num_workers", num_workers, f"must be at most {most} on this machine")
         if balanced_batches is not None:
             require_integer("balanced_batches", balanced_batches, 1)
         self.dataset, self.noisy_labels = dataset, dataset.train.labels

@@ -77,6 +77,20 @@ def check_kinds(given: Mapping[str, Any], reference: DictConfig) -> None:
         check_kind(name, value, usual.get(name))
 
 
+def check_finite(group: str, node: DictConfig) -> None:
+    """Raise `InputError` for a number of the node `group` that is infinite or NaN."""
+    for name, value in flatten(cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))).items():
+        if isinstance(value, float):
+            require(math.isfinite(value), f"{group}.{name}", value, "must be a finite number")
+
+
+def check_groups(config: DictConfig, reference: DictConfig) -> None:
+    """Raise `InputError` where a single value has taken the place of a group of settings."""
+    for name in map(str, reference):
+        gone = isinstance(reference._get_node(name), DictConfig) and not isinstance(config._get_node(name), DictConfig)
+        require(not gone, name, config.get(name), f"must be a group of settings, such as {name}.NAME=VALUE")
+
+
 def check_kind(name: str, value: object, usual: object) -> None:
     """Raise `InputError` unless `value` is of the kind of `usual`; see `check_kinds`."""
     if isinstance(value, float):

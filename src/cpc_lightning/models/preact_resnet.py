@@ -97,6 +97,7 @@ def small_resnet(in_channels: int = 1, width: int = 32, weights: str | None = No
     same accuracy on the 8x8 digits. The last feature map of an 8x8 image is 2x2.
     """
     require_integer("width", width, 1)
+    require(width <= 1024, "width", width, "must be at most 1024: this network is for tiny images")
     return started(PreActResNet((width, 2 * width, 4 * width), (0, 1, 1), in_channels), weights)
 
 

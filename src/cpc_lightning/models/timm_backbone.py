@@ -56,6 +56,7 @@ def timm_backbone(name: str, weights: str | None = None, in_channels: int = 3) -
     except ImportError as error:
         raise InputError("name", name, "needs timm: pip install 'cpc-lightning[timm]'") from error
     names = timm.list_models()
+    require(isinstance(name, str), "name", name, "must be a text, the model's name")
     require(name in names, "name", name, f"is no timm model{suggestion(name, names)}")
     if weights is not None:
         require_path("weights", weights)

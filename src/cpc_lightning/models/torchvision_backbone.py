@@ -59,6 +59,7 @@ def torchvision_backbone(name: str, weights: str | None = None, in_channels: int
         InputError: if there is no such classifier, no such weights, or the file does not fit the model.
     """
     names = torchvision.models.list_models(module=torchvision.models)
+    require(isinstance(name, str), "name", name, "must be a text, the model's name")
     require(name in names, "name", name, f"is no torchvision classifier{suggestion(name, names)}")
     require(in_channels in (1, RGB), "in_channels", in_channels, "must be 1 or 3")
     if weights is not None:
