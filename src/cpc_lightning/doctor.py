@@ -311,7 +311,7 @@ def examine_weights(config: DictConfig, findings: Findings) -> str:
     weights, name, make = node.get("weights"), node.get("name"), get_object(node._target_)
     if weights is None:
         return "from scratch"
-    if Path(weights).is_file():
+    if Path(weights).expanduser().is_file():
         return f"weights of {weights}"
     if make is torchvision_backbone and cached_weights(name, weights) is False:
         where = "are not in torchvision's cache yet: the run downloads them"

@@ -241,6 +241,7 @@ class StageOne(pl.Callback):
         return LabelReport(
             noisy_labels=datamodule.noisy_labels,
             true_labels=datamodule.true_labels,
+            class_names=datamodule.dataset.class_names,
             paths=datamodule.dataset.train.paths,
             **self._final,
         )

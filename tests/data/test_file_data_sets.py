@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.data.image_trees import save_jpeg, save_text, write_clothing1m, write_folders, write_table, write_webvision
 
+from cpc_lightning.checkup.data import size_findings
 from cpc_lightning.data import file_dataset
 from cpc_lightning.data.clothing1m import CLASS_NAMES, clothing1m
 from cpc_lightning.data.image_files import Crop
@@ -90,6 +91,48 @@ def test_folders_that_are_no_data_set(tmp_path, make, says):
     make(tmp_path)
     with pytest.raises(InputError, match=says):
         image_folder(str(tmp_path), CROP)
+
+
+@pytest.mark.parametrize("names", [("Train", "TEST", "Valid"), ("train", "test", "val")])
+def test_parts_in_any_case(tmp_path, names):
+    for name in names:
+        write_folders(tmp_path / name, {"a": 2, "b": 2})
+    data = image_folder(str(tmp_path), CROP)
+    assert data.class_names == ("a", "b")
+    assert sorted(data.evaluation) == ["test", "val"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "says"),
+    [
+        (
+            ["training/a", "training/b", "testing/a", "testing/b"],
+            "are these classes[?] testing, training hold no images",
+        ),
+        (["2019/a", "2019/b", "2020/a", "2020/b"], "the same folders each .a, b."),
+        (["a", "b", "val/a", "val/b"], "is val a class[?] It holds a folder a"),
+        (["a", "b", "Validation/b"], "is Validation a class[?] It holds a folder b"),
+        (["train/a", "train/b", "test"], "its test holds images, but no folder for each class"),
+        (["train/a", "train/b", "val/a", "Valid/a"], "holds Valid and val: which one is val"),
+    ],
+)
+def test_layouts_that_would_be_misread(tmp_path, folders, says):
+    write_folders(tmp_path, dict.fromkeys(folders, 2))
+    with pytest.raises(InputError, match=says):
+        image_folder(str(tmp_path), CROP)
+
+
+def test_what_is_left_aside_is_counted(tmp_path):
+    write_folders(tmp_path, {"a": 5, "b": 5})
+    (tmp_path / "b/linked").symlink_to(tmp_path / "a")
+    for name in ("a/1.HEIC", "b/2.heic", "b/3.jfif", "a/.hidden", "a/README"):
+        save_text(tmp_path / name, "")
+    data = image_folder(str(tmp_path), CROP)
+    assert data.left_aside == {".heic": 2, ".jfif": 1, "linked folders": 1, "without an ending": 1}
+    rows = [row.found for row in size_findings(data, None) if row.status == "warning"]
+    assert rows == [
+        "5 files or links among the images are not looked at: 2 .heic, 1 without an ending, 1 linked folders and 1 more"
+    ]
 
 
 def test_more_that_folders_can_get_wrong(tmp_path):

@@ -37,6 +37,7 @@ ENCODERS = {
         | prefixed({key: value + 1 for key, value in source().items()}, "module.encoder_k.")
         | {"module.queue": torch.zeros(8, 64), "module.queue_ptr": torch.zeros(1, dtype=torch.int64)}
     },
+    "net": {"net": prefixed(source(), "module."), "acc": 95.1, "epoch": 200},
     "with a classifier": prefixed(source(), "module.") | {"module.linear.weight": torch.zeros(10, 16)},
 }
 
@@ -92,8 +93,14 @@ def without(key):
         # A convolution is no part of a head, whatever its name.
         (source() | {"head.conv.weight": torch.zeros(2, 2, 3, 3)}, "head.conv.weight is not the model's"),
         (source() | {"stem.1.bias": torch.zeros(5)}, "stem.1.bias has shape (5,), not (4,)"),
-        ({}, "and 27 more"),
-        ({"state_dict": 3}, "and 28 more"),
+        # 32 keys, less the counters of 5 BatchNorms
+        ({}, "and 24 more"),
+        ({"state_dict": 3}, "and 24 more; state_dict is not the model's"),
+        (prefixed(source(), "trunk."), "is missing and 24 more; trunk.stem.0.weight is not the model's, trunk.stem.1"),
+        (source() | {"stem.1.bias": torch.full((4,), torch.nan)}, "stem.1.bias holds infinite numbers or NaN"),
+        (source() | {"stem.1.bias": torch.full((4,), -torch.inf).half()}, "stem.1.bias holds infinite numbers or NaN"),
+        (source() | {"stem.1.bias": torch.ones(4, dtype=torch.int64)}, "stem.1.bias is int64, not floating-point"),
+        (source() | {"stem.1.bias": [0.0] * 4}, "stem.1.bias is no tensor"),
     ],
 )
 def test_what_does_not_fit_is_told_key_by_key(tmp_path, checkpoint, says):
@@ -119,3 +126,21 @@ def test_every_backbone_starts_from_a_file(tmp_path):
 def test_a_file_that_is_not_there():
     with pytest.raises(InputError, match=r"weights=gone\.pt: is not there"):
         preact_resnet18(weights="gone.pt")
+
+
+@pytest.mark.parametrize("make", [preact_resnet18, lambda **k: torchvision_backbone("resnet18", **k)])
+def test_old_files_have_no_counters_of_batches(tmp_path, make):
+    state = {k.removeprefix("model."): v for k, v in make().state_dict().items() if "num_batches_tracked" not in k}
+    torch.save(state, tmp_path / "old.pth")
+    loaded = {k.removeprefix("model."): v for k, v in make(weights=str(tmp_path / "old.pth")).state_dict().items()}
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
+    assert loaded.keys() - state.keys()
+
+
+def test_safetensors_and_home(tmp_path, monkeypatch):
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="is a safetensors file: load it with"):
+        preact_resnet18(weights=str(tmp_path / "w.safetensors"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    torch.save(source(), tmp_path / "w.pt")
+    small_resnet(in_channels=3, width=4, weights="~/w.pt")

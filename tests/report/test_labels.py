@@ -4,6 +4,7 @@ import csv
 
 import torch
 
+from cpc_lightning.data.label_files import read_labels
 from cpc_lightning.report.labels import LabelReport
 
 
@@ -15,18 +16,20 @@ def report(**changes):
         "threshold": 0.5,
         "suggested": torch.tensor([1, 1, 0]),
         "confidence": torch.tensor([0.75, 0.9, 0.6]),
+        "class_names": ["=cat", "sea, lion"],
     }
     return LabelReport(**{**settings, **changes})
 
 
 def test_the_whole_file(tmp_path):
+    """The last image's clean probability is at the threshold: not above it."""
     report(paths=["a.png", 'b,"c".png', "d\ne.png"]).write(tmp_path / "labels.csv")
     assert (tmp_path / "labels.csv").read_text() == (
         "index,path,noisy_label,clean_probability_1,clean_probability_2,clean_probability,suspected,"
-        "suggested_label,confidence,true_label\n"
-        "0,a.png,1,0.900000,0.700000,0.800000,false,1,0.750000,1\n"
-        '1,"b,""c"".png",0,0.200000,0.300000,0.250000,true,1,0.900000,1\n'
-        "2,d\\ne.png,1,0.500000,0.500000,0.500000,true,0,0.600000,\n"  # at the threshold: not above it
+        "suggested_label,confidence,true_label,noisy_class,suggested_class\n"
+        '0,a.png,1,0.900000,0.700000,0.800000,false,1,0.750000,1,"sea, lion","sea, lion"\n'
+        '1,"b,""c"".png",0,0.200000,0.300000,0.250000,true,1,0.900000,1,./=cat,"sea, lion"\n'
+        '2,d\\ne.png,1,0.500000,0.500000,0.500000,true,0,0.600000,,"sea, lion",./=cat\n'
     )
 
 
@@ -34,13 +37,18 @@ def test_without_a_cleaner_there_is_no_verdict_but_a_suggestion(tmp_path):
     empty = report(clean_probabilities=None)
     assert empty.suspected is None
     empty.write(tmp_path / "labels.csv")
-    assert (tmp_path / "labels.csv").read_text().splitlines()[1] == "0,,1,,,,,1,0.750000,1"
+    assert (tmp_path / "labels.csv").read_text().splitlines()[1] == '0,,1,,,,,1,0.750000,1,"sea, lion","sea, lion"'
 
 
 def test_an_image_of_none_of_the_classes(tmp_path):
     report(true_labels=torch.tensor([-2, 1, -1])).write(tmp_path / "labels.csv")
-    lines = (tmp_path / "labels.csv").read_text().splitlines()[1:]
-    assert [line.rsplit(",", 1)[1] for line in lines] == ["none", "1", ""]
+    rows = csv.DictReader((tmp_path / "labels.csv").read_text().splitlines())
+    assert [row["true_label"] for row in rows] == ["none", "1", ""]
+
+
+def test_it_can_be_read_as_labels_to_train_on(tmp_path):
+    report(class_names=["a\nb", 'c"']).write(tmp_path / "labels.csv")
+    assert read_labels(str(tmp_path / "labels.csv")).tolist() == [1, 0, 1]
 
 
 def test_suspected_is_what_the_file_says():

@@ -6,7 +6,7 @@ Shapes: N samples, B batch, K classes, C channels, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -108,6 +108,7 @@ class ImageDataset:
             selected on it.
         class_map: for asymmetric noise, the class that each listed class is mistaken for; None where there is none.
         left_out: images that the lists name and the sets leave out.
+        left_aside: how many files and links a folder holds that are not looked at, by what they are (".heic").
         test_at_end: whether "test" is looked at only once, with the networks that "val" selects.
     """
 
@@ -117,6 +118,7 @@ class ImageDataset:
     evaluation: Mapping[str, Split]
     class_map: Mapping[int, int] | None = None
     left_out: Sequence[BadImage] = ()
+    left_aside: Mapping[str, int] = field(default_factory=dict)
     test_at_end: bool = False
 
     def __post_init__(self) -> None:

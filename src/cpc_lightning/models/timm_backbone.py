@@ -60,7 +60,7 @@ def timm_backbone(name: str, weights: str | None = None, in_channels: int = 3) -
     require(name in names, "name", name, f"is no timm model{suggestion(name, names)}")
     if weights is not None:
         require_path("weights", weights)
-    is_file = weights is not None and Path(weights).is_file()
+    is_file = weights is not None and Path(weights).expanduser().is_file()
     model = named_model(timm, name, None if is_file else weights, in_channels)
     if is_file:
         classifiers = model.pretrained_cfg.get("classifier") or ()

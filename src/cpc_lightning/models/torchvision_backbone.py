@@ -64,7 +64,7 @@ def torchvision_backbone(name: str, weights: str | None = None, in_channels: int
     require(in_channels in (1, RGB), "in_channels", in_channels, "must be 1 or 3")
     if weights is not None:
         require_path("weights", weights)
-    is_file = weights is not None and Path(weights).is_file()
+    is_file = weights is not None and Path(weights).expanduser().is_file()
     model = named_model(name, None if is_file else weights)
     for auxiliary in AUXILIARY.get(name, ()):
         setattr(model, auxiliary, None)

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cpc_lightning.data.pickles import read_torch
 from cpc_lightning.errors import require, require_path
 
 # Where a checkpoint keeps its state_dict.
-HOLDERS = ("state_dict", "model_state_dict", "model")
+HOLDERS = ("state_dict", "model_state_dict", "model", "net")
 # How checkpoints call the part that is a backbone; several may be nested, as in "module.encoder_q.".
 PREFIXES = ("module.", "model.", "encoder_q.", "encoder.", "backbone.", "net.")
 # Layers after the backbone, a few linear ones: projections of self-supervised networks, and classifiers.
@@ -24,6 +25,8 @@ HEADS = ("fc.", "head.", "linear.", "classifier.", "projector.", "projection.", 
          "contrastive_head.", "prototypes.")  # fmt: skip
 # MoCo's second encoder and its queue of embeddings.
 TWINS = ("encoder_k.", "queue", "queue_ptr")
+COUNTER = ".num_batches_tracked"
+"""How many batches a BatchNorm has seen: files from before torch 0.4.1 do not have it, and nothing here reads it."""
 
 
 def load_weights(
@@ -32,7 +35,8 @@ def load_weights(
     """Load the weights in a file into `model`; every key must be there, and every key of the file must be the model's.
 
     A prefix that the file's encoder has ("module.encoder_q.") is taken off. What lies beside the encoder, or is no key
-    of the model's, may only be a head: a known name, and nothing in it but vectors and matrices.
+    of the model's, may only be a head: a known name, and nothing in it but vectors and matrices. BatchNorm's counters
+    need not be there.
 
     Args:
         model: the backbone.
@@ -41,10 +45,12 @@ def load_weights(
         other_names: how other people's code calls each of the model's keys; a file may use either names throughout.
 
     Raises:
-        InputError: named "weights", if the file cannot be read safely or does not fit.
+        InputError: named "weights", if the file cannot be read safely, does not fit, or holds what is no finite number.
     """
     require_path("weights", path)
-    loaded = read_torch(Path(path), "weights")
+    convert = "is a safetensors file: load it with safetensors.torch.load_file and save that with torch.save"
+    require(not path.lower().endswith(".safetensors"), "weights", path, convert)
+    loaded = read_torch(Path(path).expanduser(), "weights")
     require(isinstance(loaded, dict), "weights", path, f"must hold a state_dict, but holds a {type(loaded).__name__}")
     state, own = state_in(loaded), model.state_dict()
     given = without_prefix(state, own.keys())
@@ -53,15 +59,29 @@ def load_weights(
         given = {ours.get(key, key): value for key, value in without_prefix(state, ours.keys()).items()}
     given = {key: value for key, value in given.items() if key in own or not _may_stay_out(key, value, left_aside)}
 
-    wrong = [f"{key} is missing" for key in own if key not in given]
-    wrong += [f"{key} is not the model's" for key in given if key not in own]
-    for key in own.keys() & given.keys():
-        shape = tuple(getattr(given[key], "shape", ()))
-        if shape != tuple(own[key].shape):
-            wrong.append(f"{key} has shape {shape}, not {tuple(own[key].shape)}")
-    more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-    require(not wrong, "weights", path, f"does not fit the model: {', '.join(wrong[:5])}{more}")
+    given = {key: value for key, value in own.items() if key.endswith(COUNTER)} | given
+
+    of_each_kind = [
+        [f"{key} is missing" for key in own if key not in given],
+        [f"{key} is not the model's" for key in given if key not in own],
+        [why for key in own if key in given and (why := unfit(key, given[key], own[key]))],
+    ]
+    shown = [", ".join(k[:3]) + (f" and {len(k) - 3} more" if len(k) > 3 else "") for k in of_each_kind if k]
+    require(not shown, "weights", path, f"does not fit the model: {'; '.join(shown)}")
     model.load_state_dict(given)
+
+
+def unfit(key: str, value: object, own: Tensor) -> str | None:
+    """Why `value` cannot take the place of the model's `own` under `key`; None where it can."""
+    if not isinstance(value, Tensor):
+        return f"{key} is no tensor"
+    if value.shape != own.shape:
+        return f"{key} has shape {tuple(value.shape)}, not {tuple(own.shape)}"
+    if not own.is_floating_point():
+        return None
+    if not value.is_floating_point():
+        return f"{key} is {str(value.dtype).removeprefix('torch.')}, not floating-point"
+    return None if bool(torch.isfinite(value.float()).all()) else f"{key} holds infinite numbers or NaN"
 
 
 def state_in(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from cpc_lightning.files import atomic_write
 
 COLUMNS = (
     "index", "path", "noisy_label", "clean_probability_1", "clean_probability_2", "clean_probability", "suspected",
-    "suggested_label", "confidence", "true_label",
+    "suggested_label", "confidence", "true_label", "noisy_class", "suggested_class",
 )  # fmt: skip
 
 SHOWN: dict[int, object] = {UNKNOWN: "", NONE_OF_THE_CLASSES: "none"}
@@ -35,6 +35,7 @@ class LabelReport:
             cleaner.
         suggested: (N,) int64 the class with the largest mean softmax of both networks.
         confidence: (N,) that largest mean softmax.
+        class_names: of each class.
         paths: N file names, or None.
     """
 
@@ -44,6 +45,7 @@ class LabelReport:
     threshold: float | None
     suggested: Tensor
     confidence: Tensor
+    class_names: Sequence[str]
     paths: Sequence[str] | None = None
 
     @property
@@ -58,7 +60,11 @@ class LabelReport:
         return None if joined is None or self.threshold is None else joined <= self.threshold
 
     def write(self, path: str | Path) -> None:
-        """Write the report as csv, atomically. What is unknown or does not apply is left blank; paths are `inert`."""
+        """Write the report as csv, atomically. What is unknown or does not apply is left blank.
+
+        Paths and names of classes are `inert`.
+        """
+        names = [inert(name) for name in self.class_names]
         count = len(self.noisy_labels)
         blank: list[object] = [""] * count
         if self.clean_probabilities is None or self.suspected is None:
@@ -71,6 +77,7 @@ class LabelReport:
             range(count), blank if self.paths is None else map(inert, self.paths), self.noisy_labels.tolist(), *judged,
             self.suggested.tolist(), [f"{value:.6f}" for value in self.confidence.tolist()],
             [SHOWN.get(label, label) for label in self.true_labels.tolist()],
+            *([names[label] for label in labels.tolist()] for labels in (self.noisy_labels, self.suggested)),
         ]  # fmt: skip
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
