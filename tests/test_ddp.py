@@ -163,6 +163,9 @@ def test_the_reason_is_what_explains_most(tmp_path):
     lost, own = Ending(1, "error: another is gone", lost=True), Ending(2, "error: seed=x: wrong")
     (tmp_path / "ending_0.json").write_text(json.dumps(dataclasses.asdict(lost)))
     assert reason(tmp_path, workers, {}, "here") == lost
+    stopped = Ending(143, "stopped by SIGTERM", lost=True)
+    (tmp_path / "ending_1.json").write_text(json.dumps(dataclasses.asdict(stopped)))
+    assert reason(tmp_path, workers, {}, "here") == stopped
     (tmp_path / "ending_1.json").write_text(json.dumps(dataclasses.asdict(own)))
     assert reason(tmp_path, workers, {}, "here") == own
     killed = reason(tmp_path, workers, {1: -9}, "here")

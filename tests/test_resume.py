@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from tests.data.image_trees import write_table
 from tests.runs import SIX_EPOCHS, WITNESS, assert_same_run, digest
 
 from cpc_lightning.train import run
@@ -100,6 +101,8 @@ REFUSED = {
     "more epochs": ("training.epochs=8", "training.epochs=8", "has 6"),
     "another optimizer": ("optimizer.network.lr=0.1", "optimizer.network.lr=0.1", "has 0.05"),
     "one more setting": ("+optimizer.network.nesterov=true", "optimizer.network.nesterov=True", "does not have it"),
+    "a limit of the trainer": ("+trainer.limit_val_batches=1", "trainer.limit_val_batches=1", "does not have it"),
+    "another precision": ("trainer.precision=64-true", "trainer.precision=64-true", "has '"),
     "one setting less": ("~cleaner.alpha", "cleaner.alpha=(not set)", "has 0.0"),
 }
 
@@ -150,7 +153,8 @@ def test_a_broken_checkpoint_gives_one_line_and_code_2(command, half, damage):
 
 def test_a_pickle_that_would_run_code_is_not_loaded(command, half, tmp_path):
     path = half / "checkpoints" / "last.ckpt"
-    torch.save({"state_dict": {}, "run": {}, "trap": Trap(tmp_path / "sprung")}, path)
+    whole = torch.load(path, weights_only=True)
+    torch.save({**whole, "trap": Trap(tmp_path / "sprung")}, path)
     assert command(f"resume={quoted(path)}")[0] == 2
     assert not (tmp_path / "sprung").exists()
 
@@ -161,6 +165,75 @@ class Trap:
 
     def __reduce__(self):
         return self.path.touch, ()
+
+
+INCOMPLETE = {
+    "no state of the networks": (lambda c: c.pop("state_dict"), "is no checkpoint"),
+    "no optimizers": (lambda c: c.pop("optimizer_states"), "is no whole checkpoint (optimizer_states is absent"),
+    "no schedules": (lambda c: c.update(lr_schedulers=None), "is no whole checkpoint (lr_schedulers is absent"),
+    "no loops": (lambda c: c.update(loops=[]), "is no whole checkpoint (loops is absent or garbled)"),
+    "no table": (lambda c: c["callbacks"].pop("EpochTable"), "is no whole checkpoint (callbacks.EpochTable is absent"),
+    "no labels": (lambda c: c.pop("CoTrainingDataModule"), "is no whole checkpoint (CoTrainingDataModule is absent"),
+    "no config": (lambda c: c["run"].pop("config"), "is no whole checkpoint (run.config is absent"),
+    "numbers as overrides": (lambda c: c["run"].update(overrides=[1]), "is no whole checkpoint (run.overrides is"),
+    "no digest": (lambda c: c["run"]["data"].pop("labels"), "is no whole checkpoint (run.data.labels is absent"),
+    "an empty loop": (lambda c: c["loops"].update(fit_loop={"state_dict": 3}), "cannot be loaded ("),
+    "another network": (lambda c: c["state_dict"].popitem(), "cannot be loaded (RuntimeError: "),
+    "an optimizer less": (lambda c: c["optimizer_states"].pop(), "is no whole checkpoint (other"),
+}
+
+
+@pytest.mark.parametrize(("damage", "says"), INCOMPLETE.values(), ids=INCOMPLETE)
+def test_a_checkpoint_that_is_not_complete_gives_one_line_and_code_2(command, half, damage, says):
+    path = half / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    damage(checkpoint)
+    torch.save(checkpoint, path)
+    code, _, err = command(f"resume={quoted(path)}", "~callbacks.witness")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert err.startswith(f"error: resume={path}: {says}"), err
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[1]", "garbage"])
+def test_a_folder_without_a_checkpoint_or_settings_gives_one_line(command, half, content):
+    shutil.rmtree(half / "checkpoints")
+    file = half / "overrides.json"
+    file.unlink() if content is None else file.write_text(content)
+    code, _, err = command(f"resume={quoted(half)}")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert err.startswith(f"error: resume={half}: ")
+
+
+CHANGED = {
+    "a label of test": (lambda root: edit(root / "labels.csv", "test,dark", "test,light"), "labels in evaluation"),
+    "a true label": (lambda root: edit(root / "labels.csv", "train,light", "train,dark"), "true labels in train"),
+    "an image": (
+        lambda root: (root / "photos" / "6.jpg").write_bytes((root / "photos" / "7.jpg").read_bytes()),
+        "images",
+    ),
+}
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(("change", "says"), CHANGED.values(), ids=CHANGED)
+def test_other_data_under_the_same_settings_is_refused(command, tmp_path, change, says):
+    file = write_table(tmp_path / "data", 40)
+    settings = [
+        "dataset=table", f"dataset.file={file}", "backbone.width=8", "embedding_size=16", "views.size=16",
+        "dataset.crop.resize=20", "training.batch_size=4", "training.warmup_epochs=1", "training.limit_batches=1",
+        "training.num_workers=0", "callbacks=none", "cleaner=none", "training.epochs=1", "backbone=small_resnet",
+        "optimizer.schedule.milestones=[1]",
+    ]  # fmt: skip
+    assert command(*settings, f"hydra.run.dir={tmp_path / 'run'}")[0] == 0
+    change(tmp_path / "data")
+    code, _, err = command(f"resume={tmp_path / 'run'}")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert err.startswith(f"error: dataset=table: the run to resume has other {says}"), err
 
 
 def test_a_folder_falls_back_to_its_newest_whole_checkpoint(command, stopped, half):

@@ -26,8 +26,10 @@ def straight(tmp_path_factory):
 class Running:
     """A run in its own process, that says where it is."""
 
-    def __init__(self, folder, *more):
-        self.folder, self.log, self.phase = folder / "run", folder / "log", folder / "phase"
+    def __init__(self, folder, *more, aside=None):
+        """`aside`: a folder for what it says, in place of `folder`."""
+        aside = aside or folder
+        self.folder, self.log, self.phase = folder / "run", aside / "log", aside / "phase"
         arguments = [*SIX_EPOCHS, PHASES % self.phase, f"hydra.run.dir={self.folder}", *more]
         self.process = start(arguments, self.log)
 
@@ -86,16 +88,34 @@ def test_ctrl_c_before_the_run_begins(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@contextlib.contextmanager
+def disk(folder, size):
+    """A file system of that size."""
+    folder.mkdir()
+    call = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+    mounted = subprocess.run(call, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of two megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with disk(tmp_path / "disk", "2m") as folder:
+        yield folder
+
+
+@pytest.mark.parametrize("size", ["4k", "8k", "12k", "32k"])
+def test_a_disk_without_room_for_the_first_files_is_refused(command, tmp_path, size):
+    with disk(tmp_path / "disk", size) as folder:
+        code, out, err = command(*SIX_EPOCHS, f"hydra.run.dir={folder / 'run'}")
+        assert (code, out) == (2, "")
+        assert err == f"error: hydra.run.dir={folder / 'run'}: cannot be written (No space left on device)\n"
+        assert list(folder.iterdir()) == []
 
 
 def test_a_full_disk_leaves_the_former_checkpoint(small_disk):
@@ -110,7 +130,7 @@ def test_a_full_disk_leaves_the_former_checkpoint(small_disk):
 
 
 def test_a_run_on_a_disk_that_fills_up_stops_in_one_line_and_goes_on_when_there_is_room(small_disk, tmp_path, straight):
-    run = Running(small_disk)
+    run = Running(small_disk, aside=tmp_path)
     run.reaches(3, "training")
     ballast = small_disk / "ballast"
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -118,6 +138,10 @@ def test_a_run_on_a_disk_that_fills_up_stops_in_one_line_and_goes_on_when_there_
             file.write(bytes(4096))
     run.process.join(60)
     assert run.process.exitcode == 1
+    log = run.log.read_text()
+    assert log.startswith("error: "), log
+    assert "No space left on device" in log
+    assert log.count("\n") == 1
     ballast.unlink()
     assert torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] >= 1
     continues(run, straight)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import shutil
 import signal
@@ -18,6 +18,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from cpc_lightning.data.dataset import ImageDataset
+from cpc_lightning.data.fingerprint import describe_data
 from cpc_lightning.errors import InputError, TrainingError, require
 from cpc_lightning.files import atomic_write
 from cpc_lightning.stopping import Stopped
@@ -26,15 +27,33 @@ FOLDER = "checkpoints"  # within a run's folder
 BEST = "best"
 LAST = "last"
 RECORD = "run"  # the key of what `RunRecord` adds to a checkpoint
+OVERRIDES = "overrides.json"  # within a run's folder, what the user changed
 SELECTED = "selected"  # the key that marks networks of several epochs, from which no run can go on
 
-# Settings that a resumed run may change: where it computes, what it shows and logs, where files lie (labels that come
-# from them are compared one by one).
+# Settings that a resumed run may change: where it computes, what it shows and logs, where files lie (what they hold is
+# compared). Of the trainer's not those that change what is computed on the same devices: its limits, its precision.
 FREE = (
-    "run_dir", "resume", "logger", "callbacks", "trainer", "hydra", "dataset.root", "dataset.test_root",
-    "dataset.ilsvrc_root", "dataset.file", "dataset.download", "noise.path",
-    "training.num_workers", "training.evaluation_batch_size",
+    "run_dir", "resume", "logger", "callbacks", "hydra", "dataset.root", "dataset.test_root", "dataset.ilsvrc_root",
+    "dataset.file", "dataset.download", "noise.path", "training.num_workers", "training.evaluation_batch_size",
+    *(f"trainer.{name}" for name in (
+        "accelerator", "devices", "num_nodes", "strategy", "deterministic", "benchmark", "default_root_dir",
+        "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler",
+    )),
 )  # fmt: skip
+
+# What a run goes on from: the kind of each part of a checkpoint, and of what it holds by name.
+PARTS: dict[str, type] = {
+    "state_dict": dict, "optimizer_states": list, "lr_schedulers": list, "loops": dict, "callbacks": dict,
+    "CoTrainingDataModule": dict, RECORD: dict,
+}  # fmt: skip
+WITHIN: dict[str, dict[str, type]] = {
+    "callbacks": {"EpochTable": dict, "StageOne": dict},
+    "CoTrainingDataModule": {"noisy_labels": Tensor},
+    RECORD: {"config": dict, "overrides": list, "data": dict},
+}
+DATA: dict[str, type] = {
+    "training samples": int, "classes": list, "evaluation samples": dict, "labels": str, "digests": dict,
+}  # fmt: skip
 
 
 class SelectedError(InputError):
@@ -92,10 +111,26 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError("resume", str(path), f"is no whole checkpoint ({reason})") from error
     require(isinstance(checkpoint, dict) and "state_dict" in checkpoint, "resume", str(path), "is no checkpoint")
     require(isinstance(checkpoint.get(RECORD), dict), "resume", str(path), "is no checkpoint of a run of this library")
+    check_complete(path, checkpoint)
     if checkpoint.get(SELECTED, False):
         expected = f"holds the networks that val selected, which need not be of one epoch: resume {LAST}.ckpt instead"
         raise SelectedError("resume", str(path), expected)
     return checkpoint  # type: ignore[no-any-return]
+
+
+def check_complete(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
+    """Raise `InputError` where a part is absent, or of another kind, that a run needs to go on as if never stopped."""
+    within = {(part, name): kind for part, names in WITHIN.items() for name, kind in names.items()}
+    kinds: dict[tuple[str, ...], type] = {(part,): kind for part, kind in PARTS.items()}
+    for where, kind in (kinds | within | {(RECORD, "data", name): kind for name, kind in DATA.items()}).items():
+        value: Any = checkpoint
+        for name in where:  # each container comes before what it holds
+            value = value.get(name)
+        shown = ".".join(where)
+        require(isinstance(value, kind), "resume", str(path), f"is no whole checkpoint ({shown} is absent or garbled)")
+    overrides = checkpoint[RECORD]["overrides"]
+    texts = all(isinstance(text, str) for text in overrides)
+    require(texts, "resume", str(path), f"is no whole checkpoint ({RECORD}.overrides is garbled)")
 
 
 def find_checkpoint(path: str) -> Path | None:
@@ -112,7 +147,7 @@ def find_checkpoint(path: str) -> Path | None:
     """
     require(isinstance(path, str) and path != "", "resume", path, "must name a checkpoint or the folder of a run")
     try:
-        is_file, is_run = Path(path).is_file(), Path(path, "config.yaml").is_file()
+        is_file, is_run = Path(path).is_file(), Path(path, OVERRIDES).is_file()
         found = sorted(Path(path, FOLDER).glob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
     except (OSError, ValueError) as error:  # ValueError: a null character
         raise InputError("resume", path, f"cannot be read ({_reason(error)})") from error
@@ -135,6 +170,21 @@ def find_checkpoint(path: str) -> Path | None:
         raise problem
     require(is_run, "resume", path, "holds only selected networks, and is not the folder of a run")
     return None
+
+
+def read_overrides(path: str) -> list[str]:
+    """What the user changed in the run of that folder, which was stopped before its first checkpoint.
+
+    Raises:
+        InputError: named "resume", if its file is garbled.
+    """
+    try:
+        overrides = json.loads(Path(path, OVERRIDES).read_text())
+    except (OSError, ValueError):
+        overrides = None
+    texts = isinstance(overrides, list) and all(isinstance(text, str) for text in overrides)
+    require(texts, "resume", path, f"cannot begin anew: its {OVERRIDES} is absent or garbled; start the run again")
+    return list(overrides)
 
 
 def run_folder(path: str, checkpoint: Path | None) -> Path | None:
@@ -166,16 +216,6 @@ def check_unused(folder: Path, resumed: Path | None) -> None:
     own = resumed is not None and folder.resolve() == resumed.resolve()
     expected = "holds the checkpoints of a run: continue it with resume=FOLDER, or choose another folder"
     require(not used or own, "hydra.run.dir", str(folder), expected)
-
-
-def describe_data(dataset: ImageDataset) -> dict[str, Any]:
-    """What a run cannot continue without, in plain containers; "labels" is a digest of the given labels."""
-    return {
-        "training samples": len(dataset.train),
-        "classes": list(dataset.class_names),
-        "evaluation samples": {name: len(split) for name, split in dataset.evaluation.items()},
-        "labels": hashlib.sha256(dataset.train.labels.contiguous().numpy().tobytes()).hexdigest(),
-    }
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -218,11 +258,18 @@ def check_same_data(saved: Mapping[str, Any], noisy_labels: Tensor, dataset: Ima
         same = saved[name] == now[name]
         require(same, "dataset", f"{now[name]!r:.80} {name}", f"the run to resume has {saved[name]!r:.80}")
     if saved["labels"] != now["labels"]:
+        whole = noisy_labels.shape == dataset.train.labels.shape and not torch.equal(noisy_labels, dataset.train.labels)
+        require(whole, "resume", "noisy labels", "of the checkpoint are not those that its record tells of")
         differ = torch.nonzero(noisy_labels != dataset.train.labels).flatten().tolist()
         first = differ[0]
         ours, theirs = int(dataset.train.labels[first]), int(noisy_labels[first])
         expected = f"the run to resume has {theirs} there ({len(differ)} labels differ): other data or other noise"
         raise InputError("noise", f"label {ours} of sample {first}", expected)
+    for part, digests in now["digests"].items():
+        for content, digest in digests.items():
+            same = saved["digests"].get(part, {}).get(content) == digest
+            expected = f"the run to resume has other {content} in {part}: a file was changed since"
+            require(same, "dataset", dataset.name, expected)
 
 
 class RunRecord(pl.Callback):
@@ -241,10 +288,17 @@ class RunRecord(pl.Callback):
             dataset: what the run trains on.
         """
         self.record = {"config": dict(config), "overrides": list(overrides), "data": describe_data(dataset)}
+        self._counts: tuple[int, int] | None = None  # of optimizers and schedules in the checkpoint
         self._on_sigterm = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the caller's answer to SIGTERM back: Lightning's talks to the other processes, which may not listen."""
+        """Raise `InputError` where the checkpoint has no state for each optimizer and schedule: Lightning counts none.
+
+        Put the caller's answer to SIGTERM back: Lightning's talks to the other processes, which may not listen.
+        """
+        counts = (len(trainer.optimizers), len(trainer.lr_scheduler_configs))
+        expected = "is no whole checkpoint (other optimizers or schedules than the run has)"
+        require(self._counts in (None, counts), "resume", str(trainer.ckpt_path), expected)
         if callable(self._on_sigterm) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)
 
@@ -263,6 +317,7 @@ class RunRecord(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Look for the best checkpoints in this run's folder; forget a choice whose file is not there."""
+        self._counts = (len(checkpoint["optimizer_states"]), len(checkpoint["lr_schedulers"]))
         for kept in trainer.checkpoint_callbacks:
             state = checkpoint["callbacks"].pop(kept.state_key, None)
             if state is None:

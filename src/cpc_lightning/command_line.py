@@ -10,14 +10,13 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from cpc_lightning.checkpoints import RECORD, find_checkpoint, read_checkpoint, run_folder
+from cpc_lightning.checkpoints import RECORD, find_checkpoint, read_checkpoint, read_overrides, run_folder
 from cpc_lightning.checkup.findings import exit_code, print_findings
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.distributed import lost_process, process_number, starter
@@ -173,10 +172,7 @@ def continued(arguments: list[str], multirun: bool) -> list[str]:
     require(not multirun, "resume", path, "continues one run; resume the jobs of a sweep one by one, without -m")
     checkpoint = find_checkpoint(path)
     folder = run_folder(path, checkpoint)
-    if checkpoint is not None:
-        saved = read_checkpoint(checkpoint)[RECORD]["overrides"]
-    else:
-        saved = OmegaConf.to_container(OmegaConf.load(Path(path, ".hydra", "overrides.yaml")))
+    saved = read_overrides(path) if checkpoint is None else read_checkpoint(checkpoint)[RECORD]["overrides"]
     own = [text for text in saved if text.split("=", 1)[0].lstrip("+~") not in {*given, "resume"}]
     own.append("hydra.mode=RUN")  # a search's file says MULTIRUN
     if folder is not None and "hydra.run.dir" not in given:

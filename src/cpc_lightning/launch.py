@@ -165,14 +165,18 @@ def end(workers: list[subprocess.Popen[bytes]]) -> None:
 
 
 def reason(folder: Path, workers: list[subprocess.Popen[bytes]], dead: dict[int, int], run_dir: str) -> Ending:
-    """Why a run ended: a process that was killed, or else the first one that says more than that another is gone."""
+    """Why a run ended.
+
+    A process that was killed; or else the first one with a reason of its own; or the one that a signal stopped, before
+    those that only miss another.
+    """
     for rank, code in dead.items():
         name = signal.Signals(-code).name
         line = f"error: process {rank} of {len(workers)} was killed by {name}, so the run ended"
         return Ending(1, f"{line}; the last checkpoint is unharmed (to continue: resume={run_dir})")
     files = [folder / f"ending_{rank}.json" for rank in range(len(workers))]
     endings = [Ending(**json.loads(file.read_text())) for file in files if file.exists()]
-    for ending in sorted(endings, key=lambda ending: ending.lost):
+    for ending in sorted(endings, key=lambda ending: (ending.lost, ending.code <= 128)):  # 128 + a signal's number
         return ending
     codes = {rank: worker.returncode for rank, worker in enumerate(workers)}
     return Ending(1, f"error: processes of the run ended with these exit codes: {codes}")

@@ -175,7 +175,7 @@ def check_writable(setting: str, config: DictConfig) -> Path:
         if not present.is_dir():
             raise NotADirectoryError(f"{present} is not a folder")
         with tempfile.TemporaryFile(dir=present) as file:
-            file.write(bytes(4096))  # a full disk still takes an empty file
+            file.write(bytes(1 << 16))  # a full disk still takes an empty file, a nearly full one what Hydra writes
             file.flush()
     except OSError as error:
         reason = error.strerror or str(error)

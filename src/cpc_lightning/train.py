@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from cpc_lightning.building import (
     check_part,
     check_truth,
     check_views,
+    choose_precision,
     make_method,
     make_network,
     make_trainer,
@@ -32,6 +35,7 @@ from cpc_lightning.callbacks import EpochTable
 from cpc_lightning.checkpoints import (
     BEST,
     FOLDER,
+    OVERRIDES,
     RECORD,
     RunRecord,
     bring_checkpoints,
@@ -44,6 +48,7 @@ from cpc_lightning.checkpoints import (
 )
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.datamodule import CoTrainingDataModule
+from cpc_lightning.errors import InputError
 from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.metrics import noise_rate, summarise_accuracy
 from cpc_lightning.module import CoTrainingModule
@@ -110,7 +115,7 @@ def run(config: DictConfig, overrides: list[str] | None = None, dataset: ImageDa
     if trainer.is_global_zero:
         for place in (folder, folder / FOLDER):
             remove_stale(place)
-        record_settings(folder, config)
+        record_settings(folder, config, overrides)
         record_data(folder, datamodule.dataset)
         if parts.checkpoint is not None:
             bring_checkpoints(parts.checkpoint, folder / FOLDER)
@@ -121,6 +126,11 @@ def run(config: DictConfig, overrides: list[str] | None = None, dataset: ImageDa
             table.write()
             report.write(folder / "labels.csv")
         selected = parts.select.test(trainer, parts.module, datamodule) if parts.select else {}
+    except Exception as error:
+        if isinstance(error, InputError) or not while_restoring(error):
+            raise
+        reason = f"cannot be loaded ({type(error).__name__}: {str(error)[:200]})"
+        raise InputError("resume", str(parts.checkpoint), reason) from error
     finally:
         wandb.finish()  # or the next job of a sweep logs into this one's run
 
@@ -144,6 +154,8 @@ def prepare(config: DictConfig, overrides: Sequence[str] = (), dataset: ImageDat
         InputError: for a setting, file or folder that cannot be used.
     """
     method = make_method(config)
+    if "precision" in config.trainer:  # what "auto" means here is what a resumed run is compared with
+        config.trainer.precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     plain = plain_settings(config)
     checkpoint = None if config.resume is None else find_checkpoint(config.resume)
     saved = None if checkpoint is None else read_checkpoint(checkpoint)
@@ -187,9 +199,21 @@ def prepare(config: DictConfig, overrides: Sequence[str] = (), dataset: ImageDat
     return Prepared(trainer, module, datamodule, stage_one, select, table, rates, checkpoint)
 
 
-def record_settings(folder: Path, config: DictConfig) -> None:
-    """Write the resolved config and the versions of what computes."""
+def while_restoring(error: BaseException) -> bool:
+    """Whether `error` was raised while Lightning gave the parts of a run their saved states back."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        frame.f_globals.get("__name__", "").endswith("checkpoint_connector")
+        and frame.f_code.co_name.startswith(("resume", "restore", "_restore"))
+        for frame in frames
+    )
+
+
+def record_settings(folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:
+    """Write what the user changed, the resolved config and the versions of what computes."""
     folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / OVERRIDES) as file:  # to begin anew from, until there is a checkpoint
+        file.write(json.dumps(list(overrides)).encode())
     with atomic_write(folder / "config.yaml") as file:
         file.write(OmegaConf.to_yaml(config, resolve=True).encode())
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
