@@ -59,6 +59,8 @@ MISTAKES = [
     (["trainer.devices=0"], "trainer", "devices"),
     (["cleaner=cpc_awr,gmm_awr"], "cleaner=cpc_awr,gmm_awr", "-m"),
     (["just words"], "just words", "SETTING=VALUE"),
+    (["dataset.root=~/x"], "dataset.root=~/x: quote it", "\"dataset.root='~/x'\""),
+    (["noise=file", "noise.path=a(1).npy"], "noise.path=a(1).npy: quote it", "\"noise.path='a(1).npy'\""),
     # Lightning's Trainer has arguments under which an epoch would not be one.
     *[
         ([f"+trainer.{setting}"], f"trainer.{setting.partition('=')[0]}", says)

@@ -129,7 +129,8 @@ def test_noise_gives_labels_of_the_right_kind_repeatably(compose, choice, tmp_pa
 def test_backbones_give_pooled_features(compose, choice, channels):
     scratch = ["backbone.weights=null"] if choice == "resnet50_imagenet" else []  # which would be fetched
     backbone = instantiate(compose(f"backbone={choice}", *scratch).backbone)(in_channels=channels).eval()
-    features = backbone(torch.zeros(2, channels, 32, 32))
+    side = 96 if choice == "inception_resnet_v2" else 32
+    features = backbone(torch.zeros(2, channels, side, side))
     assert features.shape == (2, backbone.feature_size)
 
 

@@ -50,6 +50,7 @@ CELLS = {
     "cifar100_sym90": Cell("cifar100", 0.9, False, "Cpc", True, 0.5, 5, 30, 150, 450, 225, 0.10, 0),
     # Table 1, Ours
     "webvision": Cell("webvision", None, False, "Cpc", True, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "imagenet"),
+    "webvision_inception": Cell("webvision", None, False, "Cpc", True, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "imagenet"),
     "clothing1m": Cell("clothing1m", None, False, "Cpc", False, 0.3, 1, 1, 0, 80, 40, 0.05, 1, "imagenet"),
     # Table 3
     "cifar100_sym90_gmm_agn": Cell("cifar100", 0.9, False, "Gmm", False, 0.6, 5, 30, 150, 450, 225),
@@ -92,6 +93,7 @@ SHARED = {
     "cifar10": (0.02, 5e-4, 128, 4, 32, [0.4914, 0.4822, 0.4465], "preact_resnet18"),
     "cifar100": (0.02, 5e-4, 128, 4, 32, [0.507, 0.487, 0.441], "preact_resnet18"),
     "webvision": (0.01, 1e-3, 32, 0.5, 227, [0.485, 0.456, 0.406], "torchvision_backbone"),
+    "webvision_inception": (0.01, 1e-3, 32, 0.5, 299, [0.485, 0.456, 0.406], "timm_backbone"),
     "clothing1m": (0.002, 1e-3, 32, 0.5, 224, [0.6959, 0.6537, 0.6371], "torchvision_backbone"),
 }
 
@@ -120,13 +122,17 @@ def test_values_are_the_papers(compose, name):
     assert (
         network.lr, network.weight_decay, training.batch_size, semisup.mixup_alpha, config.views.size,
         list(config.views.mean), backbone,
-    ) == SHARED[cell.dataset]  # fmt: skip
+    ) == SHARED.get(name, SHARED[cell.dataset])  # fmt: skip
     assert (network.momentum, semisup.temperature, semisup.rampup_epochs) == (0.9, 0.5, 16)
     assert semisup.lambda_u == cell.lambda_u
     assert config.embedding_size == 128
     if backbone == "torchvision_backbone":
         assert config.backbone.name == "resnet50"
         assert (config.backbone.weights is None) == (cell.dataset == "webvision")
+    if backbone == "timm_backbone":
+        crop = config.dataset.crop
+        assert (config.backbone.name, config.backbone.weights) == ("inception_resnet_v2", None)
+        assert (crop.resize, crop.size, crop.random_resized) == (320, 299, True)
     if cell.dataset == "clothing1m":
         assert training.balanced_batches == 1000
     if cell.dataset == "webvision":

@@ -176,8 +176,11 @@ def plan_of(config: DictConfig, cleaner: Cleaner, noise: Noise) -> Plan:
     kinds = ((NoNoise, "none"), (SymmetricNoise, "symmetric"), (AsymmetricNoise, "asymmetric"))
     kind: Any = next((kind for of, kind in kinds if isinstance(noise, of)), "other")
     dataset = str(config.dataset.get("_target_", "")).rsplit(".", 1)[-1]
-    groups = OmegaConf.masked_copy(config, ["training", "cleaner", "semisup", "optimizer", "noise"])
-    settings = flat(OmegaConf.to_container(groups, resolve=True))
+    names = ["training", "cleaner", "semisup", "optimizer", "noise", "views", "backbone"]
+    settings = flat(OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True))
+    crop = OmegaConf.select(config, "dataset.crop") or {}
+    settings |= {f"dataset.crop.{name}": crop[name] for name in crop if name in ("resize", "random_resized")}
+    settings["backbone"] = config.backbone.get("name") or str(config.backbone.get("_target_", "")).rsplit(".", 1)[-1]
     return Plan(dataset, kind, noise.nominal_rate, cleaner.active, settings)
 
 

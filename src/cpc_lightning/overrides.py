@@ -86,7 +86,11 @@ def parse(argument: str) -> Override:
     try:
         return OverridesParser.create().parse_override(argument)
     except HydraException:
-        raise InputError(argument.split("=")[0], argument, "is not of the form SETTING=VALUE") from None
+        setting, _, value = argument.partition("=")
+        expected = "is not of the form SETTING=VALUE"
+        if value and "'" not in value:  # such as a path: ~ ( ) , have a meaning of their own
+            expected = f"quote it: \"{setting}='{value}'\""
+        raise InputError(setting, value or argument, expected) from None
 
 
 def values_of(override: Override, multirun: bool) -> list[str]:

@@ -23,6 +23,10 @@ CIFAR10 = {  # METHOD.md, Constants, typed anew
     "cleaner.alpha": 0,
     "cleaner.history_length": 1,
     "cleaner.warmup_share": 0.05,
+    "optimizer.network.momentum": 0.9,
+    "backbone": "preact_resnet18",
+    "backbone.weights": None,
+    "views.size": 32,
 }
 CLOTHING = CIFAR10 | {
     "training.epochs": 80,
@@ -38,6 +42,13 @@ CLOTHING = CIFAR10 | {
     "cleaner.class_aware": False,
     "cleaner.threshold": 0.3,
     "cleaner.alpha": 1,
+    "backbone": "resnet50",
+    "backbone.weights": "IMAGENET1K_V1",
+    "views.size": 224,
+    "views.mean": [0.6959, 0.6537, 0.6371],
+    "views.std": [0.3113, 0.3192, 0.3214],
+    "dataset.crop.resize": 256,
+    "dataset.crop.random_resized": False,
 }
 WEBVISION = CLOTHING | {
     "training.epochs": 100,
@@ -48,6 +59,16 @@ WEBVISION = CLOTHING | {
     "optimizer.schedule.milestones": [50],
     "cleaner.class_aware": True,
     "cleaner.threshold": 0.5,
+    "backbone.weights": None,
+    "views.size": 227,
+    "views.mean": [0.485, 0.456, 0.406],
+    "views.std": [0.229, 0.224, 0.225],
+}
+INCEPTION = {
+    "backbone": "inception_resnet_v2",
+    "views__size": 299,
+    "dataset__crop__resize": 320,
+    "dataset__crop__random_resized": True,
 }
 
 
@@ -82,7 +103,10 @@ FINE = {
     "cifar100 at 20 %": plan(**(C100 | {"rate": 0.2, "semisup__lambda_u": 25})),
     "cifar100 at 90 %": plan(**C100, rate=0.9, cleaner__history_length=5, cleaner__warmup_share=0.1),
     "clothing1m": clothing(),
+    "clothing1m from a file": clothing(backbone__weights="resnet50.pth"),
     "webvision": webvision(),
+    "webvision with Inception-ResNet-v2": webvision(**INCEPTION),
+    "cifar10 as AugDesc": plan(training__epochs=300, optimizer__schedule__milestones=[150]),
     "other data, other values": plan("own", training__batch_size=7, semisup__mixup_alpha=1.0),
     "plain training": plan(**(ASYMMETRIC | {"active": False, "training__confidence_penalty": 0.0})),
 }
@@ -111,7 +135,7 @@ BROKEN = [
         "semisup.rampup_epochs=16: ",
         "training.epochs",
     ),
-    (plan(optimizer__schedule__milestones=[225, 450]), "optimizer.schedule.milestones=[225, 450]: ", "below"),
+    (plan(optimizer__schedule__milestones=[225, 450]), "optimizer.schedule.milestones=[225,450]: ", "below"),
     (clothing(noise="symmetric", rate=0.2), "noise adds wrong labels to clothing1m", "noise=none"),
     (webvision(noise="other"), "noise adds wrong labels to webvision", "noise=none"),
     (clothing(semisup__lambda_u=25), "not the paper's for clothing1m: semisup.lambda_u=25", "semisup.lambda_u=0"),
@@ -125,6 +149,19 @@ BROKEN = [
         "not the paper's for cifar100: training.warmup_epochs=10",
         "training.warmup_epochs=30",
     ),
+    (clothing(backbone__weights=None), "clothing1m: backbone.weights=null", "backbone.weights=IMAGENET1K_V1"),
+    (clothing(backbone="resnet18"), "backbone=resnet18", "backbone=resnet50"),
+    (clothing(views__mean=[0.1] * 3), "views.mean=[0.1,0.1,0.1]", "views.mean=[0.6959,0.6537,0.6371]"),
+    (clothing(views__std=[0.1] * 3), "views.std=[0.1,0.1,0.1]", "views.std=[0.3113,0.3192,0.3214]"),
+    (clothing(dataset__crop__resize=300), "dataset.crop.resize=300", "dataset.crop.resize=256"),
+    (clothing(training__epochs=60), "training.epochs=60", "training.epochs=80"),
+    (clothing(optimizer__schedule__milestones=[70]), "milestones=[70]", "optimizer.schedule.milestones=[40]"),
+    (webvision(backbone__weights="DEFAULT"), "backbone.weights=DEFAULT", "backbone.weights=null"),
+    (webvision(**INCEPTION | {"views__size": 227}), "views.size=227", "views.size=299"),
+    (webvision(optimizer__network__momentum=0.5), "momentum=0.5", "optimizer.network.momentum=0.9"),
+    (plan(backbone="small_resnet"), "backbone=small_resnet", "backbone=preact_resnet18"),
+    (plan(cleaner__threshold=0.4, cleaner__alpha=1), "cleaner.threshold=0.4, cleaner.alpha=1", "cleaner.alpha=0"),
+    (plan(cleaner__warmup_share=0.2), "cleaner.warmup_share=0.2", "cleaner.warmup_share=0.05"),
     (plan(training__batch_size=64), "training.batch_size=64", "training.batch_size=128"),
     (plan(rate=0.2), "semisup.lambda_u=25", "semisup.lambda_u=0"),
     (plan(**SYM90 | {"semisup__lambda_u": 25}), "semisup.lambda_u=25", "semisup.lambda_u=50"),
@@ -160,6 +197,11 @@ def test_a_setting_that_is_not_there_is_not_asked_for():
         assert {f.found.split("=")[0] for f in protocol_findings(Plan("cifar10", noise, rate, False, settings))} == {
             "no setting contradicts the paper's protocol for cifar10"
         }
+
+
+def test_another_length_on_cifar_is_a_note():
+    (finding,) = protocol_findings(FINE["cifar10 as AugDesc"])
+    assert finding.found.endswith("; its own runs have training.epochs=450, optimizer.schedule.milestones=[225]")
 
 
 def test_the_papers_threshold_is_that_of_prototypes():

@@ -12,6 +12,7 @@ from torchvision import datasets
 
 from cpc_lightning.data import cifar
 from cpc_lightning.data.cifar import CIFAR100_MAP, CIFAR100_NAMES, SUPERCLASSES, cifar10, cifar100
+from cpc_lightning.data.label_files import read_labels
 from cpc_lightning.errors import InputError
 
 # The superclass of each fine class 0..99, as the published training file has it.
@@ -191,3 +192,11 @@ def test_download_goes_into_the_root_and_its_failure_is_one_line(tmp_path, monke
 
     monkeypatch.setattr(cifar.datasets, "CIFAR100", Broken)
     assert "download=True: failed, into" in error_of(cifar100, root=str(tmp_path), download=True)
+
+
+def test_a_root_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_cifar10(tmp_path / "sets")
+    assert len(cifar10("~/sets", verify=False).train) > 0
+    np.save(tmp_path / "labels.npy", np.arange(4))
+    assert read_labels("~/labels.npy").tolist() == [0, 1, 2, 3]

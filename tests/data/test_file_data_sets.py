@@ -1,5 +1,6 @@
 """Data sets of image files: layouts, labels, what is said of bad or missing pieces, and how they scale."""
 
+import os
 import time
 import tracemalloc
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from tests.data.image_trees import save_jpeg, save_text, write_clothing1m, write_folders, write_table, write_webvision
 
-from cpc_lightning.checkup.data import size_findings
+from cpc_lightning.checkup.data import shared_images, size_findings
 from cpc_lightning.data import file_dataset
 from cpc_lightning.data.clothing1m import CLASS_NAMES, clothing1m
 from cpc_lightning.data.image_files import Crop
@@ -182,6 +183,13 @@ def test_a_table_with_numbers(tmp_path):
     assert {**shown(data.train), **shown(data.evaluation["test"])} == {f"x/{n}.jpg": n % 11 for n in range(13)}
 
 
+def test_a_header_with_blanks_after_its_commas(tmp_path):
+    write_folders(tmp_path, {"x": 4})
+    rows = ["label, path", *(f'c{n % 2}, "./x/{n}.jpg"' for n in range(4))]
+    data = table(tmp_path, *rows, test_share=0.5)
+    assert sorted([*data.train.paths, *data.evaluation["test"].paths]) == [f"x/{n}.jpg" for n in range(4)]
+
+
 def test_a_table_elsewhere_with_absolute_paths(tmp_path):
     write_folders(tmp_path / "images", {"x": 4})
     (tmp_path / "lists").mkdir()
@@ -208,6 +216,9 @@ def test_a_table_elsewhere_with_absolute_paths(tmp_path):
         (["path,label", "../../etc/passwd,x", "b.jpg,y"], "line 2: path '../../etc/passwd' leads out of"),
         (["path,label", "a/../../x.jpg,x"], "line 2.*leads out of"),
         (["path,label", "/etc/passwd,x"], "line 2.*leads out of"),
+        (["path,label", "a.jpg,x", "./a.jpg,y"], "a.jpg is there twice, as images 1 and 2"),
+        (["path,label", "a.jpg,x,y"], "line 2: has more fields than the header"),
+        (["path,label,label", "a.jpg,x,y"], "has two columns label"),
         (["path,label", '"a.jpg,x'], "is no csv"),
     ],
 )
@@ -263,6 +274,11 @@ def test_clothing1m_in_both_layouts(tmp_path, images):
         ("noisy_label_kv.txt", "images/0/0,0.jpg 3\n", "noisy_train_key_list.*line 2 .*has no label in noisy_label_kv"),
         ("clean_test_key_list.txt", "images/0/0,0.jpg\nimages/0/0,0.jpg\n", "is there twice, as images 1 and 2"),
         ("clean_test_key_list.txt", "", "test=0: holds no images"),
+        (
+            "clean_label_kv.txt",
+            "images/0/0,0.jpg 3\nimages/0/0,0.jpg 4\n",
+            "'images/0/0,0.jpg' has two labels, 3 and 4",
+        ),
         ("clean_test_key_list.txt", "a\x1b[2J\n", r"line 1 is 'a\\x1b\[2J'"),
     ],
 )
@@ -277,8 +293,26 @@ def test_what_clothing1m_can_lack(tmp_path, file, text, says):
     assert str(error.value).isprintable()
 
 
+def test_clothing1m_with_other_images_and_shared_ones(tmp_path):
+    write_clothing1m(tmp_path, "")
+    save_jpeg(tmp_path / "images/figure.jpg", 0)  # this folder is not the data set's
+    keys = (tmp_path / "clean_test_key_list.txt").read_text()
+    save_text(tmp_path / "clean_test_key_list.txt", keys + "images/0/0,0.jpg\n")
+    (found,) = shared_images(clothing1m(str(tmp_path), CROP))
+    assert found.status == "warning"
+    assert found.found == "1 of 15 images of test are trained on too: 0/0,0.jpg"
+
+
+def test_a_key_list_that_is_a_pipe(tmp_path):
+    write_clothing1m(tmp_path)
+    (tmp_path / "clean_val_key_list.txt").unlink()
+    os.mkfifo(tmp_path / "clean_val_key_list.txt")
+    with pytest.raises(InputError, match=r"clean_val_key_list\.txt: is no file"):
+        clothing1m(str(tmp_path), CROP)
+
+
 def test_clothing1m_without_its_images(tmp_path):
-    with pytest.raises(InputError, match="holds neither a folder images/ nor folders 0/ to 9/"):
+    with pytest.raises(InputError, match="holds neither folders images/0/ to images/9/ nor 0/ to 9/"):
         clothing1m(str(tmp_path), CROP)
 
 

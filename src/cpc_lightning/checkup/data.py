@@ -139,7 +139,7 @@ def image_findings(dataset: ImageDataset, seed: int, workers: int, skips: bool =
         if isinstance(images, ImageFiles):
             found += f" once cropped; about {workers / seconds:,.0f} images a second with {counted(workers, 'process')}"
         findings.append(Finding("images", "ok", found))
-    findings += sameness(seen, dataset.train.paths or ())
+    findings += sameness(seen, dataset.train.paths or ()) + shared_images(dataset)
     if isinstance(images, ImageFiles):
         findings += enlarged(images, [position for position, _ in seen])
     return findings
@@ -182,6 +182,19 @@ def sameness(seen: Sequence[tuple[int, bytes]], paths: Sequence[str]) -> list[Fi
         if wrong:
             names = listed([paths[position] if paths else f"image {position}" for position in wrong])
             findings.append(Finding("images", "warning", f"{len(wrong)} of {len(seen)} are {found}: {names}"))
+    return findings
+
+
+def shared_images(dataset: ImageDataset) -> list[Finding]:
+    """A warning for each set to evaluate on some of whose image files are trained on too."""
+    findings = []
+    for name, split in dataset.evaluation.items():
+        train, images = dataset.train.images, split.images
+        if isinstance(train, ImageFiles) and isinstance(images, ImageFiles) and train.root == images.root:
+            both = sorted(set(images.paths).intersection(train.paths))
+            if both:
+                found = f"{len(both):,} of {len(images):,} images of {name} are trained on too: {listed(both)}"
+                findings.append(Finding("images", "warning", found))
     return findings
 
 

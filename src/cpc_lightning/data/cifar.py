@@ -109,7 +109,7 @@ def _read_dataset(
         _download(source, own_root(root))
         folder = _find(root, source.base_folder, meta[0])
     if folder is None:
-        require(root is None or Path(root).is_dir(), "root", root, "is not a folder")
+        require(root is None or Path(root).expanduser().is_dir(), "root", root, "is not a folder")
         missing = roots(root)[-1] / source.base_folder / meta[0]
         raise InputError("root", root, f"there is no {missing}: set download=true, or name the folder that holds it")
     for file, md5 in files.items():

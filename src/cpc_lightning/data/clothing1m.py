@@ -41,12 +41,11 @@ def clothing1m(root: str, crop: Crop, on_bad_image: str = "error") -> ImageDatas
 
     Raises:
         InputError: if a file is not there, a line does not parse, a label lies outside 0..13, or an image is listed
-            twice or has no label.
+            twice, has no label or two different ones.
     """
     folder = require_folder("root", root)
     prefix = image_prefix(folder)
-    clean = dict(labeled_lines(folder, "clean_label_kv.txt", len(CLASS_NAMES)))
-    noisy = dict(labeled_lines(folder, "noisy_label_kv.txt", len(CLASS_NAMES)))
+    clean, noisy = (labels_of(folder, f"{kind}_label_kv.txt") for kind in ("clean", "noisy"))
     train = listed(folder, "noisy_train_key_list.txt", "noisy_label_kv.txt", noisy, prefix, clean)
     del noisy
     evaluation = {
@@ -56,13 +55,22 @@ def clothing1m(root: str, crop: Crop, on_bad_image: str = "error") -> ImageDatas
     return file_dataset("clothing1m", CLASS_NAMES, train, evaluation, crop, on_bad_image, test_at_end=True)
 
 
+def labels_of(folder: Path, name: str) -> dict[bytes, int]:
+    """The label of each key in a file of lines `KEY LABEL`."""
+    labels: dict[bytes, int] = {}
+    for key, label in labeled_lines(folder, name, len(CLASS_NAMES)):
+        if labels.setdefault(key, label) != label:
+            shown = key[:80].decode(errors="replace")
+            raise InputError("root", str(folder / name), f"{shown!r} has two labels, {labels[key]} and {label}")
+    return labels
+
+
 def image_prefix(folder: Path) -> bytes:
     """What the names of images start with under `folder`: "images/", or nothing where 0/ to 9/ lie there."""
-    if (folder / "images").is_dir():
-        return PREFIX
-    if any((folder / str(digit)).is_dir() for digit in range(10)):
-        return b""
-    raise InputError("root", str(folder), "holds neither a folder images/ nor folders 0/ to 9/")
+    for prefix in (PREFIX, b""):
+        if any((folder / prefix.decode() / str(digit)).is_dir() for digit in range(10)):
+            return prefix
+    raise InputError("root", str(folder), "holds neither folders images/0/ to images/9/ nor 0/ to 9/")
 
 
 def listed(

@@ -82,7 +82,7 @@ class HumanLabels:
     def _find(self) -> Path:
         if self.path is not None:
             require_path("path", self.path)
-            return Path(self.path)
+            return Path(self.path).expanduser()
         names = [f"{self.stem}{suffix}" for suffix in _READERS]
         candidates = [folder / inner / name for folder in roots(self.root) for inner in _FOLDERS for name in names]
         found = next((file for file in candidates if file.is_file()), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def image_table(
     on_bad_image: str = "error",
 ) -> ImageDataset:
     """Images listed in a csv file with a column `path` and a column `label`; other columns than these are ignored.
+
+    Where the header has blanks after its commas, those of all lines are left aside.
 
     * `label` is a class's name or its number. Where all are numbers, they run from 0 without gaps; names are numbered
       in alphabetical order.
@@ -104,14 +107,21 @@ class Rows:
     def __iter__(self) -> Iterator[str]:
         # newline="": the csv module sees to line ends itself. strict: a stray quote is an error, not a guess.
         with open(self.table, encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-            reader = csv.DictReader(lines, strict=True)
+            spaced = ", " in lines.readline()
+            lines.seek(0)
+            reader = csv.DictReader(lines, strict=True, skipinitialspace=spaced)
             try:
-                columns = list(reader.fieldnames or [])
+                columns = [name.strip() for name in reader.fieldnames or []]
+                reader.fieldnames = columns
                 require(
                     {"path", "label"} <= set(columns), "file", str(self.table),
                     f"must have the columns path and label; it has: {', '.join(map(str, columns)) or 'none'}",
                 )  # fmt: skip
+                twice = next((name for name, times in Counter(columns).items() if name and times > 1), None)
+                require(twice is None, "file", str(self.table), f"has two columns {twice}")
                 for row in reader:
+                    more = f"line {reader.line_num}: has more fields than the header; quote what holds a comma"
+                    require(None not in row, "file", str(self.table), more)
                     yield self._path(row, reader.line_num)
             except csv.Error as error:
                 raise InputError("file", str(self.table), f"line {reader.line_num} is no csv: {error}") from None
@@ -130,6 +140,7 @@ class Rows:
             path = path[len(self.root.rstrip("/")) + 1 :]
         if not is_inside(os.fsencode(path)):
             raise wrong(f"path {path[:80]!r} leads out of {self.root}")
+        path = os.path.normpath(path)  # ./a.jpg is a.jpg
         self.labels.append(self._seen.setdefault(label, len(self._seen)))
         self.true_labels.append(self._seen.setdefault(true_label, len(self._seen)) if true_label else -1)
         self.splits.append(SPLITS.index(split or "train"))

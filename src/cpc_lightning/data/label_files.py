@@ -37,7 +37,7 @@ def read_labels(path: str) -> Tensor:
     if reader is None:
         raise InputError("path", path, f"must end in one of {', '.join(_READERS)}")
     try:
-        file = Path(path)
+        file = Path(path).expanduser()
         require(file.is_file(), "path", path, "is not a file" if file.exists() else "is not there")
         return torch.from_numpy(np.array(reader(file), dtype=np.int64))
     except InputError:

@@ -5,6 +5,8 @@ Everything wrong raises an `InputError` named "root" that gives file and line.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,8 @@ def require_folder(setting: str, folder: object) -> Path:
 def lines_of(root: Path, name: str) -> Iterator[tuple[int, bytes]]:
     """Number and content of the lines of `root`/`name` that are not blank, without white space around them."""
     try:
+        regular = stat.S_ISREG(os.stat(root / name).st_mode)  # a pipe would keep its reader waiting
+        require(regular, "root", str(root / name), "is no file")
         with open(root / name, "rb") as file:
             for number, line in enumerate(file, 1):
                 content = line.strip()

@@ -69,7 +69,7 @@ def read_matrix(path: str, num_classes: int) -> npt.NDArray[np.float64]:
     if reader is None:
         raise InputError("path", path, f"must end in one of {', '.join(_READERS)}")
     try:
-        file = Path(path)
+        file = Path(path).expanduser()
         require(file.is_file(), "path", path, "is not a file" if file.exists() else "is not there")
         matrix = np.asarray(reader(file), dtype=np.float64)
     except InputError:

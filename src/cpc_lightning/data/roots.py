@@ -12,7 +12,7 @@ DEFAULT_ROOT = "data"
 
 def own_root(root: str | None) -> str:
     """The folder to put data into: `root`, or the one that the environment variable CPC_DATA names, or ./data."""
-    return root if root is not None else os.environ.get("CPC_DATA") or DEFAULT_ROOT
+    return os.path.expanduser(root if root is not None else os.environ.get("CPC_DATA") or DEFAULT_ROOT)
 
 
 def roots(root: str | None, *more: str) -> list[Path]:
@@ -24,4 +24,4 @@ def roots(root: str | None, *more: str) -> list[Path]:
     if root is not None:
         require_path("root", root)
     names = [root] if root is not None else list(dict.fromkeys([own_root(None), DEFAULT_ROOT, *more]))
-    return [Path(name) for name in names]
+    return [Path(name).expanduser() for name in names]
