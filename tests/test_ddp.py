@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.runs import digest
 
 from cpc_lightning.building import process_count
 from cpc_lightning.launch import Ending, reason
@@ -258,6 +259,25 @@ def test_a_signal_to_the_supervisor_ends_all(tmp_path, small, number, code):
     assert err.startswith(f"stopped by {signal.Signals(number).name}")
     assert not [pid for pid in ranks.values() if Path(f"/proc/{pid}").exists()]
     torch.load(tmp_path / "here" / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.slow
+def test_a_killed_run_of_two_processes_goes_on_as_if_it_had_not_been(tmp_path, small):
+    """Killed after the second of six epochs; weights, labels and table as of the unbroken run."""
+    arguments = [*small, *PROCESSES, "training.epochs=6"]
+    done = run([*PYTHON, *arguments, "hydra.run.dir=straight"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    process = subprocess.Popen([*PYTHON, *arguments, "hydra.run.dir=here"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    checkpoint = tmp_path / "here" / "checkpoints" / "last.ckpt"
+    table = tmp_path / "here" / "metrics.csv"
+    wait_for(lambda: checkpoint.exists() and table.exists() and len(table.read_text().splitlines()) > 2)
+    ranks = ranks_below(process)
+    os.kill(ranks[1], signal.SIGKILL)
+    assert process.wait(60) == 1
+    assert torch.load(checkpoint, weights_only=True)["epoch"] < 5
+    done = run([*PYTHON, "resume=here"], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert digest(tmp_path / "here") == digest(tmp_path / "straight")
 
 
 @pytest.mark.slow

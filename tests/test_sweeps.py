@@ -1,8 +1,12 @@
 """Sweeps and searches by every launcher, alone and with processes of their own."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -120,3 +124,44 @@ def test_a_job_of_a_search_is_resumed_alone(command, tmp_path, small):
     after = json.loads((folder / "summary.json").read_text())
     assert {**before, "seconds": 0} == {**after, "seconds": 0}
     assert [path.name for path in tmp_path.iterdir()] == ["job"]
+
+
+def processes_with(text):
+    """Process ids whose command line or environment holds `text`."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            content = (place / "cmdline").read_bytes() + (place / "environ").read_bytes()
+        except OSError:  # it has ended
+            continue
+        if text.encode() in content:
+            found.append(int(place.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_a_signal_ends_a_parallel_sweep_and_its_jobs(tmp_path, small, number, code):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    long = ["training.epochs=400", "training.warmup_epochs=399"]
+    arguments = [*small, *long, "cleaner=none", "seed=1,2", *LAUNCHERS["joblib"], "-m", "hydra.sweep.dir=sweep"]
+    environment = {**os.environ, "SWEEP_OF_THIS_TEST": str(tmp_path)}
+    call = [sys.executable, "-m", "cpc_lightning", *arguments]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(call, cwd=tmp_path, env=environment, **pipes)
+    until = time.monotonic() + 120
+    while len(list(tmp_path.glob("sweep/*/checkpoints/last.ckpt"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert len(processes_with(str(tmp_path))) > 2
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert err.count("\n") == 1, err
+    assert err.startswith(f"stopped by {number.name}; to continue its jobs")
+    until = time.monotonic() + 20
+    while processes_with(str(tmp_path)):
+        assert time.monotonic() < until, "a job goes on"
+        time.sleep(0.1)

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import hydra
@@ -48,16 +49,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if process_number() > 0:
             arguments += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]  # the first one writes
         sys.argv[1:] = arguments
-        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(
+        application = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(
             job if dataset is None else lambda config: job(config, dataset)
-        )()
+        )
+        with stop_on_signals(end_workers=False) if multirun else nullcontext():  # one run asks for them itself
+            application()
     except InputError as error:
         say(Ending(MISTAKE, f"error: {error}"))
         return MISTAKE
+    except Stopped as stop:
+        end_jobs()
+        print(f"stopped by {stop.signal.name}; to continue its jobs, one by one: resume=FOLDER/JOB", file=sys.stderr)
+        return stop.exit_code
     except KeyboardInterrupt:
         print("stopped by SIGINT before the run began", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0
+
+
+def end_jobs() -> None:
+    """End the processes of the joblib launcher, if it has started any: nobody waits for their jobs any more."""
+    loky = sys.modules.get("joblib.externals.loky.reusable_executor")
+    executor = getattr(loky, "_executor", None)  # `get_reusable_executor` would start one
+    if executor is not None:
+        executor.shutdown(wait=True, kill_workers=True)
 
 
 def job(config: DictConfig, dataset: ImageDataset | None = None) -> float | None:

@@ -33,10 +33,13 @@ class Stopped(BaseException):  # not an Exception, for the reason that KeyboardI
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[None]:
+def stop_on_signals(end_workers: bool = True) -> Iterator[None]:
     """Within the block, in the main thread, those signals raise `Stopped`; afterwards they do what they did before.
 
     Once a signal has come, the block cannot end but by `Stopped`: what fails while everything ends is of no interest.
+
+    Args:
+        end_workers: kill this process's children first; False where whoever started them has to do so.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -55,7 +58,7 @@ def stop_on_signals() -> Iterator[None]:
         sys.excepthook = lambda *_: None
         sys.unraisablehook = ring_again
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        workers = multiprocessing.active_children()
+        workers = multiprocessing.active_children() if end_workers else []
         for worker in workers:
             worker.kill()
         for worker in workers:
