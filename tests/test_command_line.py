@@ -151,6 +151,63 @@ def test_control_characters_in_a_value_cannot_forge_output(command, tmp_path):
     assert "\x1b" not in err
 
 
+# What Hydra itself reads: arguments, and how the one line begins.
+FOR_HYDRA = [
+    (["hydra.run.dir="], "hydra.run.dir=: must be a folder's name"),
+    (["hydra.run.dir=${foo}"], "hydra.run.dir=(an interpolation): Interpolation key 'foo' not found"),
+    (["hydra.run.dir=null"], "hydra.run.dir=null: "),
+    (["hydra.job.name=null"], "hydra.job.name=null: "),
+    (["hydra.mode=FOO"], "hydra.mode=FOO: Invalid value 'FOO', expected one of [RUN, MULTIRUN]"),
+    (["hydra.searchpath=[/nowhere]"], "hydra.searchpath=/nowhere: is not a folder"),
+    (["~seed=3"], "seed=(deleted): "),
+    (["=3"], "SETTING==3: is not of the form SETTING=VALUE"),
+    (["cleaner=[cpc_awr]"], "cleaner=[cpc_awr]: takes one choice"),
+    (["training=null"], "training=None: must be a group of settings"),
+    (["-m", "hydra.sweep.dir="], "hydra.sweep.dir=: must be a folder's name"),
+    (["-m", "hydra.sweep.dir=${foo}"], "hydra.sweep.dir=(an interpolation): "),
+    (["-m", "hydra.sweep.subdir=${foo}"], "hydra.sweep.subdir=(an interpolation): "),
+    (["-m", "hydra.sweep.subdir=same", "seed=1,2"], "hydra.sweep.subdir=same: must name a folder for each job"),
+    (["-m", "backbone.width=8,2", "seed=1,2", "embedding_size=16"], "embedding_size=16: "),
+    (["-m", "training.batch_size=64,1"], "training.batch_size=1: must be a whole number of at least 2"),
+    (["-m", "optimizer.head.fused=true,maybe"], "optimizer.head.fused=maybe: must be true or false"),
+    (["-m", "backbone=small_resnet,timm", "optimizer.network.lr=0.1,nan"], "optimizer.network.lr=nan: "),
+    (["--config-name", "config", "cleaner=foo"], "cleaner=foo: is no choice"),
+    (["--config-name", "foo"], "--config-name=foo: must be config"),
+    (["--config-dir", "/nowhere"], "--config-dir=/nowhere: is not a folder"),
+    (["--run", "seed=-1"], "seed=-1: must be a whole number"),
+    (["--colour", "seed=1"], "--colour=: is no option"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "line"), FOR_HYDRA, ids=lambda value: str(value)[:40])
+def test_what_hydra_reads_is_checked_too(command, tmp_path, monkeypatch, arguments, line):
+    inside = tmp_path / "outer" / "inner"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    code, out, err = command(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert err.startswith(f"error: {line}")
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "outer", inside]
+
+
+def test_a_folder_of_own_choices_is_checked_like_our_own(command, small, tmp_path):
+    (tmp_path / "mine, too" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine, too" / "experiment" / "short.yaml").write_text("# @package _global_\nseed: -3\n")
+    options = ["--config-dir", str(tmp_path / "mine, too"), f"hydra.run.dir={tmp_path / 'run'}"]
+    assert command("experiment=shrt", *options)[2].startswith("error: experiment=shrt: is no choice of this group; did")
+    assert command("experiment=short", *options)[2].startswith("error: seed=-3: ")
+    assert command(*small, "cleaner=none", "experiment=short", "seed=3", *options)[0] == 0
+
+
+def test_a_reader_of_the_help_may_leave(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        call = [sys.executable, "-m", "cpc_lightning", "--help"]
+        done = subprocess.run(call, cwd=tmp_path, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_near_looks_at_the_last_part_too():
     known = ["training", "training.epochs", "noise", "noise.rate"]
     assert near("trainig.epochs", known) == "; did you mean training.epochs?"

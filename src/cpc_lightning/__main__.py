@@ -1,5 +1,7 @@
 """`python -m cpc_lightning`."""
 
+import os
+import signal
 import sys
 
 
@@ -11,7 +13,10 @@ def main() -> int:
         return run()
     except KeyboardInterrupt:
         print("stopped by SIGINT before the run began", file=sys.stderr)
-        return 130
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # what reads the output, such as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails to flush at the end
+        return 128 + signal.SIGPIPE
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def check_part(name: str, part: object, method: str) -> None:
 
 def check_settings(config: DictConfig) -> None:
     """Raise `InputError` for settings of the run as a whole that cannot be used."""
-    alone = "must be train, or check: as mode=check, with neither -m nor an option such as --config-dir"
+    alone = "must be train, or check: as mode=check, without -m"
     require(config.mode == "train", "mode", config.mode, alone)
     for name in ("seed", "noise_seed"):
         require_integer(name, config[name], 0)

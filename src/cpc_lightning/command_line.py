@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
-import re
 import shlex
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 import hydra
@@ -24,6 +24,7 @@ from cpc_lightning.distributed import lost_process, process_number, starter
 from cpc_lightning.doctor import examine
 from cpc_lightning.errors import InputError, TrainingError, one_line, require
 from cpc_lightning.launch import GRACE, Ending, RunError, agree_on_folder, start
+from cpc_lightning.options import plain, quoted, shows
 from cpc_lightning.overrides import CONFIG_MODULE, check_overrides, check_writable, choices_of, compose, parse
 from cpc_lightning.stopping import Stopped, stop_on_signals
 
@@ -35,25 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     quieten()
-    dataset = None
+    if shows(arguments):
+        return show(arguments)
     try:
-        if not any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
-            arguments.sort(key=lambda argument: not argument.startswith("-"))  # -m may stand anywhere
-            multirun = is_multirun(arguments)
-            check_starter(multirun)
-            arguments = continued(arguments, multirun)
-            if "mode=check" in arguments and not multirun:
-                return report(arguments)
-            dataset = check_overrides(arguments, multirun)
-            agree_on_folder()
+        arguments = plain(arguments)
+        multirun = is_multirun(arguments)
+        check_starter(multirun)
+        arguments = continued(arguments, multirun)
+        if "mode=check" in arguments and not multirun:
+            return report(arguments)
+        dataset = check_overrides(arguments, multirun)
+        agree_on_folder()
         if process_number() > 0:
             arguments += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]  # the first one writes
-        sys.argv[1:] = arguments
-        application = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(
-            job if dataset is None else lambda config: job(config, dataset)
-        )
         with stop_on_signals(end_workers=False) if multirun else nullcontext():  # one run asks for them itself
-            application()
+            call_hydra(arguments, job if dataset is None else lambda config: job(config, dataset))
     except InputError as error:
         say(Ending(MISTAKE, f"error: {error}"))
         return MISTAKE
@@ -73,6 +70,24 @@ def end_jobs() -> None:
     executor = getattr(loky, "_executor", None)  # `get_reusable_executor` would start one
     if executor is not None:
         executor.shutdown(wait=True, kill_workers=True)
+
+
+def call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], object]) -> None:
+    """Have Hydra compose, and call `task` with each job's config."""
+    sys.argv[1:] = arguments
+    hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(task)()
+
+
+def show(arguments: Sequence[str]) -> int:
+    """Print what an option such as --help asks for; nothing runs. A reader that goes away is not Hydra's to report."""
+    said, code = io.StringIO(), 0
+    try:
+        with redirect_stdout(said):
+            call_hydra(arguments, job)
+    except SystemExit as exit:
+        code = exit.code if isinstance(exit.code, int) else FAILURE if exit.code else 0
+    print(said.getvalue(), end="", flush=True)
+    return code
 
 
 def job(config: DictConfig, dataset: ImageDataset | None = None) -> float | None:
@@ -193,9 +208,3 @@ def continued(arguments: list[str], multirun: bool) -> list[str]:
     if folder is not None and "hydra.run.dir" not in given:
         own.append(f"hydra.run.dir={quoted(str(folder))}")
     return [*own, *arguments]
-
-
-def quoted(text: str) -> str:
-    """`text` as Hydra's grammar quotes it."""
-    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), text)
-    return f"'{escaped}'"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.resources
 import itertools
+import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +25,23 @@ from cpc_lightning.building import make_method
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.errors import InputError, require
 from cpc_lightning.report.sweep import METRICS
-from cpc_lightning.settings import check_kinds, check_known, check_switches, near, resolved, settings, value_text
+from cpc_lightning.settings import (
+    check_groups,
+    check_kinds,
+    check_known,
+    check_switches,
+    near,
+    resolved,
+    settings,
+    value_text,
+)
 from cpc_lightning.train import prepare
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable  # moves to importlib.resources.abc in Python 3.14
 
 CONFIG_MODULE = "cpc_lightning.conf"
+LISTS = ("logger", "callbacks", "experiment")  # groups of which several choices go together
 
 
 def check_overrides(arguments: Sequence[str], multirun: bool) -> ImageDataset | None:
@@ -42,34 +54,95 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> ImageDataset | 
     Returns:
         The data set, noise included, so that a single run need not open it again; None for a sweep.
     """
-    overrides, groups = [parse(argument) for argument in arguments if not argument.startswith("-")], config_groups()
+    overrides = [parse(argument) for argument in arguments if not argument.startswith("-")]
+    groups = config_groups(added_folders(overrides))
     for override in overrides:
         require(
             override.key_or_group != "run_dir", "run_dir", value_text(override), "follows hydra.run.dir: set that one"
         )
-    choices = choices_of(arguments, multirun)
+    # What a search draws from a range has no first value: it is left at the default.
+    sweep = [(o, values) for o, values in zip(overrides, choices_of(arguments, multirun), strict=True) if values]
+    overrides, choices = [override for override, _ in sweep], [values for _, values in sweep]
+
+    def reference_of(texts: Sequence[str]) -> DictConfig:
+        bring = [text for o, text in zip(overrides, texts, strict=True) if brings(o, groups)]
+        return compose(bring)
+
     first = [values[0] for values in choices]
-    config = compose(first)
+    config, reference = compose(first), reference_of(first)
     check_objective(config)
-    reference = compose([text for o, text in zip(overrides, first, strict=True) if o.key_or_group in groups])
+    check_groups(config, reference)
     for override in overrides:
         check_known(override, reference)
-    config.run_dir = str(check_writable("hydra.sweep.dir" if multirun else "hydra.run.dir", config))
+    if multirun:
+        check_subfolders(config, math.prod(map(len, choices)))
+    config.run_dir = folder = str(check_writable("hydra.sweep.dir" if multirun else "hydra.run.dir", config))
+    check_values(config, reference)
+    dataset = prepare(config).datamodule.dataset
+    for place, values in enumerate(choices):
+        name = overrides[place].key_or_group
+        for value in values[1:]:
+            texts = [*first[:place], value, *first[place + 1 :]]
+            config = compose(texts)
+            config.run_dir = folder
+            check_values(config, reference_of(texts) if brings(overrides[place], groups) else reference)
+            if name.split(".")[0] not in ("dataset", "experiment", "seed", "noise_seed"):
+                prepare(config, dataset=dataset)  # noise is not added anew
+    return None if multirun else dataset
+
+
+def brings(override: Override, groups: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the override chooses files of settings, and so says which settings there are."""
+    return override.key_or_group in groups or override.key_or_group == "hydra.searchpath"
+
+
+def check_values(config: DictConfig, reference: DictConfig) -> None:
+    """Raise `InputError` for a value that its setting cannot take, before anything looks at the data."""
+    check_groups(config, reference)
     given = resolved(config)
     check_switches(given, reference)
     make_method(config)  # before the other kinds: our own parts know their ranges
     check_kinds(given, reference)
-    dataset = prepare(config).datamodule.dataset
-    for place, values in enumerate(choices):
-        for value in values[1:]:
-            make_method(compose([*first[:place], value, *first[place + 1 :]]))
-    return None if multirun else dataset
+
+
+def check_subfolders(config: DictConfig, jobs: int) -> None:
+    """Raise `InputError` where the jobs of a sweep have no folder each."""
+    trial = copy.deepcopy(config)
+    OmegaConf.set_readonly(trial.hydra, False)
+    trial.hydra.job.num, trial.hydra.job.id = 0, "0"
+    written = OmegaConf.to_container(trial.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
+    folder_name("hydra.sweep.subdir", trial)
+    several = jobs > 1 or OmegaConf.select(trial, "hydra.sweeper.n_trials", default=1) > 1
+    expected = "must name a folder for each job, as ${hydra.job.num} does"
+    require(not several or "${" in written, "hydra.sweep.subdir", written, expected)
+
+
+def folder_name(setting: str, config: DictConfig) -> str:
+    """The value of a setting that names a folder; raises `InputError` where it names none."""
+    try:
+        HydraConfig.instance().set_config(config)  # the folder's name may hold ${hydra:...}
+        name = OmegaConf.select(config, setting)
+    except OmegaConfBaseException as error:
+        raise InputError(setting, "(an interpolation)", str(error).splitlines()[0]) from None
+    require(isinstance(name, str) and name.strip() != "", setting, name, "must be a folder's name")
+    return str(name)
+
+
+def added_folders(overrides: Iterable[Override]) -> list[Path]:
+    """Folders that hold choices beside those of conf/; raises `InputError` for what is no folder."""
+    given = next((override.value() for override in overrides if override.key_or_group == "hydra.searchpath"), [])
+    texts = isinstance(given, list) and all(isinstance(text, str) for text in given)
+    require(texts, "hydra.searchpath", given, "must be a list of folders")
+    folders = [Path(str(text).removeprefix("file://")) for text in given if not str(text).startswith("pkg://")]  # type: ignore[union-attr]
+    for folder in folders:
+        require(folder.is_dir(), "hydra.searchpath", str(folder), "is not a folder")
+    return folders
 
 
 def choices_of(arguments: Sequence[str], multirun: bool) -> list[list[str]]:
     """Each override once for each of its values; raises `InputError` for what is no override or no group's choice."""
     overrides = [parse(argument) for argument in arguments if not argument.startswith("-")]
-    groups = config_groups()
+    groups = config_groups(added_folders(overrides))
     for override in overrides:
         check_group(override, groups)
     return [values_of(override, multirun) for override in overrides]
@@ -83,14 +156,17 @@ def check_objective(config: DictConfig) -> None:
 
 def parse(argument: str) -> Override:
     """One override of the command line."""
+    name = argument.split("=")[0]
     try:
-        return OverridesParser.create().parse_override(argument)
+        override = OverridesParser.create().parse_override(argument)
     except HydraException:
         setting, _, value = argument.partition("=")
         expected = "is not of the form SETTING=VALUE"
-        if value and "'" not in value:  # such as a path: ~ ( ) , have a meaning of their own
+        if setting and value and "'" not in value:  # such as a path: ~ ( ) , have a meaning of their own
             expected = f"quote it: \"{setting}='{value}'\""
-        raise InputError(setting, value or argument, expected) from None
+        raise InputError(name or "SETTING", value or argument, expected) from None
+    require(override.key_or_group != "", name or "SETTING", argument, "is not of the form SETTING=VALUE")
+    return override
 
 
 def values_of(override: Override, multirun: bool) -> list[str]:
@@ -116,6 +192,8 @@ def check_group(override: Override, groups: dict[str, list[str]]) -> None:
         given = list(override.sweep_iterator()) if override.is_discrete_sweep() else []
     else:
         given = [value]
+    one = name in LISTS or not any(isinstance(choice, list) for choice in given)
+    require(one, name, value_text(override), "takes one choice, no list")
     for choice in itertools.chain.from_iterable(c if isinstance(c, list) else [c] for c in given):
         text = "null" if choice is None else str(choice)
         require(
@@ -126,19 +204,20 @@ def check_group(override: Override, groups: dict[str, list[str]]) -> None:
         )
 
 
-def config_groups() -> dict[str, list[str]]:
-    """Choices of each group in conf/, and of the groups within ("noise/source")."""
+def config_groups(folders: Iterable[Path] = ()) -> dict[str, list[str]]:
+    """Choices of each group in conf/ and in other `folders`, and of the groups within ("noise/source")."""
     groups: dict[str, list[str]] = {}
 
     def walk(folder: Traversable, name: str) -> None:
         leaves = [leaf.name for leaf in folder.iterdir() if leaf.name.endswith(".yaml")]
         if name and leaves:
-            groups[name] = sorted(leaf.removesuffix(".yaml") for leaf in leaves)
+            groups[name] = sorted({*groups.get(name, ()), *(leaf.removesuffix(".yaml") for leaf in leaves)})
         for inner in folder.iterdir():
-            if inner.is_dir() and not inner.name.startswith("__"):
+            if inner.is_dir() and not inner.name.startswith(("__", ".")) and name.count("/") == 0:
                 walk(inner, f"{name}/{inner.name}".lstrip("/"))
 
-    walk(importlib.resources.files(CONFIG_MODULE), "")
+    for root in (importlib.resources.files(CONFIG_MODULE), *folders):
+        walk(root, "")
     return groups
 
 
@@ -153,11 +232,11 @@ def compose(overrides: list[str]) -> DictConfig:
 
 def explain(overrides: list[str], error: Exception) -> InputError:
     """Which override Hydra could not apply, and which setting may have been meant."""
-    groups = config_groups()
     parsed = [parse(text) for text in overrides]
+    groups = config_groups(added_folders(parsed))
     if absent := re.search(r"Could not (?:find|load) '(hydra/\w+)/([^']*)'", str(error)):
         return InputError(absent[1], absent[2], "is not installed (launchers and Optuna: the extra `sweeps`)")
-    choices = [o.input_line or "" for o in parsed if o.key_or_group in groups]
+    choices = [o.input_line or "" for o in parsed if brings(o, groups)]
     try:
         config = hydra.compose("config", choices, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException):
@@ -167,13 +246,19 @@ def explain(overrides: list[str], error: Exception) -> InputError:
         key = override.key_or_group
         if key not in groups and not override.is_add() and key not in known:
             return InputError(key, value_text(override), f"is no setting{near(key, [*known, *groups])}")
-    return InputError("config", " ".join(overrides), str(error).splitlines()[0])
+    reason = str(error.__cause__ or error).splitlines()[0]
+    for place, override in enumerate(parsed):
+        try:
+            hydra.compose("config", [*overrides[:place], *overrides[place + 1 :]], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException):
+            continue
+        return InputError(override.key_or_group, value_text(override), reason)  # without it there is no error
+    return InputError("config", " ".join(overrides), reason)
 
 
 def check_writable(setting: str, config: DictConfig) -> Path:
     """The run's folder, not yet made; raises `InputError` where it cannot be made or written to."""
-    HydraConfig.instance().set_config(config)  # the folder's name may hold ${hydra:...}
-    folder = Path(str(OmegaConf.select(config, setting)))
+    folder = Path(folder_name(setting, config))
     present = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
     try:
         if not present.is_dir():

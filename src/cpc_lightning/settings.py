@@ -88,7 +88,8 @@ def check_groups(config: DictConfig, reference: DictConfig) -> None:
     """Raise `InputError` where a single value has taken the place of a group of settings."""
     for name in map(str, reference):
         gone = isinstance(reference._get_node(name), DictConfig) and not isinstance(config._get_node(name), DictConfig)
-        require(not gone, name, config.get(name), f"must be a group of settings, such as {name}.NAME=VALUE")
+        if gone:
+            raise InputError(name, config.get(name), f"must be a group of settings, such as {name}.NAME=VALUE")
 
 
 def check_kind(name: str, value: object, usual: object) -> None:
