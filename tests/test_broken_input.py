@@ -4,6 +4,8 @@ Settings are found by walking what conf/ composes, so that a new one is tried wi
 """
 
 import contextlib
+import copy
+import functools
 import gzip
 import io
 import os
@@ -16,14 +18,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from cpc_lightning import command_line
 from cpc_lightning.command_line import main
 from cpc_lightning.overrides import CONFIG_MODULE, config_groups
 
 # Choices that only other machines have, or that would fetch something.
-ELSEWHERE = {"trainer": ("gpu", "ddp"), "dataset": ("clothing1m", "webvision")}
+ELSEWHERE = {"trainer": ("gpu",), "dataset": ("clothing1m", "webvision")}
 BASE = ["noise=symmetric", "callbacks=none"]
+DRAWN = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def composed_once():
+    """What Hydra composes for the same overrides is the same: most of the time would go into it."""
+    compose, known = hydra.compose, {}
+
+    def compose_once(name, overrides, **more):
+        key = (tuple(overrides), *more.items())
+        if key not in known:
+            known[key] = compose(name, list(overrides), **more)
+        return copy.deepcopy(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hydra, "compose", compose_once)
+        yield
 
 
 def test_what_the_others_break_is_accepted_unbroken(tmp_path):
@@ -31,12 +51,17 @@ def test_what_the_others_break_is_accepted_unbroken(tmp_path):
         fails(BASE, tmp_path)
 
 
-def fails(arguments, folder):
-    """Run the command line in the empty `folder`; assert that it is refused, in one line and without a trace."""
+def fails(arguments, parent):
+    """Run the command line in `parent`/inside; assert that it is refused, in one line and without a trace in `parent`.
+
+    Paths among the arguments are best relative: what is composed for them is composed once.
+    """
+    folder = Path(parent, "inside")
+    folder.mkdir(exist_ok=True)
     out, err = io.StringIO(), io.StringIO()
     accepted = []
     start, command_line.start = command_line.start, lambda *_: accepted.append(True) or {}
-    before, here = tree(folder), os.getcwd()
+    before, here = tree(parent), os.getcwd()
     os.chdir(folder)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -54,11 +79,11 @@ def fails(arguments, folder):
     assert err.getvalue().count("\n") == 1, said
     assert err.getvalue().rstrip("\n").isprintable(), said
     assert out.getvalue() == "", said
-    assert tree(folder) == before, said
+    assert tree(parent) == before, said
 
 
 def given_folder(arguments):
-    return any("hydra.run.dir=" in argument for argument in arguments)
+    return any("hydra.run.dir=" in argument or argument == "-m" for argument in arguments)
 
 
 def tree(folder):
@@ -82,6 +107,7 @@ def leaves(config, prefix=""):
             yield f"{prefix}{name}", config[name]
 
 
+@functools.cache
 def walk():
     """(overrides that bring the setting, its name, its value) of every setting of every choice of every group."""
     found = {}
@@ -89,7 +115,7 @@ def walk():
         for choice in choices:
             if (
                 "/" in group
-                or group in ("experiment", "hparams_search", "logger", "callbacks")
+                or group in ("experiment", "hparams_search", "logger")
                 or choice in ELSEWHERE.get(group, ())
             ):
                 continue
@@ -124,21 +150,19 @@ def wrong_values(name, value):
     return [value for value in values if value not in FINE.get(name, ())]
 
 
-SETTINGS = walk()
-
-
 def with_group(choice):
     """`BASE` with a choice in place of its own."""
-    return [*[own for own in BASE if own.split("=")[0] != choice.split("=")[0]], choice]
+    own = [own for own in BASE if own.split("=")[0] != choice.split("=")[0]]
+    return [*own, choice, *(["trainer.accelerator=cpu"] if choice == "trainer=ddp" else [])]
 
 
 @st.composite
 def broken_settings(draw):
-    bring, name, value = draw(st.sampled_from(SETTINGS))
+    bring, name, value = draw(st.sampled_from(walk()))
     return [*with_group(bring[0]), f"{name}={draw(st.sampled_from(wrong_values(name, value)))}"]
 
 
-names = st.sampled_from([name for _, name, _ in SETTINGS if "." in name])
+names = st.deferred(lambda: st.sampled_from([name for _, name, _ in walk() if "." in name]))
 # Letters, and what means something to Hydra, to a shell or to a terminal.
 words = st.text(
     st.sampled_from("abcxyz019._-+~=@:/\\,{}[]()$'\"*?#% \t\n\x00\x1b\u202e\u00e9"), min_size=1, max_size=12
@@ -157,22 +181,52 @@ broken_syntax = st.one_of(
     st.sampled_from(["cleaner", "noise", "semisup", "views", "dataset", "backbone", "trainer"]).map(
         lambda group: f"{group}._target_=builtins.dict"
     ),
-    st.sampled_from(["~seed", "~training", "~training.epochs", "~cleaner", "~noise", "training=null", "training=5",
-                     "noise=null", "cleaner=null", "seed=${seed}", "seed=${noise_seed}", "run_dir=elsewhere",
-                     "+training.colour=red", "hydra.run.dir=", "hydra.run.dir=[1]", "cleaner._target_=os",
-                     "trainer.accelerator=tpu", "trainer.precision=7", "resume=nowhere", "resume=[1]", "resume=''",
-                     "resume=/dev/null", "resume=/", "resume=1"]),
-)  # fmt: skip
+)
+
+EACH = [
+    "~seed", "~training", "~training.epochs", "~cleaner", "~noise", "training=null", "training=5", "noise=null",
+    "cleaner=null", "optimizer=null", "logger=null", "callbacks=null", "seed=${seed}", "seed=${noise_seed}",
+    "run_dir=elsewhere", "+training.colour=red", "hydra.run.dir=", "hydra.run.dir=[1]", "hydra.run.dir=${nowhere}",
+    "cleaner._target_=os", "trainer.accelerator=tpu", "trainer.precision=7", "resume=nowhere", "resume=[1]",
+    "resume=''", "resume=/dev/null", "resume=/", "resume=1", "experiment=[nowhere]", "hparams_search=nowhere",
+    "hparams_search=[optuna]", "logger=[csv,nowhere]", "logger=[[csv]]", "callbacks=nowhere",
+    "+callbacks.mine=5", "+callbacks.mine={_target_: nowhere}", "+callbacks.mine={_target_: builtins.dict}",
+    "+logger.mine=[1]", "+logger.mine={_target_: builtins.dict}", "=", "=1", "-x", "--", "--config-path=.",
+]  # fmt: skip
+TOGETHER = [
+    ["experiment=digits_sym80", "training.epochs=0"], ["experiment=digits_sym80", "cleaner=nowhere"],
+    ["logger=tensorboard", "logger.tensorboard.colour=red"], ["logger=wandb", "logger.wandb.offline=maybe"],
+    ["logger=wandb", "callbacks.dashboard.every_n_epochs=0"], ["logger=wandb", "callbacks.dashboard.suspects=word"],
+    ["callbacks=default", "callbacks.progress_bar.leave=3"], ["callbacks=default", "callbacks.progress_bar=null"],
+    ["trainer=ddp", "trainer.devices=word"], ["trainer=ddp", "trainer.strategy=null"],
+    ["trainer=ddp", "trainer.strategy.find_unused_parameters=word"], ["trainer=ddp", "trainer.strategy.timeout=word"],
+    ["-m", "hydra.sweep.dir="], ["-m", "hydra.sweep.subdir=one", "seed=1,2"], ["-m", "seed=1,-1"],
+    ["-m", "hparams_search=optuna", "objective=luck"], ["-m", "hydra.sweep.subdir=${nowhere}"],
+    ["hparams_search=optuna", "cleaner.threshold=word"], ["seed=1", "--help-me"],
+]  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("arguments", [*([argument] for argument in EACH), *TOGETHER], ids=" ".join)
+def test_each_of_these(arguments, tmp_path):
+    groups = {argument.split("=")[0] for argument in arguments}
+    fails([*[own for own in BASE if own.split("=")[0] not in groups], *arguments], tmp_path)
+
+
+@pytest.mark.slow
+def test_every_wrong_value_of_every_setting(tmp_path):
+    for bring, name, value in walk():
+        for wrong in wrong_values(name, value):
+            fails([*with_group(bring[0]), f"{name}={wrong}"], tmp_path)
+
+
+@settings(max_examples=45, **DRAWN)
 @given(broken_settings())
 def test_a_setting_of_a_wrong_kind_or_out_of_range(arguments):
     with tempfile.TemporaryDirectory() as folder:
         fails(arguments, folder)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=45, **DRAWN)
 @given(broken_syntax)
 def test_what_is_no_setting_at_all(argument):
     with tempfile.TemporaryDirectory() as folder:
@@ -189,7 +243,7 @@ def damaged(draw, content):
                                  gzip.compress(content)[:-5], draw(st.binary(max_size=40))]))  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, **DRAWN)
 @given(st.data())
 def test_a_broken_file_of_labels(data):
     suffix = data.draw(st.sampled_from([".txt", ".json", ".csv", ".npy", ".exe", ""]))
@@ -200,7 +254,7 @@ def test_a_broken_file_of_labels(data):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"labels{suffix}")
         data.draw(st.sampled_from([lambda: path.write_bytes(content), path.mkdir, lambda: None]))()
-        fails(["noise=file", f"noise.path={path}", "callbacks=none"], folder)
+        fails(["noise=file", f"noise.path=../{path.name}", "callbacks=none"], folder)
 
 
 IDX = {
@@ -209,7 +263,7 @@ IDX = {
 }  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, **DRAWN)
 @given(st.data())
 def test_a_broken_data_set(data):
     """Four idx files, one of them damaged, of other sizes than it should be, or with labels of no class."""
@@ -222,4 +276,68 @@ def test_a_broken_data_set(data):
             if name == broken and data.draw(st.booleans()):
                 content = damaged(data.draw, content)
             Path(folder, name).write_bytes(content)
-        fails(["dataset=fashion_mnist", f"dataset.root={folder}", "callbacks=none"], folder)
+        fails(["dataset=fashion_mnist", "dataset.root=..", "callbacks=none"], folder)
+
+
+def picture():
+    """A small PNG file's content."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "png")
+    return file.getvalue()
+
+
+FILES = [
+    "backbone=small_resnet", "embedding_size=16", "views.size=8", "dataset.crop.resize=8", "training.num_workers=0",
+    "callbacks=none",
+]  # fmt: skip
+TREE = [f"set/{label}/{number}.png" for label in ("ape", "bee") for number in range(4)]
+
+
+def write_tree(folder):
+    """Eight images of two classes; answers the table that lists them."""
+    for name in TREE:
+        Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+        Path(folder, name).write_bytes(picture())
+    rows = ["path,label", *(f"{name},{name.split('/')[1]}" for name in TREE)]
+    return "\n".join(rows).encode()
+
+
+@pytest.mark.parametrize("dataset", [["imagefolder", "dataset.root=../set"], ["table", "dataset.file=../set.csv"]])
+def test_the_unbroken_tree_is_accepted(dataset, tmp_path):
+    (tmp_path / "set.csv").write_bytes(write_tree(tmp_path))
+    with pytest.raises(AssertionError, match="accepted"):
+        fails([f"dataset={dataset[0]}", *dataset[1:], *FILES], tmp_path)
+
+
+@settings(max_examples=40, **DRAWN)
+@given(st.data())
+def test_a_broken_folder_of_images(data):
+    """One image that is none, or classes that are none."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_tree(folder)
+        broken = Path(folder, data.draw(st.sampled_from(TREE)))
+        kind = data.draw(st.sampled_from(["content", "content", "alone", "nothing"]))
+        if kind == "content":
+            content = picture()
+            cut = data.draw(st.integers(0, len(content) - 30))
+            broken.write_bytes(data.draw(st.sampled_from([content[:cut], b"\0" * cut, content[::-1], b"GIF89a"])))
+        else:
+            for name in TREE:
+                if kind == "nothing" or "bee" in name:
+                    Path(folder, name).unlink()
+        fails(["dataset=imagefolder", "dataset.root=../set", *FILES], folder)
+
+
+@settings(max_examples=40, **DRAWN)
+@given(st.data())
+def test_a_broken_table(data):
+    with tempfile.TemporaryDirectory() as folder:
+        good = write_tree(folder)
+        content = data.draw(st.sampled_from([
+            b"", b"path,label\n", good.replace(b"label", b"lable", 1), good.replace(b"path", b"", 1),
+            good + b"\nset/ape/9.png,ape", good + b"\n,ape", good + b"\nset/ape/0.png,bee", good + b"\n\x00,\xff",
+            good.replace(b"bee\n", b"\n"), good[::-1], gzip.compress(good), data.draw(st.binary(max_size=40)),
+            good.decode().encode("utf-16"),
+        ]))  # fmt: skip
+        Path(folder, "set.csv").write_bytes(content)
+        fails(["dataset=table", "dataset.file=../set.csv", *FILES], folder)

@@ -277,10 +277,10 @@ def check_trainer(config: DictConfig) -> None:
     )  # fmt: skip
     if "strategy" in trainer:
         require(isinstance(trainer.strategy, DictConfig), "trainer.strategy", trainer.strategy, "use trainer=ddp")
-        if isinstance(trainer.strategy.get("timeout"), DictConfig):
+        if trainer.strategy.get("timeout") is not None:
             wait = build(config, "trainer.strategy.timeout")
-            minutes = trainer.strategy.timeout.get("minutes")
             above = isinstance(wait, timedelta) and wait > timedelta()
+            minutes = trainer.strategy.timeout.get("minutes")
             require(above, "trainer.strategy.timeout.minutes", minutes, "must be above 0")
 
 

@@ -70,10 +70,10 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> ImageDataset | 
 
     first = [values[0] for values in choices]
     config, reference = compose(first), reference_of(first)
-    check_objective(config)
-    check_groups(config, reference)
     for override in overrides:
         check_known(override, reference)
+    check_groups(config, reference)
+    check_objective(config)
     if multirun:
         check_subfolders(config, math.prod(map(len, choices)))
     config.run_dir = folder = str(check_writable("hydra.sweep.dir" if multirun else "hydra.run.dir", config))
