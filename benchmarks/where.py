@@ -120,7 +120,7 @@ def draw(found: dict[str, dict[str, float]]) -> None:
         axes.barh(list(found), shares, left=list(left.values()), label=part)
         left = {title: start + share for (title, start), share in zip(left.items(), shares, strict=True)}
     axes.set(xlabel="share of an epoch (%)", xlim=(0, 100))
-    axes.legend(ncols=len(PARTS), fontsize="x-small", loc="upper center", bbox_to_anchor=(0.4, 1.25), frameon=False)
+    figure.legend(ncols=len(PARTS), fontsize="x-small", loc="outside upper center", frameon=False)
     RESULTS.mkdir(exist_ok=True)
     figure.savefig(RESULTS / "where.png", dpi=100)
 

@@ -42,6 +42,8 @@ def test_commands_compose(compose, page, line):
 
 def test_the_readmes_figures_are_those_of_the_committed_results():
     readme = (ROOT / "README.md").read_text()
-    rows = [line for line in (ROOT / "benchmarks/results/cleaners.md").read_text().splitlines() if line.startswith("|")]
-    assert len(rows) == 8
-    assert "\n".join(rows) in readme
+    for name in ("cleaners", "epoch"):
+        text = (ROOT / f"benchmarks/results/{name}.md").read_text()
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        assert len(rows) == 8
+        assert "\n".join(rows) in readme
