@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tokenize import TokenError
 
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from cpc_lightning.errors import InputError, require
 from cpc_lightning.files import atomic_write
+
+Reader = Callable[[Path], object]
 
 _WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*", re.ASCII)  # 18 digits: always within int64
 
@@ -32,13 +34,9 @@ def read_labels(path: str) -> Tensor:
     Raises:
         InputError: named "path", if the file is not there, cannot be read, or holds anything else.
     """
-    require(isinstance(path, str) and path != "", "path", path, f"must name a file ({', '.join(_READERS)})")
-    reader = _READERS.get(Path(path).suffix.lower())
-    if reader is None:
-        raise InputError("path", path, f"must end in one of {', '.join(_READERS)}")
+    reader = reader_for(path, _READERS)
     try:
-        file = Path(path).expanduser()
-        require(file.is_file(), "path", path, "is not a file" if file.exists() else "is not there")
+        file = present_file(path)
         return torch.from_numpy(np.array(reader(file), dtype=np.int64))
     except InputError:
         raise
@@ -137,7 +135,23 @@ def _whole(file: Path, text: str | None, place: str) -> int:
     return int(text)
 
 
-_READERS: dict[str, Callable[[Path], object]] = {
+def reader_for(path: str, readers: Mapping[str, Reader]) -> Reader:
+    """The reader for the ending of `path`; an `InputError` named "path" where there is none."""
+    require(isinstance(path, str) and path != "", "path", path, f"must name a file ({', '.join(readers)})")
+    reader = readers.get(Path(path).suffix.lower())
+    if reader is None:
+        raise InputError("path", path, f"must end in one of {', '.join(readers)}")
+    return reader
+
+
+def present_file(path: str) -> Path:
+    """The file at `path`, ~ being the home folder; an `InputError` named "path" unless a file is there."""
+    file = Path(path).expanduser()
+    require(file.is_file(), "path", path, "is not a file" if file.exists() else "is not there")
+    return file
+
+
+_READERS: dict[str, Reader] = {
     ".npy": _read_npy,
     ".json": _read_json,
     ".csv": _read_csv,

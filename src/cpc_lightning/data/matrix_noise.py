@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from cpc_lightning.data.dataset import ImageDataset, Split
+from cpc_lightning.data.label_files import Reader, present_file, reader_for
 from cpc_lightning.data.noise import frozen_stream, relabeled
 from cpc_lightning.errors import InputError, require
 
@@ -64,13 +64,9 @@ def read_matrix(path: str, num_classes: int) -> npt.NDArray[np.float64]:
     Raises:
         InputError: named "path", if the file is not there, cannot be read, or holds anything else.
     """
-    require(isinstance(path, str) and path != "", "path", path, f"must name a file ({', '.join(_READERS)})")
-    reader = _READERS.get(Path(path).suffix.lower())
-    if reader is None:
-        raise InputError("path", path, f"must end in one of {', '.join(_READERS)}")
+    reader = reader_for(path, _READERS)
     try:
-        file = Path(path).expanduser()
-        require(file.is_file(), "path", path, "is not a file" if file.exists() else "is not there")
+        file = present_file(path)
         matrix = np.asarray(reader(file), dtype=np.float64)
     except InputError:
         raise
@@ -104,4 +100,4 @@ def _read_json(file: Path) -> object:
     return json.loads(file.read_text(encoding="utf-8-sig"))
 
 
-_READERS: dict[str, Callable[[Path], object]] = {".npy": _read_npy, ".csv": _read_csv, ".json": _read_json}
+_READERS: dict[str, Reader] = {".npy": _read_npy, ".csv": _read_csv, ".json": _read_json}
