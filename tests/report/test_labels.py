@@ -2,9 +2,11 @@
 
 import csv
 
+import pytest
 import torch
 
 from cpc_lightning.data.label_files import read_labels
+from cpc_lightning.report import labels
 from cpc_lightning.report.labels import LabelReport
 
 
@@ -21,8 +23,10 @@ def report(**changes):
     return LabelReport(**{**settings, **changes})
 
 
-def test_the_whole_file(tmp_path):
-    """The last image's clean probability is at the threshold: not above it."""
+@pytest.mark.parametrize("rows", [1, 2, 3, 1 << 14])
+def test_the_whole_file(tmp_path, monkeypatch, rows):
+    """The last image's clean probability is at the threshold: not above it. Rows are written some at a time."""
+    monkeypatch.setattr(labels, "ROWS", rows)
     report(paths=["a.png", 'b,"c".png', "d\ne.png"]).write(tmp_path / "labels.csv")
     assert (tmp_path / "labels.csv").read_text() == (
         "index,path,noisy_label,clean_probability_1,clean_probability_2,clean_probability,suspected,"

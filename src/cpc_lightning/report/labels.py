@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from cpc_lightning.data.dataset import NONE_OF_THE_CLASSES, UNKNOWN
@@ -19,6 +18,9 @@ COLUMNS = (
     "index", "path", "noisy_label", "clean_probability_1", "clean_probability_2", "clean_probability", "suspected",
     "suggested_label", "confidence", "true_label", "noisy_class", "suggested_class",
 )  # fmt: skip
+
+ROWS = 1 << 14
+"""How many rows are put together at once: a text of millions of them would take more memory than their tensors."""
 
 SHOWN: dict[int, object] = {UNKNOWN: "", NONE_OF_THE_CLASSES: "none"}
 
@@ -64,27 +66,35 @@ class LabelReport:
 
         Paths and names of classes are `inert`.
         """
-        names = [inert(name) for name in self.class_names]
-        count = len(self.noisy_labels)
-        blank: list[object] = [""] * count
-        if self.clean_probabilities is None or self.suspected is None:
-            judged = [blank] * 4
-        else:
-            shown = torch.cat([self.clean_probabilities, self.clean_probabilities.mean(dim=0, keepdim=True)])
-            judged = [[f"{value:.6f}" for value in row] for row in shown.tolist()]
-            judged.append(["true" if value else "false" for value in self.suspected.tolist()])
-        columns = [
-            range(count), blank if self.paths is None else map(inert, self.paths), self.noisy_labels.tolist(), *judged,
-            self.suggested.tolist(), [f"{value:.6f}" for value in self.confidence.tolist()],
-            [SHOWN.get(label, label) for label in self.true_labels.tolist()],
-            *([names[label] for label in labels.tolist()] for labels in (self.noisy_labels, self.suggested)),
-        ]  # fmt: skip
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(zip(*columns, strict=True))
+        suspected = self.suspected
         with atomic_write(path) as file:
-            file.write(text.getvalue().encode())
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for start in range(0, len(self.noisy_labels), ROWS):
+                writer.writerows(self._rows(slice(start, start + ROWS), suspected))
+            text.flush()
+            text.detach()  # or it would close the file, which is not its own
+
+    def _rows(self, part: slice, suspected: Tensor | None) -> Iterator[tuple[object, ...]]:
+        """The rows of the samples in `part`; `suspected` is of all."""
+        names = [inert(name) for name in self.class_names]
+        index = range(len(self.noisy_labels))[part]
+        blank: list[object] = [""] * len(index)
+        judged = [blank] * 4
+        if self.clean_probabilities is not None and suspected is not None:
+            chances = self.clean_probabilities[:, part]
+            shown = (*chances, chances.mean(dim=0))
+            judged = [[f"{value:.6f}" for value in column.tolist()] for column in shown]
+            judged.append(["true" if value else "false" for value in suspected[part].tolist()])
+        noisy_labels, suggested = self.noisy_labels[part].tolist(), self.suggested[part].tolist()
+        return zip(
+            index, blank if self.paths is None else map(inert, self.paths[part]), noisy_labels, *judged,
+            suggested, [f"{value:.6f}" for value in self.confidence[part].tolist()],
+            [SHOWN.get(label, label) for label in self.true_labels[part].tolist()],
+            [names[label] for label in noisy_labels], [names[label] for label in suggested],
+            strict=True,
+        )  # fmt: skip
 
 
 def inert(path: str) -> str:
