@@ -1,50 +1,90 @@
-"""How the fits of stage 1 grow with samples and classes: time and peak memory, with fitted exponents.
+"""How stage 1 beyond its pass, and the report, grow with samples and classes: seconds, memory and fitted exponents.
 
-    python benchmarks/growth.py [--samples N ...] [--classes K ...]
+    python benchmarks/growth.py [--samples N ...] [--classes K ...] [--features D] [--rounds N] [--name NAME]
 
-Every size runs in a process of its own, so that its peak of memory is its own. An exponent of 1 is linear growth.
+Each number of samples goes with the middle number of classes, each number of classes with the middle number of samples,
+and the largest of both together. Every size runs in a process of its own. An exponent of 1 is linear growth.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
 
 import numpy as np
+import torch
 from measure import report, seconds
 from workloads import make_task
 
 from cpc_lightning.cleaning.cpc import CpcCleaner
-
-FEATURES = 128
-
-
-def megabytes() -> float:
-    """The most memory that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
+from cpc_lightning.cleaning.gmm import GmmCleaner
+from cpc_lightning.data.paths import PathList
+from cpc_lightning.report.labels import LabelReport
+from cpc_lightning.stage_one import measure_result
 
 
-def one(samples: int, classes: int) -> dict[str, float]:
+def resident(field: str) -> float:
+    """Megabytes of this process: "VmRSS" now, "VmHWM" at most since the peak was last cleared."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) / 1024
+
+
+class Stages:
+    """Seconds of each stage, and by how many megabytes the process grows in it."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, float] = {}
+
+    def measure(self, name: str, work: Callable[[], object]) -> None:
+        """Measure `work`."""
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = resident("VmRSS")
+        self.found[f"{name}, s"] = seconds(work)
+        self.found[f"{name}, MB"] = resident("VmHWM") - before
+
+
+def one(samples: int, classes: int, features: int) -> dict[str, float]:
     """Seconds and megabytes of each stage, for both networks."""
-    task, cleaner = make_task(samples, classes, FEATURES), CpcCleaner(class_aware=True)
-    before = megabytes()
-    mixtures = seconds(lambda: [cleaner.gmm.estimate(task, network) for network in (0, 1)])
-    after = megabytes()
-    prototypes = max(0.0, seconds(lambda: cleaner.clean(task)) - mixtures)
-    return {
-        "mixtures s": mixtures, "prototypes s": prototypes, "evidence MB": before,
-        "mixtures MB": after - before, "prototypes MB": megabytes() - after,
-    }  # fmt: skip
+    task, stages = make_task(samples, classes, features), Stages()
+    stages.found["evidence, MB"] = resident("VmRSS")
+    agnostic, cleaner = GmmCleaner(class_aware=False), CpcCleaner(class_aware=True)
+    estimates: list[Estimate] = []
+    results: list[CleaningResult] = []
+    stages.measure("one mixture", lambda: [agnostic.estimate(task, network) for network in (0, 1)])
+    stages.measure("class mixtures", lambda: estimates.extend(cleaner.gmm.estimate(task, n) for n in (0, 1)))
+    cleaner.gmm.estimate = lambda task, network: estimates[network]  # type: ignore[method-assign] # known by now
+    stages.measure("prototypes", lambda: results.append(cleaner.clean(task)))
+    stages.measure("metrics", lambda: measure_result(results[0], task.draws))
+    labels = final_report(task, results[0], classes)
+    with tempfile.TemporaryDirectory() as folder:
+        stages.measure("labels.csv", lambda: labels.write(Path(folder) / "labels.csv"))
+    return stages.found
 
 
-def exponent(sizes: list[int], values: list[float]) -> float | None:
-    """The slope of log value over log size; None where a value is 0."""
+def final_report(task: CleaningTask, result: CleaningResult, classes: int) -> LabelReport:
+    """The verdict on every label."""
+    draw, seen = task.draws[0], task.judging[0]
+    chances = torch.stack([estimate.clean_probability for estimate in result.estimates])
+    names = [f"class {k}" for k in range(classes)]
+    paths = PathList(f"images/{place:08d}.jpg" for place in range(len(draw.index)))
+    return LabelReport(
+        draw.noisy_labels, draw.true_labels, chances, result.threshold, seen.predicted, seen.confidence, names, paths
+    )
+
+
+def exponent(sizes: list[int], values: list[float]) -> str:
+    """The slope of log value over log size; a dash where there is none."""
     if min(values) <= 0 or len(sizes) < 2:
-        return None
-    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+        return "-"
+    return f"{np.polyfit(np.log(sizes), np.log(values), 1)[0]:.2f}"
 
 
 def main() -> None:
@@ -52,34 +92,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--features", type=int, default=512, help="D")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--name", default="growth", help="of the files of results")
     parser.add_argument("--one", type=int, nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
-        print(json.dumps(one(*asked.one)))
+        print(json.dumps(one(*asked.one, asked.features)))
         return
-    middle_classes, middle_samples = asked.classes[len(asked.classes) // 2], asked.samples[len(asked.samples) // 2]
+    middle_samples, middle_classes = (sizes[len(sizes) // 2] for sizes in (asked.samples, asked.classes))
     sizes = [(n, middle_classes) for n in asked.samples] + [(middle_samples, k) for k in asked.classes]
-    found = {}
-    for size in dict.fromkeys(sizes):
-        command = [sys.executable, __file__, "--one", *map(str, size)]
-        answer = subprocess.run(command, capture_output=True, text=True, check=True)
-        found[size] = json.loads(answer.stdout.splitlines()[-1])
-    names = list(next(iter(found.values())))
+    answers: dict[tuple[int, int], list[dict[str, float]]] = defaultdict(list)
+    for _ in range(asked.rounds):
+        for size in dict.fromkeys([*sizes, (max(asked.samples), max(asked.classes))]):
+            command = [sys.executable, __file__, "--features", str(asked.features), "--one", *map(str, size)]
+            answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            answers[size].append(json.loads(answer.stdout.splitlines()[-1]))
+    names = list(answers[sizes[0]][0])
+    found = {size: {name: median(one[name] for one in some) for name in names} for size, some in answers.items()}
     rows = [[*size, *values.values()] for size, values in found.items()]
     by_samples = [exponent(asked.samples, [found[n, middle_classes][name] for n in asked.samples]) for name in names]
     by_classes = [exponent(asked.classes, [found[middle_samples, k][name] for k in asked.classes]) for name in names]
-    rows += [["exponent", f"{middle_classes} classes", *map(exponent_cell, by_samples)]]
-    rows += [[f"{middle_samples} samples", "exponent", *map(exponent_cell, by_classes)]]
+    rows += [["exponent", middle_classes, *by_samples], [middle_samples, "exponent", *by_classes]]
     notes = [
-        f"both networks, {FEATURES} features, class-aware mixtures, prototypes by at most 2,000 SGD steps a network",
-        "MB: by how much a stage raises the process's peak; evidence: the process with all that stage 1 looks at",
+        f"both networks, {asked.features} features; prototypes: at most {CpcCleaner(True).steps} SGD steps a network, "
+        "fewer where their loss has settled",
+        "MB: by how much a stage grows the process; evidence: the process with all that stage 1 looks at",
+        f"medians of {asked.rounds} rounds; the pass before these stages is linear in samples",
     ]
-    report("growth", "Stage 1 by samples and classes", ["samples", "classes", *names], rows, notes)
-
-
-def exponent_cell(value: float | None) -> str:
-    """Two digits, or why there is none."""
-    return "-" if value is None else f"{value:.2f}"
+    report(asked.name, "Stage 1 and the report by samples and classes", ["samples", "classes", *names], rows, notes)
 
 
 if __name__ == "__main__":

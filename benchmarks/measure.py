@@ -64,7 +64,9 @@ def cpu_name() -> str:
 def report(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], notes: Sequence[str]) -> None:
     """Print the table, and write it to results/NAME.md and, with exact numbers, to results/NAME.json."""
     shown = [[show(cell) for cell in row] for row in rows]
-    table = Table(*columns, title=title)
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in shown:
         table.add_row(*row)
     console = Console(width=None if sys.stdout.isatty() else 160)

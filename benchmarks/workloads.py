@@ -16,11 +16,12 @@ from omegaconf import DictConfig
 from cpc_lightning.building import choose_precision, make_method, make_network
 from cpc_lightning.cleaning.evidence import CleaningTask, Draw, Evidence
 from cpc_lightning.cleaning.partition import Partition
-from cpc_lightning.cleaning.prototypes import PrototypeHead
+from cpc_lightning.cleaning.prototypes import CHUNK, PrototypeHead
 from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.data.fashion_mnist import fashion_mnist
 from cpc_lightning.datamodule import CoTrainingDataModule
 from cpc_lightning.module import CoTrainingModule
+from cpc_lightning.stage_one import HALF_BEYOND
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
@@ -130,7 +131,10 @@ def make_task(samples: int, classes: int, features: int, embedding: int = 64) ->
     wrong = torch.rand(samples, generator=generator) < 0.5
     noisy = torch.where(wrong, torch.randint(classes, (samples,), generator=generator), true)
     centres = torch.randn(classes, features, generator=generator)
-    seen = centres[true].add_(torch.randn(samples, features, generator=generator), alpha=2.0)
+    large = samples * features > HALF_BEYOND
+    seen = torch.empty(samples, features, dtype=torch.float16 if large else torch.float32)
+    for rows, classes_of in zip(seen.split(CHUNK), true.split(CHUNK), strict=True):
+        rows.copy_(torch.randn(rows.shape, generator=generator).mul_(2).add_(centres[classes_of]))
     losses = torch.where(noisy == true, 0.5, 3.0).mul_(torch.rand(samples, generator=generator).add_(0.5))
     scaled = (losses - losses.min()) / (losses.max() - losses.min())
     evidence = Evidence(
