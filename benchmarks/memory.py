@@ -1,73 +1,113 @@
-"""Peak memory of a short run against the plain loop's, each in a process of its own.
+"""Peak memory of a run against the plain loop's, workers included, each in processes of its own.
 
-python benchmarks/memory.py [--steps N]
+    python benchmarks/memory.py [--workloads preact small] [--steps N]
+
+Everything of a run at full size, an epoch of warm-up and one of co-training, but for the number of steps, on which the
+peak does not depend: this library's command line (evaluation, stage 1, checkpoints, label report), and the plain loop.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import resource
+import pickle
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
-import torch
-from epoch import STEPS, Ours
+import numpy as np
 from measure import DEVICE, report
 from plain_loop import PlainLoop
 from workloads import WORKLOADS, compose, halves, load, make_parts
 
 
-def peak() -> float:
-    """Megabytes: of the GPU where there is one, else of this process (the plain loop's workers come on top)."""
-    if DEVICE.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def proportional(pid: int) -> float:
+    """Megabytes of a process and its children; what several share counts once."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        own = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+        children = [task.read_text().split() for task in Path(f"/proc/{pid}/task").glob("*/children")]
+    except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        return 0.0
+    return own + sum(proportional(int(child)) for some in children for child in some)
 
 
-def one(name: str, side: str, steps: int) -> float:
-    """The peak of one side after an epoch and a pass."""
+def peak(command: list[str]) -> tuple[float, float]:
+    """Megabytes at most of a command's processes, looked at ten times a second, and seconds."""
+    most, begin = 0.0, time.perf_counter()
+    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
+        while process.poll() is None:
+            most = max(most, proportional(process.pid))
+            time.sleep(0.1)
+        if process.returncode:
+            said.seek(0)
+            sys.exit(f"{' '.join(command)} failed:\n{said.read()}")
+    return most, time.perf_counter() - begin
+
+
+def plain_run(name: str, steps: int) -> None:
+    """Both networks of the plain loop: warm-up, pass, co-training, pass."""
     workload = WORKLOADS[name]
-    samples = 2 * steps * workload.batch_size
-    if side == "plain loop":
-        config = compose(workload, "training.channels_last=false")
-        module, datamodule, method = make_parts(config, load(workload, samples))
-        loop = PlainLoop(list(module.networks), datamodule.dataset, method.views, workload.batch_size, DEVICE)
-        for number in (0, 1):
-            loop.train(number, halves(samples)[0].clean_probability.numpy())
-            loop.loss_pass(number)
-    else:
-        ours = Ours(workload, samples)
-        ours.epoch(halves(samples))
-        ours.loss_pass()
-    return peak()
+    full = workload.full_samples
+    config = compose(workload, "training.channels_last=false")
+    module, datamodule, method = make_parts(config, load(workload, full))
+    loop = PlainLoop(list(module.networks), datamodule.dataset, method.views, workload.batch_size, DEVICE)
+    for number in (0, 1):
+        loop.warm_up(number, steps)
+        loop.loss_pass(number)
+    for number in (0, 1):
+        loop.train(number, halves(full)[0].clean_probability.numpy(), steps=steps)
+        loop.loss_pass(number)
+
+
+def write_cifar(folder: Path, samples: int) -> None:
+    """Random images in CIFAR-100's files."""
+    target = folder / "cifar-100-python"
+    target.mkdir()
+    draws = np.random.default_rng(0)
+    for name, count in (("train", samples), ("test", samples // 5)):
+        content = {
+            "data": draws.integers(0, 256, (count, 3072), np.uint8), "fine_labels": [k % 100 for k in range(count)]
+        }  # fmt: skip
+        (target / name).write_bytes(pickle.dumps(content))
+    (target / "meta").write_bytes(pickle.dumps({"fine_label_names": [f"class {k}" for k in range(100)]}))
 
 
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, help="steps of each network; 1 for preact, 4 for small")
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--steps", type=int, default=3, help="of each network in an epoch")
+    parser.add_argument("--plain", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.one:
-        print(json.dumps(one(asked.one[0], asked.one[1], int(asked.one[2]))))
+    if asked.plain:
+        plain_run(asked.plain, asked.steps)
         return
     rows = []
-    for name, workload in WORKLOADS.items():
-        base = None
-        for side in ("plain loop", "this library"):
-            command = [sys.executable, __file__, "--one", name, side, str(asked.steps or STEPS[name])]
-            answer = subprocess.run(command, capture_output=True, text=True, check=True)
-            found = json.loads(answer.stdout.splitlines()[-1])
-            base = base or found
-            rows.append([workload.title, side, found, f"{found / base:.2f}"])
-    what = (
-        "the GPU's allocations"
-        if DEVICE.type == "cuda"
-        else "the training process; the plain loop's workers come on top"
-    )
-    notes = [f"peak of {what}; short epoch of both networks and the pass over all samples"]
-    report("memory", "Peak memory", ["workload", "side", "MB", "of the plain loop"], rows, notes)
+    with tempfile.TemporaryDirectory() as folder:
+        write_cifar(Path(folder), WORKLOADS["preact"].full_samples)
+        data = {"preact": ["dataset=cifar100", f"dataset.root={folder}"], "small": ["dataset=fashion_mnist"]}
+        for name in asked.workloads:
+            workload = WORKLOADS[name]
+            ours = [
+                sys.executable, "-m", "cpc_lightning", f"hydra.run.dir={folder}/run_{name}", *data[name],
+                "noise=symmetric", "noise.rate=0.5", *workload.overrides, "callbacks=none",
+                f"training.batch_size={workload.batch_size}", f"training.limit_batches={asked.steps}",
+                "training.epochs=2", "training.warmup_epochs=1", "optimizer.schedule.milestones=[1]",
+            ]  # fmt: skip
+            plain = [sys.executable, __file__, "--steps", str(asked.steps), "--plain", name]
+            base = None
+            for side, command in {"plain loop": plain, "this library": ours}.items():
+                found, spent = peak(command)
+                base = base or found
+                rows.append([workload.title, side, found, f"{found / base:.2f}", spent])
+    notes = [
+        "MB: the most memory of all processes of a side together, workers included, looked at ten times a second",
+        f"full data sets, {asked.steps} steps of each network in an epoch of warm-up and one of co-training; the plain "
+        "loop saves, evaluates and reports nothing",
+    ]
+    report("memory", "Peak memory", ["workload", "side", "MB", "of the plain loop", "s"], rows, notes)
 
 
 if __name__ == "__main__":

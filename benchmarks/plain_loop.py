@@ -109,8 +109,10 @@ class PlainLoop:
         mixture = GaussianMixture(n_components=2, max_iter=10, tol=1e-2, reg_covar=5e-4).fit(scaled)
         return mixture.predict_proba(scaled)[:, mixture.means_.argmin()]
 
-    def train(self, number: int, clean_probability: np.ndarray, lambda_u: float = 25.0) -> int:
-        """One network's epoch on its partition, the other one fixed. Answers the number of steps."""
+    def train(
+        self, number: int, clean_probability: np.ndarray, lambda_u: float = 25.0, steps: int | None = None
+    ) -> None:
+        """One network's epoch on its partition, or some steps of it, the other network fixed."""
         network, peer, optimizer = self.networks[number], self.networks[1 - number], self.optimizers[number]
         network.train()
         peer.eval()
@@ -119,8 +121,9 @@ class PlainLoop:
         labeled = self.loader(np.flatnonzero(clean), each, clean_probability)
         unlabeled = self.loader(np.flatnonzero(~clean), each, clean_probability)
         others = iter(unlabeled)
-        steps = 0
-        for weak_1, weak_2, strong_1, strong_2, labels, chance, _ in labeled:
+        for step, (weak_1, weak_2, strong_1, strong_2, labels, chance, _) in enumerate(labeled):
+            if step == steps:
+                break
             try:
                 batch = next(others)
             except StopIteration:
@@ -129,8 +132,6 @@ class PlainLoop:
             self.step(
                 network, peer, optimizer, (weak_1, weak_2, strong_1, strong_2), labels, chance, batch[:4], lambda_u
             )
-            steps += 1
-        return steps
 
     def step(
         self, network: nn.Module, peer: nn.Module, optimizer: torch.optim.Optimizer, labeled: tuple[Tensor, ...],
