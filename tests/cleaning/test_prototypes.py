@@ -282,6 +282,15 @@ def test_fit_stops_when_the_loss_has_settled():
     assert full.loss == pytest.approx(settled.loss, rel=0.05)
 
 
+def test_whether_a_loss_has_settled_is_seen_on_whole_passes():
+    """Nothing is learnt, and a pass takes two windows: only the second pass shows that the loss stays as it is."""
+    head, data = random_case(n=2 * WINDOW)
+    for seed in range(5):
+        still = sgd(head, lr=0.0)
+        fit = fit_prototypes(head, still, *data, alpha=0.0, steps=1000, batch_size=1, seed=seed, tolerance=1e-3)
+        assert fit.steps == 4 * WINDOW
+
+
 def test_fit_does_not_stop_while_the_loss_falls():
     head, data = random_case()
     slow = torch.optim.SGD(head.parameters(), lr=1e-3)

@@ -45,7 +45,7 @@ class CpcCleaner:
             alpha: weight of L_P (Eq. 5).
             steps: SGD steps for each network and stage 1.
             batch_size: of those steps.
-            tolerance: end them once the loss improves by less than this share in a window of steps; 0 takes them all.
+            tolerance: end them once a pass, or 100 steps, lowers the loss by less than this share; 0 takes them all.
 
         Raises:
             InputError: a setting cannot be used.

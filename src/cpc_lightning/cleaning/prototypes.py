@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cpc_lightning.errors import TrainingError, require, require_integer
 
 WINDOW = 100
-"""Steps that are prepared at once, and whose mean loss tells whether the loss has settled."""
+"""Steps that are prepared at once; the least that a look at whether the loss has settled goes over."""
 
 CHUNK = 1 << 13
 """Rows of features that are worked on at once, so that millions of them need no second copy."""
@@ -212,8 +212,9 @@ def fit_prototypes(
         steps: the most optimizer steps to take.
         batch_size: B; the whole set if it is smaller.
         seed: of the order of samples, whatever the device.
-        tolerance: stop once the mean loss of `WINDOW` steps is not below that of the `WINDOW` before by more than this
-            share of it; 0 always takes all steps.
+        tolerance: stop once the mean loss of a span of steps is not below that of the span before by more than this
+            share of it; 0 always takes all steps. A span is as many windows as hold a whole pass over the n samples:
+            the losses of parts of a pass differ because their samples do.
 
     Returns:
         The steps taken and the last mean loss.
@@ -229,7 +230,8 @@ def fit_prototypes(
     assert prototypes.grad is not None
     # Views that follow the parameters through every in-place step.
     weight_t, prototypes_t = weight.t(), prototypes.t()
-    taken, before = 0, float("inf")
+    span = max(WINDOW, -(-len(features) // min(batch_size, len(features))))
+    taken, before, sums, counted = 0, float("inf"), 0.0, 0
     for rows in _shuffled_windows(len(features), min(batch_size, len(features)), steps, seed):
         batches = rows.to(features.device)  # (T, B)
         given, in_x, in_p, guessed = (
@@ -261,9 +263,13 @@ def fit_prototypes(
             raise TrainingError(
                 f"the prototypes diverged: their loss is {loss} after {taken} steps; lower their learning rate"
             )
-        if tolerance > 0 and loss >= (1 - tolerance) * before:
+        sums, counted = sums + loss * len(batches), counted + len(batches)
+        if counted < span:
+            continue
+        mean, sums, counted = sums / counted, 0.0, 0
+        if tolerance > 0 and mean >= (1 - tolerance) * before:
             break
-        before = loss
+        before = mean
     for parameter in (weight, bias, prototypes):
         parameter.grad = None
     return PrototypeFit(taken, loss)
