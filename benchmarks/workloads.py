@@ -104,7 +104,7 @@ def make_parts(config: DictConfig, dataset: ImageDataset) -> tuple[CoTrainingMod
     training = config.training
     datamodule = CoTrainingDataModule(
         dataset, training.batch_size, config.seed, training.evaluation_batch_size, training.limit_batches,
-        training.num_workers,
+        training.num_workers, views=method.views.per_image,
     )  # fmt: skip
     module = CoTrainingModule(
         networks, method.risk, method.views, *method.optimizers, len(dataset.class_names), training.warmup_epochs,

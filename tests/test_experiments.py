@@ -49,8 +49,8 @@ CELLS = {
     "cifar100_sym80": Cell("cifar100", 0.8, False, "Cpc", True, 0.5, 1, 30, 150, 450, 225, 0.05, 0),
     "cifar100_sym90": Cell("cifar100", 0.9, False, "Cpc", True, 0.5, 5, 30, 150, 450, 225, 0.10, 0),
     # Table 1, Ours
-    "webvision": Cell("webvision", None, False, "Cpc", True, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "imagenet"),
-    "webvision_inception": Cell("webvision", None, False, "Cpc", True, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "imagenet"),
+    "webvision": Cell("webvision", None, False, "Cpc", True, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "weak"),
+    "webvision_inception": Cell("webvision", None, False, "Cpc", True, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "weak"),
     "clothing1m": Cell("clothing1m", None, False, "Cpc", False, 0.3, 1, 1, 0, 80, 40, 0.05, 1, "imagenet"),
     # Table 3
     "cifar100_sym90_gmm_agn": Cell("cifar100", 0.9, False, "Gmm", False, 0.6, 5, 30, 150, 450, 225),
@@ -59,9 +59,9 @@ CELLS = {
     "cifar10_asym40_gmm_agn": Cell("cifar10", 0.4, True, "Gmm", False, 0.5, 1, 10, 0, 450, 225),
     "cifar10_asym40_gmm_awr": Cell("cifar10", 0.4, True, "Gmm", True, 0.5, 1, 10, 0, 450, 225),
     "cifar10_asym40_cpc_awr": Cell("cifar10", 0.4, True, "Cpc", True, 0.5, 1, 10, 0, 450, 225, 0.05, 0),
-    "webvision_gmm_agn": Cell("webvision", None, False, "Gmm", False, 0.5, 1, 1, 0, 100, 50, policy="imagenet"),
-    "webvision_gmm_awr": Cell("webvision", None, False, "Gmm", True, 0.5, 1, 1, 0, 100, 50, policy="imagenet"),
-    "webvision_cpc_agn": Cell("webvision", None, False, "Cpc", False, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "imagenet"),
+    "webvision_gmm_agn": Cell("webvision", None, False, "Gmm", False, 0.5, 1, 1, 0, 100, 50, policy="weak"),
+    "webvision_gmm_awr": Cell("webvision", None, False, "Gmm", True, 0.5, 1, 1, 0, 100, 50, policy="weak"),
+    "webvision_cpc_agn": Cell("webvision", None, False, "Cpc", False, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "weak"),
     "clothing1m_gmm_agn": Cell("clothing1m", None, False, "Gmm", False, 0.5, 1, 1, 0, 80, 40, policy="imagenet"),
     "clothing1m_gmm_awr": Cell("clothing1m", None, False, "Gmm", True, 0.5, 1, 1, 0, 80, 40, policy="imagenet"),
     "clothing1m_cpc_awr": Cell("clothing1m", None, False, "Cpc", True, 0.3, 1, 1, 0, 80, 40, 0.05, 1, "imagenet"),
@@ -76,15 +76,15 @@ CELLS = {
     "augdesc_cifar100_sym80": Cell("cifar100", 0.8, False, "Gmm", False, 0.5, 1, 30, 150, 400, 300),
     "augdesc_cifar100_sym90": Cell("cifar100", 0.9, False, "Gmm", False, 0.6, 5, 30, 150, 400, 300),
     # DivideMix (Li et al. 2020, section 4.2 and appendix)
-    "dividemix_cifar10_sym20": Cell("cifar10", 0.2, False, "Gmm", False, 0.5, 1, 10, 0, 300, 150, policy="none"),
-    "dividemix_cifar10_sym50": Cell("cifar10", 0.5, False, "Gmm", False, 0.5, 1, 10, 25, 300, 150, policy="none"),
-    "dividemix_cifar10_sym80": Cell("cifar10", 0.8, False, "Gmm", False, 0.5, 1, 10, 25, 300, 150, policy="none"),
-    "dividemix_cifar10_sym90": Cell("cifar10", 0.9, False, "Gmm", False, 0.6, 5, 10, 50, 300, 150, policy="none"),
-    "dividemix_cifar10_asym40": Cell("cifar10", 0.4, True, "Gmm", False, 0.5, 1, 10, 0, 300, 150, policy="none"),
-    "dividemix_cifar100_sym20": Cell("cifar100", 0.2, False, "Gmm", False, 0.5, 1, 30, 25, 300, 150, policy="none"),
-    "dividemix_cifar100_sym50": Cell("cifar100", 0.5, False, "Gmm", False, 0.5, 1, 30, 150, 300, 150, policy="none"),
-    "dividemix_cifar100_sym80": Cell("cifar100", 0.8, False, "Gmm", False, 0.5, 1, 30, 150, 300, 150, policy="none"),
-    "dividemix_cifar100_sym90": Cell("cifar100", 0.9, False, "Gmm", False, 0.6, 5, 30, 150, 300, 150, policy="none"),
+    "dividemix_cifar10_sym20": Cell("cifar10", 0.2, False, "Gmm", False, 0.5, 1, 10, 0, 300, 150, policy="weak"),
+    "dividemix_cifar10_sym50": Cell("cifar10", 0.5, False, "Gmm", False, 0.5, 1, 10, 25, 300, 150, policy="weak"),
+    "dividemix_cifar10_sym80": Cell("cifar10", 0.8, False, "Gmm", False, 0.5, 1, 10, 25, 300, 150, policy="weak"),
+    "dividemix_cifar10_sym90": Cell("cifar10", 0.9, False, "Gmm", False, 0.6, 5, 10, 50, 300, 150, policy="weak"),
+    "dividemix_cifar10_asym40": Cell("cifar10", 0.4, True, "Gmm", False, 0.5, 1, 10, 0, 300, 150, policy="weak"),
+    "dividemix_cifar100_sym20": Cell("cifar100", 0.2, False, "Gmm", False, 0.5, 1, 30, 25, 300, 150, policy="weak"),
+    "dividemix_cifar100_sym50": Cell("cifar100", 0.5, False, "Gmm", False, 0.5, 1, 30, 150, 300, 150, policy="weak"),
+    "dividemix_cifar100_sym80": Cell("cifar100", 0.8, False, "Gmm", False, 0.5, 1, 30, 150, 300, 150, policy="weak"),
+    "dividemix_cifar100_sym90": Cell("cifar100", 0.9, False, "Gmm", False, 0.6, 5, 30, 150, 300, 150, policy="weak"),
 }
 OWN = {"digits_sym80", "fashion_mnist_asym40"}  # of this library: no paper says what they must be
 

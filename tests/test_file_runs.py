@@ -4,10 +4,13 @@ import csv
 import json
 
 import pytest
+import torch
 from tests.data.image_trees import save_jpeg, write_clothing1m, write_folders, write_webvision
 from tests.test_selection import TINY
 
+from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.data import file_dataset
+from cpc_lightning.train import prepare
 
 SHORT = (*TINY, "training.epochs=2", "optimizer.schedule.milestones=[1]")
 
@@ -41,6 +44,18 @@ def test_two_epochs_on_folders_do_not_depend_on_workers(command, tmp_path, rando
     assert {row["path"][0] for row in labels} == {".", "l", "m"}
     assert "./=dark/0.jpg" in {row["path"] for row in labels}
     assert json.loads((tmp_path / "run0" / "classes.json").read_text()) == ["=dark", "light", "mid"]
+
+
+@pytest.mark.parametrize(("policy", "views"), [("weak", 2), ("none", 4), ("imagenet", 4)])
+def test_files_are_cropped_once_for_each_view_that_a_step_takes(compose, tmp_path, policy, views):
+    write_folders(tmp_path / "data", {"a": 10, "b": 10})
+    settings = ["dataset=imagefolder", f"dataset.root={tmp_path / 'data'}", *SHORT, f"views.policy={policy}"]
+    datamodule = prepare(compose(*settings, folder=tmp_path / "run")).datamodule
+    samples = len(datamodule.noisy_labels)
+    half = Partition.from_probability(torch.arange(samples), torch.tensor([0.9, 0.1]).repeat(samples // 2), 0.5)
+    datamodule.partitions = half, half
+    for batch in datamodule.train_dataloader():
+        assert len(batch["labeled_images"]) == len(batch["unlabeled_images"]) == views
 
 
 def test_two_epochs_on_webvision_report_both_sets_and_top_5(command, tmp_path):

@@ -142,6 +142,53 @@ def test_images_that_come_as_views_keep_each_view_in_its_place(module, monkeypat
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("policy", ["weak", "none", "symbols"])
+def test_a_step_is_mixmatch_on_weak_views_mixed_with_themselves_or_with_strong_ones(make_module, monkeypatch, policy):
+    """By hand: of each image two views to guess on; "weak" mixes these (DivideMix), all else two more (AugDesc)."""
+    module = make_module(f"views.policy={policy}", "semisup.lambda_u=5", "semisup.mixup_alpha=4")
+    network, peer = copy.deepcopy(module.network(0)), copy.deepcopy(module.network(1))
+    asked, guess, weak = batch(0, False, unlabeled=4), module.risk.guess, module.views.weak
+    made, guessed, forwarded = [], [], []
+    with monkeypatch.context() as patch:
+        patch.setattr(module.views, "weak", lambda images, *more: made.append(len(images)) or weak(images, *more))
+        patch.setattr(module.risk, "guess", lambda *views: guessed.append(guess(*views)) or guessed[-1])
+        module.network(0).register_forward_pre_hook(lambda _, inputs: forwarded.append(inputs[0].clone()))
+        torch.manual_seed(5)
+        losses = module._vicinal_losses(asked)
+
+    torch.manual_seed(5)
+    sides, mixes, views = [], [], module.views
+    for name in ("labeled_images", "unlabeled_images"):
+        twice = torch.cat([asked[name][0], asked[name][0]])
+        sides.append(views.normalise(views.weak(twice)).chunk(2))
+        mixes.append(sides[-1] if policy == "weak" else views.normalise(views.strong(twice)).chunk(2))
+    (x1, x2), (u1, u2) = sides
+    network.train()
+    peer.eval()
+    with torch.no_grad():
+        of_x = (network(x1).softmax(1) + network(x2).softmax(1)) / 2
+        of_u = sum(model(u).softmax(1) for model in (network, peer) for u in (u1, u2)) / 4
+    refined = 0.9 * torch.eye(10)[:6] + 0.1 * of_x
+    targets = [p**2 / (p**2).sum(1, keepdim=True) for p in (refined, of_u)]  # sharpened with T = 1/2
+    four = torch.tensor(4.0, dtype=torch.float64)
+    drawn = torch.distributions.Beta(four, four).sample().item()
+    lam, partner = max(drawn, 1 - drawn), torch.randperm(20)
+    rows = torch.cat([*mixes[0], *mixes[1]])
+    wanted = torch.cat([targets[0], targets[0], targets[1], targets[1]])
+    mixed, wanted = lam * rows + (1 - lam) * rows[partner], lam * wanted + (1 - lam) * wanted[partner]
+    predicted = network(mixed).softmax(1)
+    labeled = -(wanted[:12] * predicted[:12].log()).sum(1).mean()
+    unlabeled = ((predicted[12:] - wanted[12:]) ** 2).mean()
+    penalty = (0.1 * (0.1 / predicted.mean(0)).log()).sum()
+
+    assert sum(made) == (2 if policy == "weak" else 4) * 10
+    torch.testing.assert_close(guessed, [tuple(targets)])
+    torch.testing.assert_close(forwarded[-1], mixed)
+    lambda_u = 5 * (3.5 - 1) / 16  # half of epoch 3 is over, 1 was warm-up, the ramp takes 16
+    torch.testing.assert_close(losses["loss"], labeled + lambda_u * unlabeled + penalty)
+    torch.testing.assert_close(losses["unlabeled_loss"], unlabeled.detach())
+
+
 def test_an_epochs_draws_depend_on_seed_and_epoch_only(module, monkeypatch):
     monkeypatch.setattr(CoTrainingModule, "global_rank", 0)
 

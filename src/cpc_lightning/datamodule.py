@@ -13,6 +13,7 @@ from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.data.dataset import UNKNOWN, ImageDataset
 from cpc_lightning.data.loading import Agenda, Batches, BatchLoader, CoTrainingDataset, EvaluationDataset, usable_cores
 from cpc_lightning.data.samplers import CoTrainingSampler, NetworkShare, balanced_draw, checked_limit, warmup_share
+from cpc_lightning.data.views import VIEWS
 from cpc_lightning.errors import require, require_integer
 
 LARGEST_BATCH = 2**16
@@ -40,6 +41,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         limit_batches: int | float | None = None,
         num_workers: int | None = 0,
         balanced_batches: int | None = None,
+        views: int = 2 * VIEWS,
     ) -> None:
         """Take the data and how to batch it.
 
@@ -53,6 +55,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
                 main process fetches; None: as many as there are processors.
             balanced_batches: if given, each epoch and network draws its own class-balanced part of the training set
                 (Clothing1M): so many batches, for the loss pass and for stage 2, and twice as many in warm-up.
+            views: of each image in stage 2, where they are cropped before they form a batch (`Views.per_image`).
         """
         super().__init__()
         require_integer("batch_size", batch_size, 2)
@@ -68,7 +71,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         self.dataset, self.noisy_labels = dataset, dataset.train.labels
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.limit_batches, self.num_workers, self.seed = checked_limit(limit_batches), num_workers, seed
-        self.balanced_batches = balanced_batches
+        self.balanced_batches, self.views = balanced_batches, views
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
         self.partitions: tuple[Partition, Partition] | None = None
@@ -96,7 +99,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
             world_size=self._world_size,
             limit_batches=self.limit_batches,
         )
-        return self._loader("train", CoTrainingDataset(self.dataset.train, self.noisy_labels), sampler)
+        return self._loader("train", CoTrainingDataset(self.dataset.train, self.noisy_labels, self.views), sampler)
 
     def draws(self, epoch: int, warmup: bool = False) -> tuple[Tensor, Tensor]:
         """Positions of the samples that network 1 and network 2 train on in `epoch`, int64, ascending.

@@ -28,6 +28,7 @@ from cpc_lightning.building import (
     process_count,
     settings_of,
 )
+from cpc_lightning.checkpoints import flatten
 from cpc_lightning.checkup.data import image_findings, label_findings, size_findings, stand_in, two_views
 from cpc_lightning.checkup.findings import Finding, Status, counted
 from cpc_lightning.checkup.needs import (
@@ -53,6 +54,7 @@ from cpc_lightning.models.network import Network
 from cpc_lightning.models.timm_backbone import timm_backbone
 from cpc_lightning.models.torchvision_backbone import cached_weights, torchvision_backbone
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
+from cpc_lightning.settings import plain_settings
 from cpc_lightning.stage_one import HALF_BEYOND
 from cpc_lightning.train import prepare
 
@@ -177,19 +179,11 @@ def plan_of(config: DictConfig, cleaner: Cleaner, noise: Noise) -> Plan:
     kind: Any = next((kind for of, kind in kinds if isinstance(noise, of)), "other")
     dataset = str(config.dataset.get("_target_", "")).rsplit(".", 1)[-1]
     names = ["training", "cleaner", "semisup", "optimizer", "noise", "views", "backbone"]
-    settings = flat(OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True))
+    settings = flatten(plain_settings(OmegaConf.masked_copy(config, names)))
     crop = OmegaConf.select(config, "dataset.crop") or {}
     settings |= {f"dataset.crop.{name}": crop[name] for name in crop if name in ("resize", "random_resized")}
     settings["backbone"] = config.backbone.get("name") or str(config.backbone.get("_target_", "")).rsplit(".", 1)[-1]
     return Plan(dataset, kind, noise.nominal_rate, cleaner.active, settings)
-
-
-def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings by full name."""
-    if not isinstance(node, dict):
-        return {prefix: node}
-    values = [flat(value, f"{prefix}.{name}".lstrip(".")) for name, value in node.items()]
-    return {name: value for each in values for name, value in each.items()}
 
 
 def examine_devices(config: DictConfig, findings: Findings) -> int:
@@ -235,7 +229,8 @@ def examine_data(config: DictConfig, parts: Parts, downloads: bool, findings: Fi
     workers = config.training.num_workers
     workers = workers if isinstance(workers, int) else usable_cores()
     skips = config.dataset.get("on_bad_image") == "skip"
-    findings.rows += image_findings(dataset, config.seed, max(workers, 1), skips)
+    views = 2 * VIEWS if parts.views is None else parts.views.per_image
+    findings.rows += image_findings(dataset, config.seed, max(workers, 1), skips, views)
     return dataset
 
 

@@ -161,14 +161,15 @@ class CoTrainingModule(pl.LightningModule):
     def _vicinal_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The empirical vicinal risk (Eq. 1, 11-13) of the batch's network, its peer fixed."""
         network, peer = self.network(batch["network"]), self.network(1 - batch["network"])
-        labeled, unlabeled = batch["labeled_images"], batch["unlabeled_images"]
+        weak_labeled, strong_labeled = self._weak_and_strong(batch["labeled_images"])
+        weak_unlabeled, strong_unlabeled = self._weak_and_strong(batch["unlabeled_images"])
         step = SemisupBatch(
-            weak_labeled=self._views_of(labeled[:VIEWS], self.views.weak),
-            strong_labeled=self._views_of(labeled[-VIEWS:], self.views.strong),
+            weak_labeled=weak_labeled,
+            strong_labeled=strong_labeled,
             labels=batch["labels"],
             clean_probability=batch["clean_probability"],
-            weak_unlabeled=self._views_of(unlabeled[:VIEWS], self.views.weak),
-            strong_unlabeled=self._views_of(unlabeled[-VIEWS:], self.views.strong),
+            weak_unlabeled=weak_unlabeled,
+            strong_unlabeled=strong_unlabeled,
         )
         losses = self.risk(network, peer, step, self.current_epoch + batch["epoch_share"], self.warmup_epochs)
         return {
@@ -177,6 +178,16 @@ class CoTrainingModule(pl.LightningModule):
             "unlabeled_loss": losses.unlabeled,
             "prior_penalty": losses.penalty,
         }
+
+    def _weak_and_strong(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised weak and strong views, each (`VIEWS`, B, C, h, w); one tensor where the strong ones are the weak.
+
+        Args:
+            images: (V, B, C, H, W) uint8, V = 1, or `views.per_image`: the weak views first.
+        """
+        weak = self._views_of(images[:VIEWS], self.views.weak)
+        strong = weak if self.views.strong_are_weak else self._views_of(images[-VIEWS:], self.views.strong)
+        return weak, strong
 
     def _views_of(self, images: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
         """`VIEWS` normalised views of each image: (V, B, C, H, W) uint8, V = `VIEWS` or 1 -> (`VIEWS`, B, C, h, w)."""

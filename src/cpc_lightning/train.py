@@ -179,6 +179,7 @@ def prepare(config: DictConfig, overrides: Sequence[str] = (), dataset: ImageDat
         datamodule = CoTrainingDataModule(
             dataset, config.training.batch_size, config.seed, config.training.evaluation_batch_size,
             config.training.limit_batches, config.training.num_workers, config.training.balanced_batches,
+            method.views.per_image,
         )  # fmt: skip
         module = CoTrainingModule(
             networks, method.risk, method.views, *method.optimizers, len(dataset.class_names),

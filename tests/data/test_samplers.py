@@ -248,11 +248,12 @@ class SeedImages:
         return torch.full((views, len(positions), 1, 2, 3), seed)
 
 
-def test_images_are_asked_for_the_views_of_a_step_with_its_seeds():
-    dataset = CoTrainingDataset(Split(SeedImages(), torch.zeros(40)), NOISY)
+@pytest.mark.parametrize(("more", "views"), [((), 4), ((2,), 2)])
+def test_images_are_asked_for_the_views_of_a_step_with_its_seeds(more, views):
+    dataset = CoTrainingDataset(Split(SeedImages(), torch.zeros(40)), NOISY, *more)
     for plan in CoTrainingSampler(SHARES, 3, 0, 0):
         batch = dataset.__getitems__(plan)
-        assert batch["labeled_images"].shape == batch["unlabeled_images"].shape == (4, 3, 1, 2, 3)
+        assert batch["labeled_images"].shape == batch["unlabeled_images"].shape == (views, 3, 1, 2, 3)
         assert (batch["labeled_images"] == plan.seed).all()
         assert (batch["unlabeled_images"] == plan.seed + 1).all()
     share = warmup_share(torch.arange(40))

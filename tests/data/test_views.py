@@ -108,6 +108,17 @@ def test_without_policy_a_strong_view_is_a_weak_view(policy: str | None) -> None
     assert torch.equal(views.strong(images, seeded(1)), views.weak(images, seeded(1)))
 
 
+@pytest.mark.parametrize(("policy", "per_image"), [(None, 4), ("none", 4), ("cifar10", 4), ("weak", 2)])
+def test_two_weak_views_and_two_strong_ones_unless_they_are_the_same(policy: str | None, per_image: int) -> None:
+    views = make(policy=policy)
+    assert (views.per_image, views.strong_are_weak) == (per_image, policy == "weak")
+
+
+def test_a_wrong_policy_is_told_the_choices() -> None:
+    with pytest.raises(InputError, match=r"policy=strong: must be one of none, weak, cifar10, imagenet, "):
+        make(policy="strong")
+
+
 @pytest.mark.parametrize("kind", ["weak", "strong"])
 def test_seeded_different_per_image_and_the_input_stays(kind: str) -> None:
     images = noise(1, 3, 32, 32).repeat(64, 1, 1, 1)

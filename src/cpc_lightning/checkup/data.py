@@ -109,7 +109,9 @@ def lost_classes(given: Tensor, true: Tensor, num_classes: int) -> list[tuple[in
     return [(int(k), int(most[k])) for k in lost]
 
 
-def image_findings(dataset: ImageDataset, seed: int, workers: int, skips: bool = False) -> list[Finding]:
+def image_findings(
+    dataset: ImageDataset, seed: int, workers: int, skips: bool = False, views: int = 2 * VIEWS
+) -> list[Finding]:
     """A sample of the images of each set, those to train on decoded as in training.
 
     Args:
@@ -117,6 +119,7 @@ def image_findings(dataset: ImageDataset, seed: int, workers: int, skips: bool =
         seed: draws the sample.
         workers: processes that will decode, at least 1.
         skips: whether the run leaves out images that cannot be read.
+        views: of each image in stage 2.
     """
     images, count = dataset.train.images, min(SAMPLE, len(dataset.train))
     draw = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
@@ -125,7 +128,7 @@ def image_findings(dataset: ImageDataset, seed: int, workers: int, skips: bool =
     bad: list[str] = []
     for position in draw.sort().values.tolist():
         try:
-            views = images.fetch_views(torch.tensor([position]), 2 * VIEWS, seed)
+            pixels = images.fetch_views(torch.tensor([position]), views, seed)
             seen.append((position, images.fetch(torch.tensor([position])).numpy().tobytes()))
         except InputError as error:
             bad.append(str(error.value))
@@ -134,7 +137,7 @@ def image_findings(dataset: ImageDataset, seed: int, workers: int, skips: bool =
     for name, split in dataset.evaluation.items():
         findings += unreadable(name, *unreadable_sample(split, seed), skips)
     if seen:
-        channels, height, width = views.shape[-3:]
+        channels, height, width = pixels.shape[-3:]
         found = f"{len(seen)} drawn at random are fine: {counted(channels, 'channel')} of {height} x {width} pixels"
         if isinstance(images, ImageFiles):
             found += f" once cropped; about {workers / seconds:,.0f} images a second with {counted(workers, 'process')}"

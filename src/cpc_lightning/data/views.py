@@ -19,7 +19,7 @@ from cpc_lightning.data.policies import POLICIES
 from cpc_lightning.errors import require, require_integer, require_number
 
 VIEWS = 2
-"""Weak views of each image, and as many strong ones (AugDesc)."""
+"""Weak views of each image, and as many strong ones (AugDesc), unless they are the weak ones (DivideMix)."""
 
 
 class Views:
@@ -32,10 +32,14 @@ class Views:
         policy: what strong views add: "cifar10" or "imagenet" (AutoAugment's published policies), "randaugment" (two
             random operations of a fixed strength), "symbols" (small shears, turns and contrast changes, for digits and
             letters, where colour does not exist and inverting or mirroring changes the meaning), "none" or None for
-            nothing.
+            nothing: further weak views. "weak": there are no further views, the strong ones are the weak ones
+            themselves, as in DivideMix.
         mean: each channel's mean, of levels scaled to [0, 1]; one number for all channels, or one for each.
         std: each channel's standard deviation, likewise.
         padding_mode: "constant" (black), "reflect" or "edge": what the padding shows.
+
+    Attributes:
+        strong_are_weak: whether stage 2 trains on the very views that it guesses on ("weak").
 
     Raises:
         InputError: if a setting is out of its range.
@@ -57,7 +61,7 @@ class Views:
             require_integer("size", side, 1)
         require_integer("padding", padding, 0)
         require(isinstance(flip, bool), "flip", flip, "must be true or false")
-        policies = ("none", *POLICIES)
+        policies = ("none", "weak", *POLICIES)
         require(policy is None or policy in policies, "policy", policy, f"must be one of {', '.join(policies)}")
         require(padding_mode in PADDED, "padding_mode", padding_mode, f"must be one of {', '.join(PADDED)}")
         require(len(mean) in (1, 3), "mean", mean, "must hold 1 or 3 numbers, one for each channel")
@@ -68,9 +72,15 @@ class Views:
             require_number("std", value, 0.0, open_ends=True)
         self.height, self.width = both
         self.padding, self.padding_mode, self.flip = padding, padding_mode, flip
-        self.policy = None if policy is None or policy == "none" else AutoAugment(policy)
+        self.strong_are_weak = policy == "weak"
+        self.policy = None if policy in (None, "none", "weak") else AutoAugment(policy)
         self.mean, self.std = tuple(mean), tuple(std)
         self.statistics: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def per_image(self) -> int:
+        """How many views stage 2 takes of an image."""
+        return VIEWS if self.strong_are_weak else 2 * VIEWS
 
     def weak(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A random crop of each padded image, and a flip.
