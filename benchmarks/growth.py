@@ -28,7 +28,7 @@ from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estima
 from cpc_lightning.cleaning.gmm import GmmCleaner
 from cpc_lightning.data.paths import PathList
 from cpc_lightning.report.labels import LabelReport
-from cpc_lightning.stage_one import measure_result
+from cpc_lightning.stage_one import measure_losses, measure_result
 
 
 def resident(field: str) -> float:
@@ -63,6 +63,7 @@ def one(samples: int, classes: int, features: int) -> dict[str, float]:
     cleaner.gmm.estimate = lambda task, network: estimates[network]  # type: ignore[method-assign] # known by now
     stages.measure("prototypes", lambda: results.append(cleaner.clean(task)))
     stages.measure("metrics", lambda: measure_result(results[0], task.draws))
+    stages.measure("losses by class, once", lambda: measure_losses(task.judging, task.draws))
     labels = final_report(task, results[0], classes)
     with tempfile.TemporaryDirectory() as folder:
         stages.measure("labels.csv", lambda: labels.write(Path(folder) / "labels.csv"))

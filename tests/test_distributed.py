@@ -288,3 +288,5 @@ def test_accuracy_counts_every_test_image_once(found):
             for epoch in at["method"]["accuracies"]:
                 for value in epoch.values():
                     assert value == pytest.approx(round(value * 7 / 100) * 100 / 7, abs=1e-4)
+            of_prototypes = ["test/prototype_accuracy" in epoch for epoch in at["method"]["accuracies"]]
+            assert of_prototypes == [False, True, True]  # stage 1 first fits them after the first evaluation

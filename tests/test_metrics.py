@@ -1,9 +1,12 @@
 import math
+import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ks_2samp
 
 from cpc_lightning.metrics import (
     cleaner_metrics,
@@ -111,28 +114,40 @@ def test_noise_rate():
 
 
 def losses_of_three_classes():
-    """Classes 0 and 1 share a distribution, class 2 lies apart; class 3 has no sample."""
+    """Classes 0 and 1 share a distribution, class 3 lies apart; class 2 has no sample."""
     spread = torch.linspace(0, 1, 50)
-    return torch.cat([spread, spread, spread[:20] + 5]), torch.tensor([0] * 50 + [1] * 50 + [2] * 20)
+    return torch.cat([spread, spread, spread[:20] + 5]), torch.tensor([0] * 50 + [1] * 50 + [3] * 20)
 
 
 def test_ks_share_counts_the_class_that_lies_apart():
+    # Against all 120, class 3's distance is 100/120, classes 0 and 1's 20/120 (p about .25 with 50 and 120 samples).
     losses, labels = losses_of_three_classes()
-    everyone = torch.ones(120, dtype=torch.bool)
-    # Against all 120, class 2's distance is 100/120, classes 0 and 1's 20/120 (p about .25 with 50 and 120 samples).
-    assert ks_deviating_share(losses, labels, everyone, 4) == pytest.approx(1 / 3)
+    assert ks_deviating_share(losses, labels) == pytest.approx(1 / 3)
+    assert ks_deviating_share(losses, labels, significance=0.9) == 1
+    assert ks_deviating_share(losses[:100], labels[:100]) == 0
+    order = torch.randperm(120, generator=torch.Generator().manual_seed(0))
+    assert ks_deviating_share(losses[order], labels[order]) == pytest.approx(1 / 3)
 
 
-def test_ks_share_is_taken_within_the_mask():
-    losses, labels = losses_of_three_classes()
-    assert ks_deviating_share(losses, labels, labels < 2, 4) == 0
-    assert ks_deviating_share(losses, labels, torch.zeros(120, dtype=torch.bool), 4) is None
+def test_ks_share_of_a_sample_and_of_none():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ks_deviating_share(torch.tensor([0.5]), torch.tensor([7])) == 0
+        assert ks_deviating_share(torch.zeros(0), torch.zeros(0).long()) is None
 
 
-def test_ks_share_depends_on_the_significance():
-    losses, labels = losses_of_three_classes()
-    everyone = torch.ones(120, dtype=torch.bool)
-    assert ks_deviating_share(losses, labels, everyone, 4, significance=0.9) == 1
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_ks_share_is_that_of_one_test_for_each_class(seed, ties):
+    """Against scipy's test, at several significances, with classes of all sizes; with ties losses are whole numbers."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, random.integers(1, 9), random.integers(2, 150))
+    losses = random.gamma(2, 2, len(labels)) + labels * random.choice([0, 0.3, 1.5])
+    losses = losses.round() if ties else losses
+    p_values = [ks_2samp(losses[labels == k], losses, method="asymp").pvalue for k in np.unique(labels)]
+    for significance in (0.01, 0.05, 0.3, 0.7, 0.95):
+        expected = np.mean([p < significance for p in p_values])
+        assert ks_deviating_share(torch.tensor(losses), torch.tensor(labels), significance) == expected
 
 
 def test_summarise_accuracy():

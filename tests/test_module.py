@@ -2,9 +2,11 @@
 
 import copy
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from cpc_lightning.building import make_method, make_network
@@ -105,6 +107,85 @@ def test_the_prediction_sums_both_networks_logits(module):
     first, second = module.evaluate(images)
     assert not torch.equal(first, second)  # the networks start apart
     assert torch.equal(module(images), first + second)
+
+
+@pytest.fixture
+def prototypes(module, monkeypatch):
+    """Heads that score class 0 by a feature's first number and class 1 by its second, less 10 in network 2.
+
+    Answers a function that evaluates both on images whose features it is told, and what it logged.
+    """
+    for number in (0, 1):
+        head = module.network(number).head
+        with torch.no_grad():
+            head.projector.weight.zero_()[:2, :2] = torch.eye(2)
+            head.projector.bias.zero_()
+            head.prototypes.fill_(-1)[:2, :2] = torch.eye(2)
+            head.prototypes[:2, 2:] = 0
+            head.feature_mean[1] = 10.0 * number
+    logged = {}
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.__setitem__(name, round(float(value), 2)))
+
+    def evaluate(*batches):
+        logged.clear()
+        for first, second, labels in batches:
+            features = [F.pad(torch.tensor(v), (0, 30)) for v in (first, second)]
+            logits = F.one_hot(torch.full((len(labels),), 5), 10).float()  # the classifiers say 5
+            answers = [(v, logits) for v in features]
+            monkeypatch.setattr(module, "features_and_logits", lambda _, answers=answers: answers)
+            module.validation_step({"images": torch.zeros(len(labels)), "labels": torch.tensor(labels)}, 0)
+        module.on_validation_epoch_end()
+        return logged
+
+    return SimpleNamespace(module=module, evaluate=evaluate)
+
+
+def fit(prototypes, *numbers):
+    for number in numbers:
+        prototypes.module.network(number).head.fitted.fill_(1)
+
+
+def test_prototypes_classify_by_their_largest_score(prototypes):
+    """Scores of classes 0 and 1 by hand: network 1 sees 0, 1, 0, network 2 1, 0, 1, both 0, 1, 1 as the labels say."""
+    fit(prototypes, 0, 1)
+    images = [
+        ([[3.0, 1.0], [1.0, 2.0]], [[1.0, 12.0], [2.0, 11.5]], [0, 1]),  # sums (4, 3) and (3, 3.5)
+        ([[2.0, 1.0]], [[1.0, 15.0]], [1]),  # sum (3, 6)
+    ]
+    expected = {"test/prototype_accuracy_1": 66.67, "test/prototype_accuracy_2": 33.33, "test/prototype_accuracy": 100}
+    for _ in range(2):  # nothing of the first evaluation is left in the second
+        logged = prototypes.evaluate(*images)
+        assert {name: value for name, value in logged.items() if "prototype" in name} == expected
+        assert {logged["test/accuracy_1"], logged["test/accuracy_2"], logged["test/accuracy"]} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "names"),
+    [((), set()), ((1,), {"test/prototype_accuracy_2"}),
+     ((0, 1), {"test/prototype_accuracy", "test/prototype_accuracy_1", "test/prototype_accuracy_2"})],
+)  # fmt: skip
+def test_prototypes_that_no_stage_1_has_fitted_are_not_reported(prototypes, numbers, names):
+    fit(prototypes, *numbers)
+    for _ in range(2):  # what was counted before is forgotten
+        logged = prototypes.evaluate(([[3.0, 1.0]], [[3.0, 1.0]], [0]))
+        assert {name for name in logged if "prototype" in name} == names
+
+
+def test_scores_of_prototypes_are_not_rounded_to_bfloat16(prototypes):
+    fit(prototypes, 0, 1)
+    with torch.autocast("cpu", torch.bfloat16):  # where 1 and 1.001 are one number
+        logged = prototypes.evaluate(([[1.0, 1.001]], [[1.0, 11.001]], [1]))
+    assert logged["test/prototype_accuracy"] == 100
+
+
+def test_an_evaluation_is_one_pass_of_each_backbone(module):
+    passes = []
+    for number in (0, 1):
+        module.network(number).backbone.register_forward_hook(lambda *_, n=number: passes.append(n))
+    module.eval()
+    images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    module.validation_step({"images": images, "labels": torch.arange(4)}, 0)
+    assert passes == [0, 1]
 
 
 def test_views_come_as_view_by_image(module):

@@ -105,16 +105,20 @@ def test_clothing1m_is_tested_once_with_the_selected_pair(command, compose, tmp_
     data, views = instantiate(config.dataset), instantiate(config.views)
     test = data.evaluation["test"]
     inputs = views.normalise(test.images.fetch(torch.arange(len(test))))
-    logits = torch.zeros(len(test), 14)
+    logits, scores = torch.zeros(len(test), 14), torch.zeros(len(test), 14)
     for number in (0, 1):
         network = make_network(config, data).eval()
         prefix = f"networks.{number}."
         state = {n.removeprefix(prefix): v for n, v in checkpoint["state_dict"].items() if n.startswith(prefix)}
         network.load_state_dict(state)
         with torch.no_grad():
-            logits += network(inputs)
+            features, answer = network.features_and_logits(inputs)
+            logits += answer
+            scores += network.head(features)
     right = (logits.argmax(dim=1) == test.labels).double().mean()
     assert summary["test_accuracy_selected"] == pytest.approx(100 * float(right), abs=1e-4)
+    right = (scores.argmax(dim=1) == test.labels).double().mean()
+    assert summary["test_prototype_accuracy_selected"] == pytest.approx(100 * float(right), abs=1e-4)
     top5 = (logits.topk(5).indices == test.labels[:, None]).any(dim=1).double().mean()
     assert summary["test_accuracy_top5_selected"] == pytest.approx(100 * float(top5), abs=1e-4)
 

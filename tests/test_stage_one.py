@@ -6,6 +6,7 @@ import hydra
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import ks_2samp
 from tests.conftest import SMALL
 
 from cpc_lightning.building import add_noise, build, make_method, make_network, make_trainer
@@ -14,7 +15,7 @@ from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.datamodule import CoTrainingDataModule
 from cpc_lightning.distributed import gather_by_index
 from cpc_lightning.module import CoTrainingModule
-from cpc_lightning.stage_one import Columns, Observation, StageOne, measure_result, observe_batch
+from cpc_lightning.stage_one import Columns, Observation, StageOne, measure_losses, measure_result, observe_batch
 
 
 class Probe:
@@ -231,6 +232,56 @@ def test_what_is_measured_of_two_draws_is_joined_sample_by_sample():
     # Right 0.9, 0.8, 0.6; wrong 0.7, 0.75: four of six pairs in order. All are kept.
     assert values["gmm/auc"] == pytest.approx(4 / 6)
     assert values["gmm/precision"] == pytest.approx(3 / 5)
+
+
+def share_by_scipy(losses, labels):
+    """The share of classes that one Kolmogorov-Smirnov test for each class finds."""
+    classes = labels.unique().tolist()
+    return sum(ks_2samp(losses[labels == k], losses, method="asymp").pvalue < 0.05 for k in classes) / len(classes)
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_the_losses_of_classes_are_compared_at_the_end_of_the_warm_up_alone(fitted, tmp_path, draws):
+    """In draws of their own, network 1 judges network 2's. What was logged is of the first stage 1, not of a later."""
+    done = fit(tmp_path, AllClean(), balanced_batches=4) if draws else fitted
+    task, logged = done.probe.tasks[0], done.trainer.callback_metrics
+    assert torch.equal(task.draws[0].index, task.draws[1].index) != draws
+    shares = []
+    for number in (0, 1):
+        draw, losses = task.draws[1 - number], task.judging[number].losses
+        for kind, rows in (
+            ("clean", draw.noisy_labels == draw.true_labels), ("noisy", draw.noisy_labels != draw.true_labels)
+        ):  # fmt: skip
+            shares.append(share_by_scipy(losses[rows], draw.noisy_labels[rows]))
+            assert float(logged[f"losses/ks_deviating_{kind}_{number + 1}"]) == pytest.approx(shares[-1])
+    assert len(set(shares)) > 1 or not draws
+
+
+def test_how_losses_of_classes_differ_by_hand():
+    """Three classes, of which the third lies apart among network 1's noisy samples and among network 2's clean ones.
+
+    Network 1 judges network 2's draw. Samples of unknown truth, which lie further apart, are left out.
+    """
+    spread = torch.linspace(0, 1, 50)
+    alike, apart = torch.cat([spread, spread, spread[::2]]), torch.cat([spread, spread, spread[:20] + 5])
+    of_alike, of_apart = (torch.tensor([0] * 50 + [1] * 50 + [2] * size) for size in (25, 20))
+    wrong = torch.where(of_apart == 1, -2, (of_apart + 1) % 3)  # -2: the image shows none of the classes
+
+    def judged(*parts):
+        losses, noisy, true = (torch.cat(column) for column in zip(*parts, strict=True))
+        none = torch.empty(0)
+        return Evidence(losses, none, none, none, none, none), Draw(torch.arange(len(losses)), noisy, true)
+
+    unknown = spread + 50, torch.zeros(50).long(), torch.full((50,), -1)
+    first, by_first = judged((alike, of_alike, of_alike), (apart, of_apart, wrong), unknown)
+    second, by_second = judged(unknown, (apart, of_apart, of_apart))
+    assert measure_losses((first, second), (by_second, by_first)) == {
+        "losses/ks_deviating_clean_1": 0.0,
+        "losses/ks_deviating_noisy_1": pytest.approx(1 / 3),
+        "losses/ks_deviating_clean_2": pytest.approx(1 / 3),  # and network 2 judges no sample that is known to be noisy
+    }
+    silent, by_silent = judged(unknown)
+    assert measure_losses((silent, silent), (by_silent, by_silent)) == {}
 
 
 def test_gathering_wants_each_sample_exactly_once():

@@ -73,6 +73,11 @@ def test_metrics_csv_has_a_row_an_epoch_and_its_metrics(finished):
         assert all(math.isfinite(float(row[name])) for row in rows), name  # warm-up is one epoch: stage 1 ends it
     for name in ("train/labeled_loss_1", "train/unlabeled_loss_2", "train/prior_penalty_1"):
         assert [row[name] == "" for row in rows] == [True, False, False], name  # stage 2 starts with the second epoch
+    for name in ("test/prototype_accuracy", "test/prototype_accuracy_1", "test/prototype_accuracy_2"):
+        assert [row[name] == "" for row in rows] == [True, False, False], name  # stage 1 follows the evaluation
+    for name in ("losses/ks_deviating_clean_1", "losses/ks_deviating_noisy_2"):
+        assert [row[name] == "" for row in rows] == [False, True, True], name  # once, at the end of the warm-up
+        assert 0 <= float(rows[0][name]) <= 1
     assert {row["noise/rate_nominal"] for row in rows} == {"0.5"}
     for row in rows:
         for network in "12":
@@ -89,6 +94,10 @@ def test_summary_agrees_with_metrics(finished):
     last = rows_of(finished / "metrics.csv")[-1]
     assert summary["cleaner_auc_gmm"] == float(last["gmm/auc"])
     assert summary["cleaner_auc_cpc"] == float(last["cpc/auc"])
+    assert summary["test_prototype_accuracy_last"] == float(last["test/prototype_accuracy"])
+    first = rows_of(finished / "metrics.csv")[0]
+    for of in ("clean_1", "clean_2", "noisy_1", "noisy_2"):
+        assert summary[f"ks_deviating_{of}"] == float(first[f"losses/ks_deviating_{of}"])
     assert summary["noise_rate_nominal"] == 0.5
     assert summary["training_samples"] == 1438
 
@@ -142,6 +151,8 @@ def test_every_cleaner_runs(compose, small, tmp_path, cleaner):
     assert len(rows) == 1438
     assert (summary["cleaner_auc_gmm"] is None) == (cleaner in ("none", "oracle"))
     assert (summary["cleaner_auc_cpc"] is None) == (not cleaner.startswith("cpc"))
+    assert ("test_prototype_accuracy_last" in summary) == cleaner.startswith("cpc")
+    assert (summary["ks_deviating_noisy_1"] is None) == (cleaner == "none")  # there is no stage 1 then
     if cleaner == "none":
         assert summary["suspected_labels"] is None
         assert {row["suspected"] for row in rows} == {""}
@@ -199,6 +210,7 @@ def test_without_true_labels_nothing_is_claimed(monkeypatch, compose, small, tmp
     assert summary["noise_rate_actual"] is None
     assert summary["noise_rate_nominal"] is None
     assert summary["cleaner_auc_cpc"] is None
+    assert summary["ks_deviating_clean_1"] is None
     assert summary["suspected_labels"] is not None
     assert {row["true_label"] for row in rows_of(tmp_path / "labels.csv")} == {""}
 

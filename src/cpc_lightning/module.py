@@ -231,7 +231,12 @@ class CoTrainingModule(pl.LightningModule):
         self._count(self.evaluation_names[dataloader_idx], batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log accuracies in percent: NAME/accuracy_1, NAME/accuracy_2; of both, NAME/accuracy, _top5."""
+        """Log accuracies in percent: NAME/accuracy_1, NAME/accuracy_2; of both, NAME/accuracy, _top5.
+
+        NAME/prototype_accuracy_1, _2 and, of both, NAME/prototype_accuracy are those of class prototypes as classifiers
+        (Section 5.3, A.3), once a stage 1 has fitted them. They are the prototypes that divided this epoch's data:
+        stage 1 follows the evaluation.
+        """
         for name in self.evaluation_names:
             self._log_accuracies(name)
 
@@ -244,14 +249,25 @@ class CoTrainingModule(pl.LightningModule):
         self._log_accuracies("test")
 
     def _count(self, name: str, batch: dict[str, Any]) -> None:
-        first, second = self.evaluate(batch["images"])
+        (features_1, logits_1), (features_2, logits_2) = self.features_and_logits(batch["images"])
+        with torch.autocast(batch["images"].device.type, enabled=False):  # nor does stage 1 round scores
+            scores_1, scores_2 = self.network(0).head(features_1), self.network(1).head(features_2)
+        answers = {
+            "accuracy_1": logits_1, "accuracy_2": logits_2,
+            "accuracy": logits_1 + logits_2, "accuracy_top5": logits_1 + logits_2,
+            "prototype_accuracy_1": scores_1, "prototype_accuracy_2": scores_2,
+            "prototype_accuracy": scores_1 + scores_2,
+        }  # fmt: skip
         for key, accuracy in self._accuracies(name).items():
-            logits = {"accuracy_1": first, "accuracy_2": second}.get(key, first + second)
-            accuracy.update(logits if key == "accuracy_top5" else logits.argmax(dim=1), batch["labels"])
+            answer = answers[key]
+            accuracy.update(answer if key == "accuracy_top5" else answer.argmax(dim=1), batch["labels"])
 
     def _log_accuracies(self, name: str) -> None:
+        first, second = (bool(self.network(number).head.fitted) for number in (0, 1))
+        known = {"prototype_accuracy_1": first, "prototype_accuracy_2": second, "prototype_accuracy": first and second}
         for key, accuracy in self._accuracies(name).items():
-            self.log(f"{name}/{key}", 100 * accuracy.compute(), prog_bar=key == "accuracy")
+            if known.get(key, True):
+                self.log(f"{name}/{key}", 100 * accuracy.compute(), prog_bar=key == "accuracy")
             accuracy.reset()
 
     def _accuracies(self, name: str) -> dict[str, MulticlassAccuracy]:
@@ -259,8 +275,13 @@ class CoTrainingModule(pl.LightningModule):
 
 
 def accuracies(num_classes: int) -> nn.ModuleDict:
-    """What is measured on an evaluation set: top-1 of each network and of both, and top-5 of both for K > 5."""
-    top = {"accuracy_1": 1, "accuracy_2": 1, "accuracy": 1} | ({"accuracy_top5": 5} if num_classes > 5 else {})
+    """What is measured on an evaluation set: top-1 of each network and of both, and top-5 of both for K > 5.
+
+    The same top-1 of prototypes as classifiers: argmax v' c_k, and of both networks that of the sum of scores, as the
+    test prediction is that of the sum of logits. The paper has one number, and does not say how it joins two networks.
+    """
+    top = {f"{kind}accuracy{of}": 1 for kind in ("", "prototype_") for of in ("_1", "_2", "")}
+    top |= {"accuracy_top5": 5} if num_classes > 5 else {}
     # Unchecked: the data set has checked its labels, and here a check would make the host wait for the device.
     return nn.ModuleDict(
         {key: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False) for key, k in top.items()}

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import Cleaner, CleaningResult, CleaningTask, Draw, Evidence
 from cpc_lightning.cleaning.gmm import scale_losses
+from cpc_lightning.data.dataset import UNKNOWN
 from cpc_lightning.datamodule import CoTrainingDataModule
 from cpc_lightning.distributed import broadcast_object, broadcast_tensors, gather_by_index
 from cpc_lightning.errors import TrainingError
-from cpc_lightning.metrics import cleaner_metrics, estimate_agreement
+from cpc_lightning.metrics import cleaner_metrics, estimate_agreement, ks_deviating_share
 from cpc_lightning.module import CoTrainingModule
 from cpc_lightning.report.labels import LabelReport
 
@@ -159,7 +160,10 @@ class StageOne(pl.Callback):
             learning = seen.of(0, draws[0]), seen.of(1, draws[1])
             result = self._divide(trainer, module, draws, judging, learning, progress, trained)
             datamodule.partitions = result.partitions
-            for name, value in measure_result(result, draws).items():
+            values = measure_result(result, draws)
+            if trained == module.warmup_epochs:
+                values |= measure_losses(judging, draws)
+            for name, value in values.items():
                 pl_module.log(name, value)
         light = replace(judging[0], features=torch.empty(0)), replace(judging[1], features=torch.empty(0))
         self.verdict = Verdict(trained, draws, light, result, seen.suggested, seen.confidence)
@@ -315,4 +319,21 @@ def measure_result(result: CleaningResult, draws: tuple[Draw, Draw]) -> dict[str
                 estimate.gmm, estimate.cpc, result.thresholds["gmm"], result.thresholds["cpc"]
             )
             values |= {f"gmm_cpc/{name}_{number}": value for name, value in agreement.items()}
+    return values
+
+
+def measure_losses(judging: tuple[Evidence, Evidence], draws: tuple[Draw, Draw]) -> dict[str, float]:
+    """How far classes differ in their losses at the end of the warm-up (Figure 1), by metric name.
+
+    "losses/ks_deviating_clean_1" is the share of classes whose rightly labeled samples have other losses than all
+    rightly labeled samples have, by network 1; "..._noisy_1" that among the wrongly labeled ones; "..._2" by network 2.
+    What has no sample of known truth is left out.
+    """
+    values: dict[str, float] = {}
+    for number, (evidence, draw) in enumerate(zip(judging, reversed(draws), strict=True), start=1):
+        right, known = draw.noisy_labels == draw.true_labels, draw.true_labels != UNKNOWN
+        for kind, rows in (("clean", right), ("noisy", known & ~right)):
+            share = ks_deviating_share(evidence.losses[rows], draw.noisy_labels[rows])
+            if share is not None:
+                values[f"losses/ks_deviating_{kind}_{number}"] = share
     return values

@@ -241,10 +241,11 @@ def summarise(
 
     Accuracies of both networks together, in percent, are named after their set: "test_accuracy_best",
     "test_accuracy_top5_best", "ilsvrc12_accuracy_best", ... "test_accuracy_selected" is that of the networks that the
-    set "val" selects.
+    set "val" selects; "test_prototype_accuracy_last", ... are those of class prototypes as classifiers.
+    "ks_deviating_clean_1", ... are the shares of classes of Figure 1, at the end of the warm-up.
     """
     last = table.rows[-1]
-    measured = [name for name in last if name.endswith(("/accuracy", "/accuracy_top5"))]
+    measured = [name for name in last if name.endswith(("/accuracy", "/accuracy_top5", "/prototype_accuracy"))]
     return {
         **{
             f"{name.replace('/', '_')}_{key}": value
@@ -254,6 +255,10 @@ def summarise(
         "test_accuracy_selected": None,
         **{f"{name.replace('/', '_')}_selected": v for name, v in selected.items() if name[-2:] not in ("_1", "_2")},
         **{f"cleaner_{m}_{c}": last.get(f"{c}/{m}") for c in ("gmm", "cpc") for m in ("auc", "precision", "recall")},
+        **{
+            f"ks_deviating_{of}": next(iter(table.column(f"losses/ks_deviating_{of}")), None)
+            for of in ("clean_1", "clean_2", "noisy_1", "noisy_2")
+        },
         "noise_rate_nominal": rates["noise/rate_nominal"],
         "noise_rate_actual": rates["noise/rate_actual"],
         "suspected_labels": None if report.suspected is None else int(report.suspected.sum()),

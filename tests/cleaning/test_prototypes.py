@@ -192,6 +192,7 @@ def test_everything_of_the_head_is_in_its_state():
     assert set(PrototypeHead(4, 2, 3).state_dict()) == {
         "feature_mean",
         "feature_std",
+        "fitted",
         "projector.weight",
         "projector.bias",
         "prototypes",
@@ -268,7 +269,9 @@ def test_fit_goes_on_from_where_it_stood():
     """Two fits are not one fit twice: the second starts from the first's parameters and momentum."""
     head, data = random_case()
     optimizer = sgd(head, 0.02)
+    assert head.fitted == 0
     losses = [fit_prototypes(head, optimizer, *data, alpha=0.0, steps=50, batch_size=16, seed=1).loss for _ in range(3)]
+    assert head.fitted == 1
     assert losses[0] > losses[1] > losses[2]
 
 

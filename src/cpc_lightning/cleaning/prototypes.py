@@ -27,12 +27,14 @@ class PrototypeHead(nn.Module):
     Attributes:
         feature_mean: (D,) buffer, of the features that `standardise_to` last saw.
         feature_std: (D,) buffer, 1 for features that do not vary.
+        fitted: () int64 buffer, 1 once `fit_prototypes` has trained this head: before, it is as drawn.
         projector: linear, D -> d.
         prototypes: (K, d) parameter C.
     """
 
     feature_mean: Tensor
     feature_std: Tensor
+    fitted: Tensor
 
     def __init__(self, feature_size: int, embedding_size: int, num_classes: int) -> None:
         """Draw projector and prototypes from torch's generator.
@@ -57,6 +59,7 @@ class PrototypeHead(nn.Module):
         require_integer("num_classes", num_classes, minimum=2)
         self.register_buffer("feature_mean", torch.zeros(feature_size))
         self.register_buffer("feature_std", torch.ones(feature_size))
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.int64))  # a type that every backend sends
         self.projector = nn.Linear(feature_size, embedding_size)
         # Scores v' c_k start at the size of v', well inside the sigmoid's slope.
         self.prototypes = nn.Parameter(torch.randn(num_classes, embedding_size) * embedding_size**-0.5)
@@ -87,7 +90,7 @@ class PrototypeHead(nn.Module):
         return embedding
 
     def forward(self, features: Tensor) -> Tensor:
-        """Scores v' c_k (B, K) of features (B, D), before the sigmoid."""
+        """Scores v' c_k (B, K) of features (B, D), before the sigmoid; their argmax is what the image shows."""
         return self.embed(features) @ self.prototypes.t()
 
     @torch.no_grad()
@@ -272,6 +275,7 @@ def fit_prototypes(
         before = mean
     for parameter in (weight, bias, prototypes):
         parameter.grad = None
+    head.fitted.fill_(1)
     return PrototypeFit(taken, loss)
 
 
