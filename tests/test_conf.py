@@ -128,10 +128,19 @@ def test_noise_gives_labels_of_the_right_kind_repeatably(compose, choice, tmp_pa
 @pytest.mark.parametrize("channels", [1, 3])
 def test_backbones_give_pooled_features(compose, choice, channels):
     scratch = ["backbone.weights=null"] if choice == "resnet50_imagenet" else []  # which would be fetched
-    backbone = instantiate(compose(f"backbone={choice}", *scratch).backbone)(in_channels=channels).eval()
+    config = compose(f"backbone={choice}", *scratch)
+    backbone = instantiate(config.backbone)(in_channels=channels).eval()
     side = 96 if choice == "inception_resnet_v2" else 32
     features = backbone(torch.zeros(2, channels, side, side))
     assert features.shape == (2, backbone.feature_size)
+    assert config.embedding_size == (128 if backbone.feature_size > 128 else 64)  # a projector makes features fewer
+
+
+@pytest.mark.parametrize("dataset", ["digits", "fashion_mnist", "cifar10"])
+def test_the_backbone_decides_how_many_numbers_an_embedding_has(compose, dataset):
+    sizes = {choice: compose(f"dataset={dataset}", f"backbone={choice}").embedding_size for choice in of("backbone")}
+    assert sizes == dict.fromkeys(of("backbone"), 128) | {"small_resnet": 64}
+    assert compose(f"dataset={dataset}").embedding_size == (128 if dataset == "cifar10" else 64)
 
 
 @pytest.mark.parametrize("choice", of("cleaner"))

@@ -153,6 +153,12 @@ def check_noise(config: DictConfig, cell: Cell) -> None:
     assert noise.get("class_map") is None  # the data set's own
 
 
+def test_embeddings_of_our_own_experiments(compose):
+    assert {name: compose(f"experiment={name}").embedding_size for name in OWN} == {
+        "digits_sym80": 64, "fashion_mnist_asym40": 128,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_header_says_command_source_and_hours(name):
     lines = (FOLDER / f"{name}.yaml").read_text().splitlines()
