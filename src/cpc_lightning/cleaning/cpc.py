@@ -17,6 +17,11 @@ class CpcCleaner:
     Prototypes of a network learn from the mixture of its peer (q' > `gmm_threshold` is X, the rest U), on the network's
     own features. Stage 2 starts with the mixtures' partition while the prototypes learn, for the first e epochs after
     the network warm-up, e = `warmup_share` of all epochs, rounded up (5 % of 450 is 22.5: 23 epochs).
+
+    Deliberately unlike the paper (A.2.1), which trains prototypes with the network's learning rate, batch and schedule
+    and leaves open for how long: here a stage 1 takes `steps` steps of `batch_size` at one rate, whatever the data set.
+    Measured at a rate of 0.02 and batches of 128 on 36 classes with 80 % noise, q is worse than the q' that taught it
+    after one pass over the data (42 steps, AUC 0.72-0.76 against 0.77-0.89), and better after 2,000 steps.
     """
 
     active = True
