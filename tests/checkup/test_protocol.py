@@ -23,10 +23,12 @@ CIFAR10 = {  # METHOD.md, Constants, typed anew
     "cleaner.alpha": 0,
     "cleaner.history_length": 1,
     "cleaner.warmup_share": 0.05,
+    "cleaner.steps": 2000,
     "optimizer.network.momentum": 0.9,
     "backbone": "preact_resnet18",
     "backbone.weights": None,
     "views.size": 32,
+    "views.policy": "cifar10",
 }
 CLOTHING = CIFAR10 | {
     "training.epochs": 80,
@@ -45,6 +47,7 @@ CLOTHING = CIFAR10 | {
     "backbone": "resnet50",
     "backbone.weights": "IMAGENET1K_V1",
     "views.size": 224,
+    "views.policy": "imagenet",
     "views.mean": [0.6959, 0.6537, 0.6371],
     "views.std": [0.3113, 0.3192, 0.3214],
     "dataset.crop.resize": 256,
@@ -61,6 +64,7 @@ WEBVISION = CLOTHING | {
     "cleaner.threshold": 0.5,
     "backbone.weights": None,
     "views.size": 227,
+    "views.policy": "weak",
     "views.mean": [0.485, 0.456, 0.406],
     "views.std": [0.229, 0.224, 0.225],
 }
@@ -102,6 +106,8 @@ FINE = {
     "cifar10 asymmetric": plan(**ASYMMETRIC),
     "cifar100 at 20 %": plan(**(C100 | {"rate": 0.2, "semisup__lambda_u": 25})),
     "cifar100 at 90 %": plan(**C100, rate=0.9, cleaner__history_length=5, cleaner__warmup_share=0.1),
+    "cifar100 at 80 %": plan(**C100, rate=0.8),
+    "cifar10 at 85 %, which no table has": plan(rate=0.85),
     "clothing1m": clothing(),
     "clothing1m from a file": clothing(backbone__weights="resnet50.pth"),
     "webvision": webvision(),
@@ -130,6 +136,12 @@ BROKEN = [
         "cleaner.warmup_share=0.05: above 80 %",
         "=0.1",
     ),
+    (plan(**C100, rate=0.82), "cleaner.warmup_share=0.05: above 80 %", "=0.1"),
+    (plan(cleaner__steps=42), "cleaner.steps=42: ", "=2000"),
+    (plan(cleaner__class_aware=False), "cifar10: cleaner.class_aware=false", "cleaner.class_aware=true"),
+    (plan(**C100, cleaner__class_aware=False), "cifar100: cleaner.class_aware=false", "cleaner.class_aware=true"),
+    (webvision(views__policy="imagenet"), "views.policy=imagenet", "views.policy=weak"),
+    (clothing(views__policy="weak"), "views.policy=weak", "views.policy=imagenet"),
     (
         plan(training__epochs=26, optimizer__schedule__milestones=[20]),
         "semisup.rampup_epochs=16: ",
@@ -204,9 +216,12 @@ def test_another_length_on_cifar_is_a_note():
     assert finding.found.endswith("; its own runs have training.epochs=450, optimizer.schedule.milestones=[225]")
 
 
-def test_the_papers_threshold_is_that_of_prototypes():
-    mixture = {name: value for name, value in CLOTHING.items() if name != "cleaner.alpha"}
-    assert protocol_findings(clothing(base=mixture | {"cleaner.threshold": 0.5}))[0].status == "ok"
+@pytest.mark.parametrize("class_aware", [True, False])
+@pytest.mark.parametrize("made", [clothing, webvision, plan])
+def test_threshold_and_classes_are_those_of_prototypes_and_table_3_tries_both_mixtures_alone(made, class_aware):
+    mixture = {"cleaner.threshold": 0.5, "cleaner.class_aware": class_aware, "cleaner.history_length": 1}
+    others = {name: value for name, value in made().settings.items() if not name.startswith("cleaner.")}
+    assert [row.status for row in protocol_findings(made(base=others | mixture))] == ["ok"]
 
 
 def test_values_as_the_command_line_takes_them():

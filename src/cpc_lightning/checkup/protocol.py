@@ -49,6 +49,7 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
         "views.std": [0.3113, 0.3192, 0.3214],
         "dataset.crop.resize": 256,
         "dataset.crop.random_resized": False,
+        "views.policy": "imagenet",
         "training.epochs": 80,
         "optimizer.schedule.milestones": [40],
         "optimizer.network.momentum": 0.9,
@@ -72,6 +73,7 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
         "views.mean": [0.485, 0.456, 0.406],
         "views.std": [0.229, 0.224, 0.225],
         "dataset.crop.random_resized": False,
+        "views.policy": "weak",  # DivideMix's
         "training.epochs": 100,
         "optimizer.schedule.milestones": [50],
         "optimizer.network.momentum": 0.9,
@@ -173,9 +175,14 @@ def ramp_never_ends(plan: Plan) -> bool:
     return bool(plan["semisup.lambda_u"] > 0 and stage_two <= plan["semisup.rampup_epochs"])
 
 
-def very_noisy(plan: Plan) -> bool:
-    """Whether the paper averages losses: 90 % symmetric noise."""
-    return plan.noise == "symmetric" and plan.rate is not None and plan.rate > 0.85
+def noisier_than(plan: Plan, rate: float) -> bool:
+    """Whether there is more symmetric noise than that."""
+    return plan.noise == "symmetric" and plan.rate is not None and round(plan.rate, 6) > rate
+
+
+def learns_longer(plan: Plan) -> bool:
+    """Whether the paper gives prototypes twice as many epochs to learn, e = 0.1."""
+    return plan.dataset == "cifar100" and noisier_than(plan, 0.8)
 
 
 RULES = (
@@ -203,7 +210,7 @@ RULES = (
     ),
     Rule(
         "cleaner.history_length",
-        lambda p: very_noisy(p) and p["cleaner.history_length"] < 5 and p["training.balanced_batches"] is None,
+        lambda p: noisier_than(p, 0.85) and p["cleaner.history_length"] < 5 and p["training.balanced_batches"] is None,
         "at 90 % noise the losses of one epoch are too rough; the paper averages 5",
         "cleaner.history_length=5",
     ),
@@ -215,9 +222,15 @@ RULES = (
     ),
     Rule(
         "cleaner.warmup_share",
-        lambda p: p.dataset == "cifar100" and very_noisy(p) and p["cleaner.warmup_share"] < 0.1,
+        lambda p: learns_longer(p) and p["cleaner.warmup_share"] < 0.1,
         "above 80 % noise on CIFAR-100 the paper takes 0.1",
         "cleaner.warmup_share=0.1",
+    ),
+    Rule(
+        "cleaner.steps",
+        lambda p: p["cleaner.steps"] < 2000,
+        "after few steps prototypes know less than the mixture that teaches them",
+        "cleaner.steps=2000",
     ),
     Rule(
         "semisup.rampup_epochs",
@@ -269,10 +282,13 @@ def paper_values(plan: Plan) -> dict[str, Any]:
         values["backbone.weights"] = "IMAGENET1K_V1"  # or a file that holds them: any weights will do
     if plan.dataset == "webvision" and plan["backbone"] == INCEPTION["backbone"]:
         values |= INCEPTION
-    if plan.dataset == "cifar100" and very_noisy(plan):
+    if learns_longer(plan):
         values["cleaner.warmup_share"] = 0.1
-    if "cleaner.alpha" not in plan.settings:
-        values.pop("cleaner.threshold", None)  # the paper's is that of prototypes
+    if plan.dataset.startswith("cifar") and plan.noise in ("symmetric", "asymmetric"):
+        values["cleaner.class_aware"] = plan.noise == "symmetric"
+    if "cleaner.alpha" not in plan.settings:  # the paper's are those of CPC; it tries both mixtures alone (Table 3)
+        values.pop("cleaner.threshold", None)
+        values.pop("cleaner.class_aware", None)
     cell = (plan.dataset, plan.noise, 0.0 if plan.rate is None else round(plan.rate, 6))
     if cell in LAMBDA_U:
         values["semisup.lambda_u"] = LAMBDA_U[cell]
