@@ -25,7 +25,7 @@ from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.data.noise import Noise
 from cpc_lightning.data.views import Views
 from cpc_lightning.distributed import starter
-from cpc_lightning.errors import InputError, require, require_integer
+from cpc_lightning.errors import InputError, first_line, require, require_integer
 from cpc_lightning.models.network import Network
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.settings import check_finite
@@ -56,9 +56,9 @@ def build(config: DictConfig, name: str, **more: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, InputError):
             raise cause.within(name) from None
-        raise InputError(name, settings_in(node), str(cause or error).splitlines()[0]) from error
+        raise InputError(name, settings_in(node), first_line(cause or error)) from error
     except (TypeError, OmegaConfBaseException) as error:  # a `_partial_` that is no switch, say
-        raise InputError(name, settings_in(node), str(error).splitlines()[0]) from error
+        raise InputError(name, settings_in(node), first_line(error)) from error
 
 
 @contextmanager
@@ -167,7 +167,7 @@ def check_network(network: Network, views: Views, dataset: ImageDataset) -> None
         with torch.no_grad():
             network(image)
     except (RuntimeError, AssertionError, ValueError) as error:  # what the layers of different libraries raise
-        size, reason = f"{views.height} x {views.width}", str(error).splitlines()[0]
+        size, reason = f"{views.height} x {views.width}", first_line(error)
         raise InputError("backbone", "this network", f"cannot take images of {size}: {reason}") from error
     network.train()
 
@@ -228,7 +228,7 @@ def make_network(config: DictConfig, dataset: ImageDataset) -> Network:
         with settings_of("backbone"):
             backbone = make_backbone(in_channels=channels)
     except (RuntimeError, MemoryError) as error:  # more weights than there is memory for, say
-        raise InputError("backbone", settings_in(config.backbone), str(error).splitlines()[0]) from error
+        raise InputError("backbone", settings_in(config.backbone), first_line(error)) from error
     return Network(backbone, len(dataset.class_names), config.embedding_size)
 
 

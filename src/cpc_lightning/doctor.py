@@ -49,7 +49,7 @@ from cpc_lightning.data.noise import AsymmetricNoise, Noise, NoNoise, SymmetricN
 from cpc_lightning.data.samplers import CoTrainingSampler, warmup_share
 from cpc_lightning.data.views import VIEWS, Views
 from cpc_lightning.datamodule import CoTrainingDataModule
-from cpc_lightning.errors import InputError
+from cpc_lightning.errors import InputError, first_line
 from cpc_lightning.models.network import Network
 from cpc_lightning.models.timm_backbone import timm_backbone
 from cpc_lightning.models.torchvision_backbone import cached_weights, torchvision_backbone
@@ -288,8 +288,8 @@ def examine_network(
     try:
         kept = saved_for_backward(network, inputs) // len(inputs)
     except Exception as error:  # any model of any library, and images of any size
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        findings.add("backbone", "error", f"fails on views of {shape}: {why}", "another views.size, or backbone")
+        found = f"fails on views of {shape}: {first_line(error)}"
+        findings.add("backbone", "error", found, "another views.size, or backbone")
         return None
     count = sum(parameter.numel() for parameter in network.backbone.parameters())
     found = f"{count:,} parameters, {network.classifier.in_features:,} features of views of {shape}"

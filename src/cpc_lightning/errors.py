@@ -40,6 +40,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; what kind of error it is, where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def require(condition: bool, setting: str, value: object, expected: str) -> None:
     """Raise `InputError` unless `condition` holds."""
     if not condition:

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torchmetrics.classification import MulticlassAccuracy
 
 from cpc_lightning.data.views import VIEWS, Views
-from cpc_lightning.errors import InputError, TrainingError, require, require_integer, require_number
+from cpc_lightning.errors import InputError, TrainingError, first_line, require, require_integer, require_number
 from cpc_lightning.models.network import Network
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, SemisupBatch, confidence_penalty
 
@@ -305,5 +305,4 @@ def require_compiler() -> None:
     try:
         torch.compile(torch.neg)(torch.zeros(2))
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError("compile", True, f"needs what torch.compile needs: {reason}") from error
+        raise InputError("compile", True, f"needs what torch.compile needs: {first_line(error)}") from error

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cpc_lightning.building import make_method
 from cpc_lightning.data.dataset import ImageDataset
-from cpc_lightning.errors import InputError, require
+from cpc_lightning.errors import InputError, first_line, require
 from cpc_lightning.report.sweep import METRICS
 from cpc_lightning.settings import (
     check_groups,
@@ -123,7 +123,7 @@ def folder_name(setting: str, config: DictConfig) -> str:
         HydraConfig.instance().set_config(config)  # the folder's name may hold ${hydra:...}
         name = OmegaConf.select(config, setting)
     except OmegaConfBaseException as error:
-        raise InputError(setting, "(an interpolation)", str(error).splitlines()[0]) from None
+        raise InputError(setting, "(an interpolation)", first_line(error)) from None
     require(isinstance(name, str) and name.strip() != "", setting, name, "must be a folder's name")
     return str(name)
 
@@ -240,13 +240,13 @@ def explain(overrides: list[str], error: Exception) -> InputError:
     try:
         config = hydra.compose("config", choices, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException):
-        return InputError("config", " ".join(overrides), str(error).splitlines()[0])
+        return InputError("config", " ".join(overrides), first_line(error))
     known = settings(config)
     for override in parsed:
         key = override.key_or_group
         if key not in groups and not override.is_add() and key not in known:
             return InputError(key, value_text(override), f"is no setting{near(key, [*known, *groups])}")
-    reason = str(error.__cause__ or error).splitlines()[0]
+    reason = first_line(error.__cause__ or error)
     for place, override in enumerate(parsed):
         try:
             hydra.compose("config", [*overrides[:place], *overrides[place + 1 :]], return_hydra_config=True)

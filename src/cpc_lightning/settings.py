@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cpc_lightning.checkpoints import flatten
-from cpc_lightning.errors import InputError, require
+from cpc_lightning.errors import InputError, first_line, require
 
 
 def plain_settings(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         return flatten(plain_settings(config))
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", None) or "config")
-        raise InputError(key, "(an interpolation)", str(error).splitlines()[0]) from None
+        raise InputError(key, "(an interpolation)", first_line(error)) from None
 
 
 def check_switches(given: Mapping[str, Any], reference: DictConfig) -> None:

@@ -14,6 +14,9 @@ from cpc_lightning.errors import InputError
 # Class 0 stays or becomes 1 or 2; class 1 always becomes 2; class 2 stays or becomes 0, never 1.
 T = [[0.5, 0.25, 0.25], [0.0, 0.0, 1.0], [0.3, 0.0, 0.7]]
 
+# A header that Python's parser gives up on, up to version 3.11 with an error that has no message.
+DEEP = b"\x93NUMPY\x01\x00" + (9002).to_bytes(2, "little") + b"-" * 9000 + b"1\n"
+
 
 def write(path, matrix):
     if path.suffix == ".npy":
@@ -90,6 +93,7 @@ def test_matrices_with_a_fault(tmp_path, name, matrix, says):
         ("T.json", b'{"a": 1}', "holds no matrix of numbers"),
         ("T.json", b"[[1, 2], [3]]", "holds no matrix of numbers"),
         ("T.csv", b"a,b,c\n1,0,0\n", "holds no matrix of numbers"),
+        ("T.npy", DEEP, "holds no matrix of numbers ("),
     ],
 )
 def test_files_with_a_fault(tmp_path, name, content, says):

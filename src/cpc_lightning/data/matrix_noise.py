@@ -12,7 +12,7 @@ import torch
 from cpc_lightning.data.dataset import ImageDataset, Split
 from cpc_lightning.data.label_files import Reader, present_file, reader_for
 from cpc_lightning.data.noise import frozen_stream, relabeled
-from cpc_lightning.errors import InputError, require
+from cpc_lightning.errors import InputError, first_line, require
 
 TOLERANCE = 1e-6  # of a row's sum: matrices are often written with six or more digits
 
@@ -73,7 +73,7 @@ def read_matrix(path: str, num_classes: int) -> npt.NDArray[np.float64]:
     except OSError as error:
         raise InputError("path", path, f"cannot be read: {error.strerror or error}") from error
     except Exception as error:  # a parser on a garbled file raises whatever it trips over
-        raise InputError("path", path, f"holds no matrix of numbers ({str(error).splitlines()[0]:.200})") from error
+        raise InputError("path", path, f"holds no matrix of numbers ({first_line(error):.200})") from error
 
     expected = f"holds {' x '.join(map(str, matrix.shape))} numbers; {num_classes} x {num_classes} are needed"
     require(matrix.shape == (num_classes, num_classes), "path", path, expected)

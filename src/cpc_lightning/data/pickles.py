@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from cpc_lightning.errors import InputError, require
+from cpc_lightning.errors import InputError, first_line, require
 
 # What a pickled array names. numpy 2 moved its core and still answers to the old name; protocol 2 spells bytes as
 # an encoded text.
@@ -100,5 +100,4 @@ def _read(path: Path, setting: str, load: Callable[[BinaryIO], Any]) -> Any:
     except OSError as error:
         raise InputError(setting, str(path), f"cannot be read: {error.strerror or error}") from error
     except Exception as error:  # a parser on a garbled file raises whatever it trips over
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(setting, str(path), f"cannot be read safely ({reason:.200})") from error
+        raise InputError(setting, str(path), f"cannot be read safely ({first_line(error):.200})") from error
