@@ -155,7 +155,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
                 batch_sampler=Agenda(),
                 num_workers=self.num_workers,
                 persistent_workers=self.num_workers > 0,
-                pin_memory=torch.cuda.is_available(),
+                pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
                 generator=torch.Generator().manual_seed(self.seed),  # or rounds take draws from the epoch's stream
             )
         cast(Agenda, self._loaders[name].batch_sampler).batches = batches

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
@@ -167,10 +168,13 @@ class GmmCleaner:
         averaged = history[-self.history_length :].mean(dim=0)
         require_finite(averaged, "scaled loss", draw.index)
         scaled = averaged.cpu().double().numpy()
-        if self.class_aware:
-            posterior, mixtures = class_aware_probability(scaled, draw.noisy_labels.cpu().numpy(), task.seed)
-        else:
-            posterior, mixtures = class_agnostic_probability(scaled, task.seed)
+        # One thread: a fit in one dimension is too small to share, and threads that wait for each other on a machine
+        # with other work make it ten times as long.
+        with threadpool_limits(1):
+            if self.class_aware:
+                posterior, mixtures = class_aware_probability(scaled, draw.noisy_labels.cpu().numpy(), task.seed)
+            else:
+                posterior, mixtures = class_agnostic_probability(scaled, task.seed)
         probability = torch.from_numpy(posterior).to(history.device, torch.float32)
         return Estimate(probability, gmm=probability, mixtures=mixtures)
 

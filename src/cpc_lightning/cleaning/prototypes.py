@@ -236,9 +236,9 @@ def fit_prototypes(
     span = max(WINDOW, -(-len(features) // min(batch_size, len(features))))
     taken, before, sums, counted = 0, float("inf"), 0.0, 0
     for rows in _shuffled_windows(len(features), min(batch_size, len(features)), steps, seed):
-        batches = rows.to(features.device)  # (T, B)
-        given, in_x, in_p, guessed = (
-            values[batches].to(weight.device) for values in (noisy_labels, labeled, confident, predicted)
+        vectors, given, in_x, in_p, guessed = (  # (T, B, D), and (T, B) four times; each from the device that it is on
+            values[rows.to(values.device)].to(weight.device)
+            for values in (features, noisy_labels, labeled, confident, predicted)
         )
         pull, both = _score_weights(
             given,
@@ -249,8 +249,8 @@ def fit_prototypes(
             len(prototypes),
             weight.dtype,
         )
-        inputs = head.standardise(features[batches])  # (T, B, D)
-        scores = inputs.new_empty(*batches.shape, len(prototypes))
+        inputs = head.standardise(vectors)
+        scores = inputs.new_empty(*rows.shape, len(prototypes))
         for v, score, positive, total in zip(inputs, scores, pull, both, strict=True):
             embedding = torch.addmm(bias, v, weight_t)
             torch.mm(embedding, prototypes_t, out=score)
@@ -260,13 +260,13 @@ def fit_prototypes(
             torch.mm(d_embedding.t(), v, out=weight.grad)
             torch.sum(d_embedding, dim=0, out=bias.grad)
             optimizer.step()
-        taken += len(batches)
-        loss = float((both * F.softplus(scores) - pull * scores).sum() / len(batches))
+        taken += len(rows)
+        loss = float((both * F.softplus(scores) - pull * scores).sum() / len(rows))
         if not loss < float("inf"):
             raise TrainingError(
                 f"the prototypes diverged: their loss is {loss} after {taken} steps; lower their learning rate"
             )
-        sums, counted = sums + loss * len(batches), counted + len(batches)
+        sums, counted = sums + loss * len(rows), counted + len(rows)
         if counted < span:
             continue
         mean, sums, counted = sums / counted, 0.0, 0

@@ -108,6 +108,8 @@ class Views:
         top = torch.randint(room_down + 1, (count,), generator=generator, device="cpu")
         left = torch.randint(room_right + 1, (count,), generator=generator, device="cpu")
         flipped = torch.rand(count, generator=generator, device="cpu") < (0.5 if self.flip else 0.0)
+        # One number an image travels; the positions, one a line of pixels, are put together where the images are.
+        top, left, flipped = (draw.to(images.device, non_blocking=True) for draw in (top, left, flipped))
         rows, columns = crop_positions(top, left, flipped, self.height, self.width)
         return crop(images, rows - self.padding, columns - self.padding, self.padding_mode)
 
@@ -163,9 +165,9 @@ PADDED: tuple[str, ...] = ("constant", "reflect", "edge")
 
 def crop_positions(top: Tensor, left: Tensor, flipped: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """The rows (B, h) and columns (B, w) of each crop; a flipped crop reads its columns from right to left."""
-    columns = torch.arange(width).expand(len(left), width)
+    columns = torch.arange(width, device=left.device).expand(len(left), width)
     columns = torch.where(flipped[:, None], width - 1 - columns, columns)
-    return top[:, None] + torch.arange(height), left[:, None] + columns
+    return top[:, None] + torch.arange(height, device=top.device), left[:, None] + columns
 
 
 def crop(images: Tensor, rows: Tensor, columns: Tensor, padding_mode: str) -> Tensor:
@@ -173,8 +175,8 @@ def crop(images: Tensor, rows: Tensor, columns: Tensor, padding_mode: str) -> Te
 
     Args:
         images: (B, C, H, W).
-        rows: (B, h) int64, CPU; may lie outside of 0..H-1.
-        columns: (B, w) int64, CPU.
+        rows: (B, h) int64 on the images' device; may lie outside of 0..H-1.
+        columns: (B, w) int64, likewise.
         padding_mode: one of `PADDED`.
 
     Returns:
@@ -189,8 +191,6 @@ def crop(images: Tensor, rows: Tensor, columns: Tensor, padding_mode: str) -> Te
         rows, columns = reflect(rows, height), reflect(columns, width)
     else:
         rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-    # Put together on the device: rows and columns are two numbers a line, their combination one for each pixel.
-    rows, columns = (places.to(images.device, non_blocking=True) for places in (rows, columns))
     source = rows[:, :, None] * images.shape[-1] + columns[:, None, :]
     area = rows.shape[1] * columns.shape[1]  # not -1, which no images at all would leave open
     positions = source.view(count, 1, area).expand(count, channels, area)
