@@ -86,7 +86,10 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         write_cifar(Path(folder), asked.samples)
-        data = {"preact": ["dataset=cifar100", f"dataset.root={folder}"], "small": ["dataset=fashion_mnist"]}
+        data = {
+            "preact": ["dataset=cifar100", f"dataset.root={folder}", "dataset.verify=false"],
+            "small": ["dataset=fashion_mnist"],
+        }
         for name in asked.workloads:
             workload = WORKLOADS[name]
             ours = [

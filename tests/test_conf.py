@@ -148,6 +148,7 @@ def test_cleaners_say_what_the_loop_needs(compose, choice):
     cleaner = make_method(compose(f"cleaner={choice}")).cleaner
     assert cleaner.history_length >= 1
     assert cleaner.needs_true_labels == (choice == "oracle")
+    assert cleaner.needs_features == choice.startswith("cpc")
     assert cleaner.active == (choice != "none")
 
 

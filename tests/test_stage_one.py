@@ -21,7 +21,7 @@ from cpc_lightning.stage_one import Columns, Observation, StageOne, measure_loss
 class Probe:
     """A cleaner that keeps what it is asked and answers by halves: network 1 trusts the first, network 2 the last."""
 
-    history_length, active, needs_true_labels = 2, True, False
+    history_length, active, needs_true_labels, needs_features = 2, True, False, True
 
     def __init__(self):
         self.tasks = []
@@ -69,7 +69,7 @@ def fitted(tmp_path_factory):
 class AllClean:
     """A cleaner that believes every label."""
 
-    history_length, active, needs_true_labels = 1, True, False
+    history_length, active, needs_true_labels, needs_features = 1, True, False, True
 
     def __init__(self):
         self.tasks = []
@@ -315,6 +315,18 @@ def test_a_few_features_keep_their_precision():
     features = columns.gather(torch.device("cpu"))["features"]
     assert features.dtype == torch.float32
     assert torch.equal(features, torch.full((2, 3), 0.1))
+
+
+def test_features_are_kept_for_cleaners_that_read_them_alone(tmp_path):
+    probe = Probe()
+    probe.needs_features = False
+    run = fit(tmp_path, probe)
+    assert [evidence.features.shape for evidence in probe.tasks[0].judging] == [(1438, 0)] * 2
+    assert run.datamodule.partitions is not None
+    answers = [(torch.tensor([[float("nan")], [0.0]]), torch.zeros(2, 3))] * 2
+    seen = observe_batch(answers, torch.tensor([0, 1]), keep_features=False)
+    assert "features_1" not in seen
+    assert seen["finite_1"].tolist() == [0, 1]  # a network that breaks is seen all the same
 
 
 def test_an_answer_that_is_not_finite_is_seen():

@@ -329,7 +329,8 @@ def examine_needs(
     """Memory and disk."""
     if parts.risk is None or parts.optimizers is None or parts.cleaner is None:
         return
-    samples, feature_size = len(dataset.train), network.classifier.in_features
+    samples = len(dataset.train)
+    kept_features = 2 * samples * network.classifier.in_features * parts.cleaner.needs_features
     trained = sum(p.numel() * p.element_size() for p in network.parameters())
     state = 2 * (weight_bytes(network) + state_copies(parts.optimizers[0]) * trained)
     rows = VIEWS * config.training.batch_size * (2 if parts.risk.lambda_u > 0 else 1)
@@ -338,7 +339,7 @@ def examine_needs(
     need = Memory(
         weights=state + 2 * trained,
         activations=kept * rows // (2 if narrow else 1),
-        features=2 * samples * feature_size * (2 if samples * feature_size > HALF_BEYOND else 4),
+        features=kept_features * (2 if kept_features > 2 * HALF_BEYOND else 4),
         images=processes * sum(i.pixels.nbytes for i in images if isinstance(i, ArrayImages)),
     )
     findings.rows += memory_findings(need, uses_gpu(config))

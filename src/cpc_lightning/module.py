@@ -84,6 +84,7 @@ class CoTrainingModule(pl.LightningModule):
         self.accuracies = nn.ModuleDict(
             {name: accuracies(num_classes) for name in dict.fromkeys((*self.evaluation_names, "test"))}
         )
+        self._prototypes_fitted = False
         self._unchecked: list[tuple[int, int, Tensor, Tensor]] = []
 
     def forward(self, images: Tensor) -> Tensor:
@@ -230,6 +231,10 @@ class CoTrainingModule(pl.LightningModule):
         """Count right predictions of each network and of both."""
         self._count(self.evaluation_names[dataloader_idx], batch)
 
+    def on_validation_epoch_start(self) -> None:
+        """Look whether there are prototypes to measure."""
+        self._prototypes_fitted = all(bool(self.network(number).head.fitted) for number in (0, 1))
+
     def on_validation_epoch_end(self) -> None:
         """Log accuracies in percent: NAME/accuracy_1, NAME/accuracy_2; of both, NAME/accuracy, _top5.
 
@@ -244,29 +249,32 @@ class CoTrainingModule(pl.LightningModule):
         """Count right predictions on the set "test"."""
         self._count("test", batch)
 
+    def on_test_epoch_start(self) -> None:
+        """As before every other evaluation."""
+        self.on_validation_epoch_start()
+
     def on_test_epoch_end(self) -> None:
         """Log the accuracies on the set "test", as after every epoch."""
         self._log_accuracies("test")
 
     def _count(self, name: str, batch: dict[str, Any]) -> None:
         (features_1, logits_1), (features_2, logits_2) = self.features_and_logits(batch["images"])
-        with torch.autocast(batch["images"].device.type, enabled=False):  # nor does stage 1 round scores
-            scores_1, scores_2 = self.network(0).head(features_1), self.network(1).head(features_2)
-        answers = {
-            "accuracy_1": logits_1, "accuracy_2": logits_2,
-            "accuracy": logits_1 + logits_2, "accuracy_top5": logits_1 + logits_2,
-            "prototype_accuracy_1": scores_1, "prototype_accuracy_2": scores_2,
-            "prototype_accuracy": scores_1 + scores_2,
-        }  # fmt: skip
+        both = logits_1 + logits_2
+        answers = {"accuracy_1": logits_1, "accuracy_2": logits_2, "accuracy": both, "accuracy_top5": both}
+        if self._prototypes_fitted:
+            with torch.autocast(both.device.type, enabled=False):  # nor does stage 1 round scores
+                first, second = self.network(0).head(features_1), self.network(1).head(features_2)
+            answers |= {
+                "prototype_accuracy_1": first, "prototype_accuracy_2": second, "prototype_accuracy": first + second
+            }  # fmt: skip
         for key, accuracy in self._accuracies(name).items():
-            answer = answers[key]
-            accuracy.update(answer if key == "accuracy_top5" else answer.argmax(dim=1), batch["labels"])
+            if key in answers:
+                answer = answers[key]
+                accuracy.update(answer if key == "accuracy_top5" else answer.argmax(dim=1), batch["labels"])
 
     def _log_accuracies(self, name: str) -> None:
-        first, second = (bool(self.network(number).head.fitted) for number in (0, 1))
-        known = {"prototype_accuracy_1": first, "prototype_accuracy_2": second, "prototype_accuracy": first and second}
         for key, accuracy in self._accuracies(name).items():
-            if known.get(key, True):
+            if self._prototypes_fitted or not key.startswith("prototype"):
                 self.log(f"{name}/{key}", 100 * accuracy.compute(), prog_bar=key == "accuracy")
             accuracy.reset()
 

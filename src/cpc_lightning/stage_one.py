@@ -188,7 +188,8 @@ class StageOne(pl.Callback):
             images, labels = (batch[name].to(module.device, non_blocking=True) for name in ("images", "labels"))
             with trainer.precision_plugin.forward_context():
                 answers = module.features_and_logits(images)
-            columns.add({"row": torch.searchsorted(index, batch["index"]), **observe_batch(answers, labels)})
+            seen = observe_batch(answers, labels, self.cleaner.needs_features)
+            columns.add({"row": torch.searchsorted(index, batch["index"]), **seen})
         module.train()
         seen = columns.gather(module.device)
         for number in (1, 2):
@@ -199,6 +200,8 @@ class StageOne(pl.Callback):
                     f"at the end of epoch {trainer.current_epoch}; the last checkpoint is unharmed"
                 )
         none = torch.empty(0, len(index))
+        if not self.cleaner.needs_features:
+            seen |= {"features_1": none.t(), "features_2": none.t()}
         first, second = (
             Evidence(loss_history=none, **{name: seen[f"{name}_{number}"] for name in FIELDS}) for number in (1, 2)
         )
@@ -262,7 +265,9 @@ class StageOne(pl.Callback):
         self._loss_history, self._final = list(state_dict["loss_history"]), state_dict["final"]
 
 
-def observe_batch(answers: Sequence[tuple[Tensor, Tensor]], labels: Tensor) -> dict[str, Tensor]:
+def observe_batch(
+    answers: Sequence[tuple[Tensor, Tensor]], labels: Tensor, keep_features: bool = True
+) -> dict[str, Tensor]:
     """What stage 1 keeps of a batch.
 
     That is the fields of `Evidence` for each network ("losses_1"), whether they are finite ("finite_1", 0 or 1), and
@@ -271,6 +276,7 @@ def observe_batch(answers: Sequence[tuple[Tensor, Tensor]], labels: Tensor) -> d
     Args:
         answers: features (B, D) and logits (B, K) of network 1 and network 2.
         labels: (B,) int64 given labels.
+        keep_features: whether "features_1" and "features_2" are among it.
     """
     seen: dict[str, Tensor] = {}
     mean = torch.zeros((), device=labels.device)
@@ -280,8 +286,9 @@ def observe_batch(answers: Sequence[tuple[Tensor, Tensor]], labels: Tensor) -> d
         seen[f"losses_{number}"] = F.cross_entropy(logits.float(), labels, reduction="none")
         seen[f"given_probability_{number}"] = probabilities.gather(1, labels[:, None]).squeeze(1)
         seen[f"confidence_{number}"], seen[f"predicted_{number}"] = probabilities.max(dim=1)
-        seen[f"features_{number}"] = features.float()
-        finite = torch.isfinite(seen[f"losses_{number}"]) & torch.isfinite(seen[f"features_{number}"]).all(dim=1)
+        if keep_features:
+            seen[f"features_{number}"] = features.float()
+        finite = torch.isfinite(seen[f"losses_{number}"]) & torch.isfinite(features).all(dim=1)
         seen[f"finite_{number}"] = finite.long()  # what every backend sends
     seen["confidence"], seen["suggested"] = mean.max(dim=1)
     return seen

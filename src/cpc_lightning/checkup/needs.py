@@ -27,7 +27,8 @@ class Memory:
     Attributes:
         weights: both networks with gradients and the optimizers' state.
         activations: what one step of stage 2 keeps for its backward pass.
-        features: of the whole training set by both networks, which stage 1 keeps on the host.
+        features: of the whole training set by both networks, which stage 1 keeps on the host where the cleaner needs
+            them.
         images: those that the data set holds on the host.
     """
 

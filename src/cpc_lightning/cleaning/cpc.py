@@ -26,6 +26,7 @@ class CpcCleaner:
 
     active = True
     needs_true_labels = False
+    needs_features = True
 
     def __init__(
         self,

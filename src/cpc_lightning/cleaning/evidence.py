@@ -30,7 +30,7 @@ class Evidence:
         given_probability: (n,) float32 softmax of the given label.
         predicted: (n,) int64 the class with the largest softmax.
         confidence: (n,) float32 that largest softmax.
-        features: (n, D) floating point of any width, on any device.
+        features: (n, D) floating point of any width, on any device; (n, 0) where the cleaner reads none.
     """
 
     losses: Tensor
@@ -125,11 +125,13 @@ class Cleaner(Protocol):
         history_length: how many recorded losses `Evidence.loss_history` must hold.
         active: False if the cleaner never divides the data, so that stage 1 and stage 2 do not take place.
         needs_true_labels: True if it can only judge samples whose true label is known.
+        needs_features: False if it never reads `Evidence.features`, the largest thing of a run: then they are not kept.
     """
 
     history_length: int
     active: bool
     needs_true_labels: bool
+    needs_features: bool
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Divide the task's samples for both networks."""

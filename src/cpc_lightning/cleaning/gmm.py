@@ -140,6 +140,7 @@ class GmmCleaner:
 
     active = True
     needs_true_labels = False
+    needs_features = False
 
     def __init__(self, class_aware: bool, threshold: float = 0.5, history_length: int = 1) -> None:
         """Take the settings.

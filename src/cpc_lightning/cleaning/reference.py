@@ -18,6 +18,7 @@ class NoCleaner:
     history_length = 1
     active = False
     needs_true_labels = False
+    needs_features = False
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Never to be called.
@@ -34,6 +35,7 @@ class OracleCleaner:
     history_length = 1
     active = True
     needs_true_labels = True
+    needs_features = False
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Divide the task's samples by the truth, alike for both networks.
