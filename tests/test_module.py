@@ -1,18 +1,16 @@
 """The co-training step: who moves, who does not, and what stops it."""
 
 import copy
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.steps import batch, build_module
 from torch import nn
 
-from cpc_lightning.building import make_method, make_network
-from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.errors import TrainingError
-from cpc_lightning.module import CoTrainingModule, match_layout
+from cpc_lightning.module import CoTrainingModule
 
 
 @pytest.fixture
@@ -25,35 +23,6 @@ def module(make_module):
 def make_module(compose, small, monkeypatch):
     """Makes such modules, all with the same weights, from overrides of the config and options of the module."""
     return lambda *overrides, **options: build_module(compose(*small, *overrides), monkeypatch, **options)
-
-
-def build_module(config, monkeypatch, **options) -> CoTrainingModule:
-    images = ArrayImages(
-        torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    )
-    split = Split(images, torch.arange(20) % 10)
-    dataset = ImageDataset("set", tuple("0123456789"), split, {"test": split})
-    torch.manual_seed(0)
-    method = make_method(config)
-    networks = [make_network(config, dataset) for _ in range(2)]
-    module = CoTrainingModule(networks, method.risk, method.views, *method.optimizers, 10, warmup_epochs=1, **options)
-    optimizers, _ = module.configure_optimizers()
-    monkeypatch.setattr(module, "optimizers", lambda: optimizers)
-    monkeypatch.setattr(module, "manual_backward", lambda loss: loss.backward())
-    monkeypatch.setattr(module, "log", lambda *_, **__: None)
-    monkeypatch.setattr(module, "lr_schedulers", list)
-    monkeypatch.setattr(CoTrainingModule, "current_epoch", 3)
-    return module
-
-
-def batch(network: int, warmup: bool, unlabeled: int = 6) -> dict:
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (6 + unlabeled, 1, 8, 8), dtype=torch.uint8, generator=generator)
-    return {
-        "network": network, "warmup": warmup, "epoch_share": 0.5, "labeled_images": images[None, :6],
-        "labels": torch.arange(6), "clean_probability": torch.full((6,), 0.9),
-        "unlabeled_images": images[None, 6:], "index": torch.arange(10, 16), "unlabeled_index": torch.arange(unlabeled),
-    }  # fmt: skip
 
 
 def changed(before: nn.Module, after: nn.Module) -> set[str]:
@@ -282,155 +251,3 @@ def test_an_epochs_draws_depend_on_seed_and_epoch_only(module, monkeypatch):
 
     assert draw(1, 0) == draw(1, 0)
     assert len({draw(0, 0), draw(1, 0), draw(0, 1)}) == 3  # epoch 1 of seed 0 is not epoch 0 of seed 1
-
-
-# ---- what makes it fast changes nothing
-
-
-def train(module: CoTrainingModule, steps: int = 3, autocast: bool = False) -> dict[str, torch.Tensor]:
-    """The weights after some steps of each network, in warm-up and in stage 2."""
-    torch.manual_seed(5)  # of views and mixup
-    with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
-        for step in range(steps):
-            for number in (0, 1):
-                module.training_step(batch(number, warmup=True), step)
-                module.training_step(batch(number, warmup=False), step)
-    return {name: value.clone() for name, value in module.networks.state_dict().items()}
-
-
-def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], start: dict[str, torch.Tensor]) -> float:
-    """The largest distance between two trained weights, as a share of how far training moved that tensor."""
-    assert one.keys() == other.keys()
-    shares = [
-        (one[name] - other[name]).norm() / (one[name] - start[name]).norm()
-        for name in one
-        if one[name].is_floating_point() and not torch.equal(one[name], start[name])
-    ]
-    assert shares
-    return float(max(shares))
-
-
-@pytest.fixture
-def plain(make_module):
-    """Weights before and after training in the plainest way: NCHW, float32, no fused step."""
-    module = make_module("optimizer.network.fused=false")
-    start = {name: value.clone() for name, value in module.networks.state_dict().items()}
-    return start, train(module)
-
-
-def test_channels_last_and_fused_steps_train_the_same_weights(make_module, plain):
-    start, expected = plain
-    module = make_module(channels_last=True)
-    weight = module.network(0).backbone.stages[0].conv1.weight
-    assert weight.is_contiguous(memory_format=torch.channels_last)
-    assert not weight.is_contiguous()
-    assert furthest(train(module), expected, start) < 1e-3  # float32 sums in another order, over three steps
-
-
-def test_bfloat16_trains_nearly_the_same_weights(make_module, plain):
-    """8 bits of mantissa: what three steps change differs by a few percent, in size and direction."""
-    start, expected = plain
-    assert furthest(train(make_module(channels_last=True), autocast=True), expected, start) < 0.3
-
-
-def test_momentum_saved_in_another_memory_order_is_reordered(make_module):
-    """Fused steps go through memory without a look at strides: each weight would get its neighbour's momentum."""
-    saved = make_module()
-    train(saved)
-    states = [copy.deepcopy(optimizer.state_dict()) for optimizer in saved.optimizers()[:2]]
-    weights = copy.deepcopy(saved.networks.state_dict())
-    expected = train(saved)
-
-    module = make_module(channels_last=True)
-    module.networks.load_state_dict(weights)
-    for optimizer, state in zip(module.optimizers(), states, strict=False):
-        optimizer.load_state_dict(state)
-        match_layout(optimizer)
-    assert furthest(train(module), expected, weights) < 1e-3
-
-
-@pytest.fixture
-def graphs(monkeypatch):
-    """Counts what torch.compile compiles, and runs it without generating code."""
-    seen = []
-
-    def backend(graph, inputs):
-        seen.append(graph)
-        return graph.forward
-
-    compile = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compile(self, backend=backend, **options))
-    monkeypatch.setattr("cpc_lightning.module.require_compiler", lambda: None)
-    torch._dynamo.reset()
-    yield seen
-    torch._dynamo.reset()
-
-
-def test_compiled_networks_train_the_same_weights_under_the_same_names(make_module, plain, graphs):
-    start, expected = plain
-    module = make_module("optimizer.network.fused=false", compile=True)
-    assert furthest(train(module), expected, start) < 1e-3
-    assert graphs
-    plain_module = make_module()
-    plain_module.load_state_dict(module.state_dict())  # strict: checkpoints of either are the other's
-
-
-def test_nothing_is_compiled_anew_once_every_kind_of_pass_was_seen(make_module, graphs):
-    """Other samples, other networks and partial batches of evaluation keep the compiled code."""
-    module = make_module(compile=True)
-
-    def epoch(*evaluation_batches: int) -> None:
-        train(module, steps=1)
-        module.eval()
-        with torch.no_grad():
-            for size in evaluation_batches:
-                module.evaluate(torch.zeros(size, 1, 8, 8, dtype=torch.uint8))
-
-    epoch(16, 5)
-    compiled = len(graphs)
-    epoch(16, 16, 3)
-    epoch(16, 7, 16, 1)
-    assert len(graphs) == compiled
-    # Warm-up, guess, risk; the peer's guess and evaluation: five kinds of pass, which both networks share.
-    assert compiled == 5
-
-
-@pytest.mark.slow
-def test_generated_code_trains_the_same_weights(make_module, plain):
-    start, expected = plain
-    assert furthest(train(make_module(channels_last=True, compile=True)), expected, start) < 1e-3
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("warmup", [True, False])
-def test_a_step_does_not_wait_for_the_device(make_module, warmup):
-    module = make_module(channels_last=True).cuda()
-
-    def step() -> None:
-        on_device = {
-            name: value.pin_memory().cuda(non_blocking=True) if isinstance(value, torch.Tensor) else value
-            for name, value in batch(0, warmup).items()
-        }
-        with torch.autocast("cuda", torch.bfloat16):
-            module.training_step(on_device, 0)
-
-    step()  # lets constants move to the device
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for _ in range(3):
-            step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-@pytest.mark.gpu
-def test_evaluation_does_not_wait_for_the_device(make_module):
-    module = make_module(channels_last=True).cuda().eval()
-    asked = {"images": torch.zeros(4, 1, 8, 8, dtype=torch.uint8).cuda(), "labels": torch.zeros(4).long().cuda()}
-    module.validation_step(asked, 0)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        with torch.no_grad():
-            module.validation_step(asked, 1)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
