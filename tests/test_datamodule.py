@@ -97,3 +97,18 @@ def test_more_processes_than_images_are_refused(dataset):
         InputError, match=r"trainer.devices=41: are more processes than there are images in train \(40\)"
     ):
         datamodule.setup("fit")
+
+
+def test_a_run_on_the_cpu_pins_no_memory_though_there_is_a_gpu(dataset, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    datamodule = CoTrainingDataModule(dataset, 4, seed=1)
+    for device, pinned in (("cpu", False), ("cuda", True)):
+        root = SimpleNamespace(root_device=torch.device(device))
+        datamodule.trainer = SimpleNamespace(current_epoch=0, global_rank=0, world_size=1, strategy=root)
+        datamodule.teardown("fit")
+        loaders = (
+            datamodule.train_dataloader(),
+            datamodule.test_dataloader(),
+            datamodule.evidence_dataloader(torch.arange(9)),
+        )
+        assert [loader.pin_memory for loader in loaders] == [pinned] * 3

@@ -19,7 +19,7 @@ from cpc_lightning.module import CoTrainingModule, match_layout
 DEVICE = "cuda"
 
 # Everything that a step can do: AutoAugment's operations and an unlabeled half that is forwarded.
-GRAY_STEP = ("semisup.lambda_u=25", "views.policy=symbols")
+GRAY_STEP = ("semisup.lambda_u=25", "semisup.rampup_epochs=0", "views.policy=symbols")
 # Those of colours, too, and equalize, which leaves images of fewer than 256 pixels as they are.
 COLOR = (3, 16, 16)
 COLOR_STEP = (
@@ -43,7 +43,7 @@ def make_color_module(compose, small, monkeypatch):
 def train(module: CoTrainingModule, steps: int = 3, autocast: bool = False, image=GRAY) -> dict[str, torch.Tensor]:
     """The weights after some steps of each network, in warm-up and in stage 2."""
     device = next(module.parameters()).device
-    torch.manual_seed(5)  # of views and mixup, which are drawn on the CPU
+    torch.manual_seed(0)  # of views and mixup, which are drawn on the CPU
     with torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext():
         for step in range(steps):
             for number in (0, 1):
@@ -68,6 +68,17 @@ def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], start
     return float(max(shares))
 
 
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], start: dict[str, torch.Tensor]) -> float:
+    """The distance between all trained weights, as a share of how far training moved them.
+
+    For rough arithmetic: of single small tensors a tenth is noise, where all of them differ by a twentieth. Training
+    without the unlabeled loss ends 0.11 apart, with six seeds.
+    """
+    names = [name for name in one if one[name].is_floating_point() and "running" not in name]
+    one, other, start = (torch.cat([weights[name].flatten() for name in names]) for weights in (one, other, start))
+    return float((one - other).norm() / (one - start).norm())
+
+
 @pytest.fixture
 def plain(make_module):
     """Weights before and after training in the plainest way: NCHW, float32, no fused step."""
@@ -86,9 +97,9 @@ def test_channels_last_and_fused_steps_train_the_same_weights(make_module, plain
 
 
 def test_bfloat16_trains_nearly_the_same_weights(make_module, plain):
-    """8 bits of mantissa: what three steps change differs by a few percent, in size and direction."""
+    """8 bits of mantissa: with six seeds, 0.048 to 0.061."""
     start, expected = plain
-    assert furthest(train(make_module(channels_last=True), autocast=True), expected, start) < 0.3
+    assert apart(train(make_module(channels_last=True), autocast=True), expected, start) < 0.09
 
 
 def test_momentum_saved_in_another_memory_order_is_reordered(make_module):
@@ -191,20 +202,20 @@ def test_generated_code_trains_the_same_weights(make_module, plain):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("overrides", "options", "tf32", "autocast", "tolerance"),
+    ("overrides", "options", "tf32", "autocast", "distance", "tolerance"),
     [
-        # Sums in another order: up to 1.2e-4 between orders of memory on a CPU. A ReLU at its kink costs some more.
-        pytest.param(["optimizer.network.fused=false"], {}, False, False, 1e-2, id="float32"),
-        pytest.param([], {}, False, False, 1e-2, id="fused"),
-        pytest.param([], {"channels_last": True}, False, False, 1e-2, id="channels_last"),
-        pytest.param([], {"compile": True}, False, False, 1e-2, id="compile", marks=pytest.mark.slow),
-        # Factors of 10 and 7 bits after the leading one: on a CPU, 0.03 to 0.12 and 0.12 to 0.25 with six seeds.
-        pytest.param([], {"channels_last": True}, True, False, 0.25, id="TF32"),
-        pytest.param([], {"channels_last": True}, True, True, 0.4, id="bfloat16"),
+        # Sums in another order: 1e-4 between orders of memory on a CPU, and more where a ReLU is at its kink.
+        pytest.param(["optimizer.network.fused=false"], {}, False, False, furthest, 1e-2, id="float32"),
+        pytest.param([], {}, False, False, furthest, 1e-2, id="fused"),
+        pytest.param([], {"channels_last": True}, False, False, furthest, 1e-2, id="channels_last"),
+        pytest.param([], {"compile": True}, False, False, furthest, 1e-2, id="compile", marks=pytest.mark.slow),
+        # Factors of 11 and 8 bits: 0.005 to 0.035 and 0.048 to 0.061 on a CPU that rounds so, with six seeds.
+        pytest.param([], {"channels_last": True}, True, False, apart, 0.06, id="TF32"),
+        pytest.param([], {"channels_last": True}, True, True, apart, 0.09, id="bfloat16"),
     ],
 )
 def test_a_device_trains_the_weights_that_the_cpu_trains_in_float32(
-    make_module, plain, monkeypatch, overrides, options, tf32, autocast, tolerance
+    make_module, plain, monkeypatch, overrides, options, tf32, autocast, distance, tolerance
 ):
     """Each speed-up of a GPU, on the very same views: those that a device makes have a test of their own."""
     start, expected = plain
@@ -218,7 +229,7 @@ def test_a_device_trains_the_weights_that_the_cpu_trains_in_float32(
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:
-        assert furthest(train(module, autocast=autocast), expected, start) < tolerance
+        assert distance(train(module, autocast=autocast), expected, start) < tolerance
     finally:
         torch.set_float32_matmul_precision(matmul)
         torch._dynamo.reset()

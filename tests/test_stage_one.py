@@ -54,11 +54,32 @@ def fit(folder, probe, **more):
 
     module.training_step = listen
     stage_one = StageOne(probe, seed=1)
+    passes = count_passes(stage_one, module)
     trainer = make_trainer(config, [stage_one])
     trainer.fit(module, datamodule)
     return SimpleNamespace(
-        module=module, datamodule=datamodule, probe=probe, seen=seen, stage_one=stage_one, trainer=trainer
+        module=module, datamodule=datamodule, probe=probe, seen=seen, stage_one=stage_one, trainer=trainer,
+        passes=passes,
     )  # fmt: skip
+
+
+def count_passes(stage_one, module):
+    """Fills a list with one item for each stage 1: how many images went through the backbones of 1 and 2, by pass."""
+    passes, work = [], stage_one.on_train_epoch_end
+
+    def listen(*arguments):
+        seen = [], []
+        hooks = [
+            module.network(r).backbone.register_forward_pre_hook(lambda _, images, r=r: seen[r].append(len(images[0])))
+            for r in (0, 1)
+        ]
+        work(*arguments)
+        passes.append(seen)
+        for hook in hooks:
+            hook.remove()
+
+    stage_one.on_train_epoch_end = listen
+    return passes
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +114,8 @@ def test_each_network_trains_on_draws_of_its_own(tmp_path):
     assert [[len(set(index)) for index in pair] for pair in trained_on] == [[256, 256], [128, 128], [128, 128]]
     assert len({tuple(index) for pair in trained_on for index in pair}) == 6
     first, second, last = done.probe.tasks
+    looked_at = [len({*pair[0], *pair[1]}) for pair in trained_on[1:]]  # what is in both draws, once
+    assert [[sum(rows) for rows in pair] for pair in done.passes] == [[n, n] for n in (*looked_at, 1438)]
     for task, pair in ((first, trained_on[1]), (second, trained_on[2])):
         assert [draw.index.tolist() for draw in task.draws] == pair
         labels = done.datamodule.noisy_labels
@@ -171,6 +194,10 @@ def test_the_evidence_is_the_networks_word_on_every_sample(fitted):
     verdict = fitted.stage_one.verdict
     assert torch.allclose(verdict.confidence, mean.max(dim=1).values, atol=1e-5)
     assert torch.allclose(mean[torch.arange(1438), verdict.suggested], verdict.confidence, atol=1e-5)
+
+
+def test_a_stage_1_is_one_pass_of_each_network_in_large_batches(fitted):
+    assert fitted.passes == [([512, 512, 414], [512, 512, 414])] * 3
 
 
 def test_stage_1_ran_after_warm_up_and_after_every_epoch_since(fitted):

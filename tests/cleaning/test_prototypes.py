@@ -15,6 +15,8 @@ from cpc_lightning.cleaning.prototypes import (
 )
 from cpc_lightning.errors import InputError, TrainingError
 
+DEVICE = "cuda"
+
 
 def random_case(n=40, K=4, D=6, d=3, seed=0, dtype=torch.float64):
     """A head and everything `fit_prototypes` takes, with some samples in X, U and P each."""
@@ -323,6 +325,25 @@ def test_fit_with_one_side_empty(side):
     q = head.clean_probability(features, labels).detach().mean()
     # With random labels of 4 classes, X alone has 1/4 pull to 3/4 * 1/4 push at each score: 0.57.
     assert (q > 0.5) if side == "labeled" else (q < 0.3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("where", ["head", "head and features", "features"])
+def test_a_fit_reads_each_tensor_from_the_device_that_it_is_on(where):
+    """Labels and masks stay on the CPU. Float64: sums in another order are all that may differ."""
+    head, (features, *rest) = random_case()
+    other = copy.deepcopy(head).to(DEVICE if "head" in where else "cpu")
+    theirs = features.to(DEVICE if "features" in where else "cpu")
+    settings = {"alpha": 0.3, "steps": WINDOW + 20, "batch_size": 16, "seed": 9}
+    expected = fit_prototypes(head, sgd(head, 0.05), features, *rest, **settings)
+    fit = fit_prototypes(other, sgd(other, 0.05), theirs, *rest, **settings)
+    assert fit.steps == expected.steps
+    assert fit.loss == pytest.approx(expected.loss, rel=1e-9)
+    for one, another in zip(head.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, another.cpu(), rtol=1e-7, atol=1e-9)
+    q = other.clean_probability(theirs, rest[0])
+    assert q.device == theirs.device
+    torch.testing.assert_close(q.cpu(), head.clean_probability(features, rest[0]), rtol=1e-7, atol=1e-9)
 
 
 def test_fit_that_diverges_says_so():
