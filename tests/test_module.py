@@ -136,9 +136,11 @@ def test_prototypes_classify_by_their_largest_score(prototypes):
 )  # fmt: skip
 def test_prototypes_that_no_stage_1_has_fitted_are_not_reported(prototypes, numbers, names):
     fit(prototypes, *numbers)
-    for _ in range(2):  # what was counted before is forgotten
-        logged = prototypes.evaluate(([[3.0, 1.0]], [[3.0, 1.0]], [0]))
-        assert {name for name in logged if "prototype" in name} == names
+    wrong = prototypes.evaluate(([[3.0, 1.0]], [[3.0, 11.0]], [1]))
+    assert {name for name in wrong if "prototype" in name} == names
+    fit(prototypes, 0, 1)
+    right = prototypes.evaluate(([[3.0, 1.0]], [[3.0, 11.0]], [0]))  # what was counted before is forgotten
+    assert {value for name, value in right.items() if "prototype" in name} == {100.0}
 
 
 def test_scores_of_prototypes_are_not_rounded_to_bfloat16(prototypes):
