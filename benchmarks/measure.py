@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 import time
@@ -16,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("CPC_BENCHMARK_RESULTS", Path(__file__).parent / "results"))
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -62,7 +63,9 @@ def cpu_name() -> str:
 
 
 def report(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], notes: Sequence[str]) -> None:
-    """Print the table, and write it to results/NAME.md and, with exact numbers, to results/NAME.json."""
+    """Print the table, and write it to RESULTS/NAME.md and, with exact numbers, to RESULTS/NAME.json."""
+    if DEVICE.type == "cpu":
+        notes = [*notes, "on a GPU: not measured"]
     shown = [[show(cell) for cell in row] for row in rows]
     table = Table(title=title)
     for column in columns:
@@ -82,16 +85,14 @@ def report(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequenc
         f"* {', '.join(f'{key} {value}' for key, value in where.items())}",
         "",
     ]
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.md").write_text("\n".join(text))
     found = {"title": title, "columns": columns, "rows": rows, "notes": notes, "machine": where}
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def show(cell: Any) -> str:
-    """Three significant digits for a float; "not measured" for None."""
-    if cell is None:
-        return "not measured"
+    """Three significant digits for a float."""
     if isinstance(cell, float):
         return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.3g}"
     return str(cell)

@@ -10,6 +10,7 @@ stack of the network's convolutions (no BatchNorm, no ReLU, no loss, no views, n
 from __future__ import annotations
 
 import argparse
+import copy
 from contextlib import nullcontext
 from statistics import median
 
@@ -61,9 +62,10 @@ def measure(name: str, precision: str, steps: int, size: int, rounds: int) -> li
     ours = Ours(workload, samples, f"trainer.precision={precision}")
     images = ours.datamodule.dataset.train.images.fetch(torch.arange(workload.batch_size)).to(DEVICE)
     batch = ours.method.views.normalise(images)
-    stack = BareStack(ours.module.network(0).to(DEVICE).backbone)
+    network = copy.deepcopy(ours.module.network(0)).to(DEVICE)  # a fit leaves the module on the CPU
+    stack = BareStack(network.backbone)
     with FlopCounterMode(display=False) as counter:
-        passes(ours.module.network(0), batch, low=False)
+        passes(network, batch, low=False)
     square = torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16 if low else torch.float32)
     spent: list[float] = []
     ways = {
