@@ -21,6 +21,8 @@ from measure import DEVICE, report
 from plain_loop import PlainLoop
 from workloads import WORKLOADS, compose, halves, load, make_parts
 
+from cpc_lightning.data.cifar import CIFAR100_NAMES
+
 
 def proportional(pid: int) -> float:
     """Megabytes of a process and its children; what several share counts once."""
@@ -69,7 +71,7 @@ def write_cifar(folder: Path, samples: int) -> None:
             "data": draws.integers(0, 256, (count, 3072), np.uint8), "fine_labels": [k % 100 for k in range(count)]
         }  # fmt: skip
         (target / name).write_bytes(pickle.dumps(content))
-    (target / "meta").write_bytes(pickle.dumps({"fine_label_names": [f"class {k}" for k in range(100)]}))
+    (target / "meta").write_bytes(pickle.dumps({"fine_label_names": list(CIFAR100_NAMES)}))
 
 
 def main() -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# Matrices this small are faster on one thread, the more so beside other work, and no result may depend on how many
+# there are. Before anything imports torch; processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import hydra
 import pytest
 from omegaconf import DictConfig
