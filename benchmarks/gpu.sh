@@ -46,7 +46,7 @@ printf 'Measured on %s\n' "$("$python" -c 'import torch; print(torch.cuda.get_de
 part "Step and epoch" 150 epoch.md "$python" benchmarks/epoch.py --steps 10 --rounds 2 --sides "this library" compiled
 part "FLOPs utilisation" 80 utilisation.md "$python" benchmarks/utilisation.py --steps 20
 part "Where the time goes" 80 where.md "$python" benchmarks/where.py --steps 20
-part "Tests that need a GPU" 80 log "$python" -m pytest -q -m gpu
+part "Tests that need a GPU" 80 log "$python" -m pytest -q -m "gpu and not slow"
 part "10 epochs of Fashion-MNIST" 120 fashion/summary.json "$python" -m cpc_lightning dataset=fashion_mnist trainer=gpu \
   noise=symmetric noise.rate=0.5 training.epochs=10 training.warmup_epochs=2 "optimizer.schedule.milestones=[8]" \
   training.limit_batches=0.5 callbacks=none "hydra.run.dir=$run/fashion"

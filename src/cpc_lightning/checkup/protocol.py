@@ -188,11 +188,7 @@ def learns_longer(plan: Plan) -> bool:
 RULES = (
     Rule(
         "training.confidence_penalty",
-        lambda p: (
-            p.active
-            and p["training.confidence_penalty"] == 0
-            and (p.noise == "asymmetric" or p.dataset == "clothing1m")
-        ),
+        lambda p: typical_mistakes(p) and p["training.confidence_penalty"] == 0,
         "with typical mistakes the losses of warm-up separate only with a confidence penalty",
         "training.confidence_penalty=1",
     ),
