@@ -97,14 +97,19 @@ class Method:
 def make_method(config: DictConfig) -> Method:
     """Build those parts; raise `InputError` for the first setting that cannot be used."""
     check_settings(config)
-    cleaner = build(config, "cleaner")
-    check_part("cleaner", cleaner, "clean")
+    cleaner = build_part(config, "cleaner", "clean")
     check_lengths(config, cleaner)
     check_draw(config, cleaner)
-    risk, views, noise = (build(config, name) for name in ("semisup", "views", "noise"))
-    for name, part, method in (("semisup", risk, "risk"), ("views", views, "weak"), ("noise", noise, "corrupt")):
-        check_part(name, part, method)
+    parts = (("semisup", "risk"), ("views", "weak"), ("noise", "corrupt"))
+    risk, views, noise = (build_part(config, name, method) for name, method in parts)
     return Method(cleaner, risk, views, noise, make_optimizer_parts(config))
+
+
+def build_part(config: DictConfig, name: str, method: str) -> Any:
+    """`build`, of what must have the given method to do its work."""
+    part = build(config, name)
+    check_part(name, part, method)
+    return part
 
 
 def check_part(name: str, part: object, method: str) -> None:

@@ -25,7 +25,8 @@ from cpc_lightning.doctor import examine
 from cpc_lightning.errors import InputError, TrainingError, one_line, require
 from cpc_lightning.launch import GRACE, Ending, RunError, agree_on_folder, start
 from cpc_lightning.options import plain, quoted, shows
-from cpc_lightning.overrides import CONFIG_MODULE, check_overrides, check_writable, choices_of, compose, parse
+from cpc_lightning.overrides import CONFIG_MODULE, check_overrides, check_writable, check_written, parse, read
+from cpc_lightning.settings import check_kinds
 from cpc_lightning.stopping import Stopped, stop_on_signals
 
 MISTAKE = 2  # exit codes; a run that a signal stops ends with 128 + its number
@@ -146,9 +147,18 @@ def say(ending: Ending) -> None:
 
 
 def report(arguments: Sequence[str]) -> int:
-    """Print what is found out about the run that the arguments describe; 2 if it would fail. Hydra starts no job."""
-    config = compose([values[0] for values in choices_of(arguments, multirun=False)])
-    findings = examine(config, lambda: check_writable("hydra.run.dir", config))
+    """Print what is found out about the run that the arguments describe; 2 if it would fail. Hydra starts no job.
+
+    Raises:
+        InputError: the arguments describe no run, so that there is nothing to look at.
+    """
+    asked = read(arguments, multirun=False)
+    config, written = asked.config, asked.config.copy()
+    written.run_dir = "."  # which folder it is, `examine` finds out
+    given = check_written(written, asked.reference)
+    findings = examine(
+        config, lambda: check_writable("hydra.run.dir", config), lambda: check_kinds(given, asked.reference)
+    )
     if process_number() == 0:
         print_findings(findings)
     return exit_code(findings)

@@ -6,9 +6,9 @@ What fails becomes a finding, and the rest is looked at all the same; only what 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from hydra.utils import get_object
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cpc_lightning.building import (
     add_noise,
-    build,
+    build_part,
     check_draw,
     check_lengths,
     check_settings,
@@ -30,7 +30,7 @@ from cpc_lightning.building import (
 )
 from cpc_lightning.checkpoints import flatten
 from cpc_lightning.checkup.data import image_findings, label_findings, size_findings, stand_in, two_views
-from cpc_lightning.checkup.findings import Finding, Status, counted
+from cpc_lightning.checkup.findings import Finding, Findings, counted
 from cpc_lightning.checkup.needs import (
     Memory,
     disk_finding,
@@ -58,34 +58,6 @@ from cpc_lightning.settings import plain_settings
 from cpc_lightning.stage_one import HALF_BEYOND
 from cpc_lightning.train import prepare
 
-T = TypeVar("T")
-
-
-@dataclass
-class Findings:
-    """Rows of the table, in the order in which they are found."""
-
-    rows: list[Finding] = field(default_factory=list)
-
-    def add(self, topic: str, status: Status, found: str, advice: str = "") -> None:
-        """Add one."""
-        self.rows.append(Finding(topic, status, found, advice))
-
-    @property
-    def errors(self) -> list[Finding]:
-        """Those that are errors."""
-        return [row for row in self.rows if row.status == "error"]
-
-    def attempt(self, topic: str, make: Callable[[], T]) -> T | None:
-        """What `make` returns; None, and a row, where it cannot."""
-        try:
-            return make()
-        except InputError as error:
-            self.add(topic, "error", str(error))
-        except OSError as error:
-            self.add(topic, "error", f"{error.filename or 'a file'}: {error.strerror or error}")
-        return None
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -98,12 +70,15 @@ class Parts:
     optimizers: tuple[Any, Any, Any] | None
 
 
-def examine(config: DictConfig, find_folder: Callable[[], Path]) -> list[Finding]:
+def examine(
+    config: DictConfig, find_folder: Callable[[], Path], check_kinds: Callable[[], None] = lambda: None
+) -> list[Finding]:
     """Look at everything that the run which `config` describes would need.
 
     Args:
         config: composed. It stays as it is.
         find_folder: answers the run's folder, which need not be there; raises `InputError` where it cannot be written.
+        check_kinds: raises `InputError` for a value of another kind than its setting takes; nothing is built of it.
     """
     findings = Findings()
     folder = findings.attempt("run folder", find_folder)
@@ -111,7 +86,9 @@ def examine(config: DictConfig, find_folder: Callable[[], Path]) -> list[Finding
     asked.mode, asked.run_dir = "train", str(folder)
     config = asked.copy()
     downloads = forbid_downloads(config)
-    parts = examine_settings(config, findings)
+    parts = examine_settings(config, check_kinds, findings)
+    if parts is None:
+        return findings.rows
     processes = examine_devices(config, findings)
     dataset = examine_data(config, parts, downloads, findings)
     sized = dataset is not None and examine_length(config, parts, dataset, processes, findings)
@@ -154,19 +131,28 @@ def forbid_downloads(config: DictConfig) -> bool:
 # Settings -----------------------------------------------------------------------------------------------------------
 
 
-def examine_settings(config: DictConfig, findings: Findings) -> Parts:
-    """Build each part that needs neither data nor device, and hold the settings against the protocol."""
+def examine_settings(config: DictConfig, check_kinds: Callable[[], None], findings: Findings) -> Parts | None:
+    """Build each part that needs neither data nor device, and hold the settings against the protocol.
+
+    None where a value is of another kind than its setting takes: what else is built of it may fail in any way.
+    """
     before = len(findings.rows)
     findings.attempt("settings", lambda: check_settings(config))
     fine = len(findings.rows) == before
     cleaner, risk, views, noise = (
-        findings.attempt("settings", lambda name=name: build(config, name))  # type: ignore[misc]
-        for name in ("cleaner", "semisup", "views", "noise")
+        findings.attempt("settings", lambda name=name, method=method: build_part(config, name, method))  # type: ignore[misc]
+        for name, method in (("cleaner", "clean"), ("semisup", "risk"), ("views", "weak"), ("noise", "corrupt"))
     )
     optimizers = findings.attempt("settings", lambda: make_optimizer_parts(config))
     if cleaner is not None and fine:
         findings.attempt("settings", lambda: check_lengths(config, cleaner))
         findings.attempt("settings", lambda: check_draw(config, cleaner))
+    try:
+        check_kinds()
+    except InputError as error:
+        if not any(row.found.startswith(f"{error.setting}=") for row in findings.errors):  # our own parts say more
+            findings.add("settings", "error", str(error))
+        return None
     if len(findings.rows) == before and cleaner is not None and noise is not None:
         findings.add("settings", "ok", "every part of the method can be built from its settings")
         findings.rows += protocol_findings(plan_of(config, cleaner, noise))
@@ -237,15 +223,15 @@ def examine_data(config: DictConfig, parts: Parts, downloads: bool, findings: Fi
 def open_dataset(config: DictConfig) -> ImageDataset:
     """The data set; where files that cannot be read are to be skipped, without decoding a million to find them."""
     if config.dataset.get("on_bad_image") != "skip":
-        return build(config, "dataset")  # type: ignore[no-any-return]
+        return build_part(config, "dataset", "train")  # type: ignore[no-any-return]
     quick = config.copy()
     quick.dataset.on_bad_image = "error"  # looks at small sets only
     try:
-        return build(quick, "dataset")  # type: ignore[no-any-return]
+        return build_part(quick, "dataset", "train")  # type: ignore[no-any-return]
     except InputError as error:
         if not error.setting.endswith("on_bad_image"):
             raise
-    return build(config, "dataset")  # type: ignore[no-any-return]
+    return build_part(config, "dataset", "train")  # type: ignore[no-any-return]
 
 
 def examine_length(config: DictConfig, parts: Parts, dataset: ImageDataset, processes: int, findings: Findings) -> bool:

@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,53 @@ CONFIG_MODULE = "cpc_lightning.conf"
 LISTS = ("logger", "callbacks", "experiment")  # groups of which several choices go together
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for, as far as that can be told from its words and conf/ alone.
+
+    Attributes:
+        overrides: of the command line, without what a search draws from a range, which has no first value.
+        choices: each of them once for each of its values in a sweep.
+        groups: names of the groups of conf/, with the choices of each.
+        config: composed of the first values.
+        reference: the same without the settings that are given one by one.
+    """
+
+    overrides: list[Override]
+    choices: list[list[str]]
+    groups: Mapping[str, Sequence[str]]
+    config: DictConfig
+    reference: DictConfig
+
+    @property
+    def first(self) -> list[str]:
+        """The first value of each override."""
+        return [values[0] for values in self.choices]
+
+    def reference_of(self, texts: Sequence[str]) -> DictConfig:
+        """What the overrides among `texts` that choose files of settings compose by themselves."""
+        return compose([text for o, text in zip(self.overrides, texts, strict=True) if brings(o, self.groups)])
+
+
+def read(arguments: Sequence[str], multirun: bool) -> Asked:
+    """Parse and compose; raises `InputError` for an override that Hydra cannot apply, or that nothing would read."""
+    overrides = [parse(argument) for argument in arguments if not argument.startswith("-")]
+    groups = config_groups(added_folders(overrides))
+    for override in overrides:
+        require(
+            override.key_or_group != "run_dir", "run_dir", value_text(override), "follows hydra.run.dir: set that one"
+        )
+    sweep = [(o, values) for o, values in zip(overrides, choices_of(arguments, multirun), strict=True) if values]
+    overrides, choices = [override for override, _ in sweep], [values for _, values in sweep]
+    config = compose([values[0] for values in choices])
+    asked = Asked(overrides, choices, groups, config, DictConfig({}))
+    asked = replace(asked, reference=asked.reference_of(asked.first))
+    for override in overrides:
+        check_known(override, asked.reference)
+    check_groups(config, asked.reference)
+    return asked
+
+
 def check_overrides(arguments: Sequence[str], multirun: bool) -> ImageDataset | None:
     """Raise `InputError` for what can be found out before there is a run folder.
 
@@ -54,39 +102,21 @@ def check_overrides(arguments: Sequence[str], multirun: bool) -> ImageDataset | 
     Returns:
         The data set, noise included, so that a single run need not open it again; None for a sweep.
     """
-    overrides = [parse(argument) for argument in arguments if not argument.startswith("-")]
-    groups = config_groups(added_folders(overrides))
-    for override in overrides:
-        require(
-            override.key_or_group != "run_dir", "run_dir", value_text(override), "follows hydra.run.dir: set that one"
-        )
-    # What a search draws from a range has no first value: it is left at the default.
-    sweep = [(o, values) for o, values in zip(overrides, choices_of(arguments, multirun), strict=True) if values]
-    overrides, choices = [override for override, _ in sweep], [values for _, values in sweep]
-
-    def reference_of(texts: Sequence[str]) -> DictConfig:
-        bring = [text for o, text in zip(overrides, texts, strict=True) if brings(o, groups)]
-        return compose(bring)
-
-    first = [values[0] for values in choices]
-    config, reference = compose(first), reference_of(first)
-    for override in overrides:
-        check_known(override, reference)
-    check_groups(config, reference)
-    check_objective(config)
+    asked = read(arguments, multirun)
+    config, reference, first = asked.config, asked.reference, asked.first
     if multirun:
-        check_subfolders(config, math.prod(map(len, choices)))
+        check_subfolders(config, math.prod(map(len, asked.choices)))
     config.run_dir = folder = str(check_writable("hydra.sweep.dir" if multirun else "hydra.run.dir", config))
     check_values(config, reference)
     dataset = prepare(config).datamodule.dataset
-    for place, values in enumerate(choices):
-        name = overrides[place].key_or_group
+    for place, values in enumerate(asked.choices):
+        override = asked.overrides[place]
         for value in values[1:]:
             texts = [*first[:place], value, *first[place + 1 :]]
             config = compose(texts)
             config.run_dir = folder
-            check_values(config, reference_of(texts) if brings(overrides[place], groups) else reference)
-            if name.split(".")[0] not in ("dataset", "experiment", "seed", "noise_seed"):
+            check_values(config, asked.reference_of(texts) if brings(override, asked.groups) else reference)
+            if override.key_or_group.split(".")[0] not in ("dataset", "experiment", "seed", "noise_seed"):
                 prepare(config, dataset=dataset)  # noise is not added anew
     return None if multirun else dataset
 
@@ -98,11 +128,18 @@ def brings(override: Override, groups: Mapping[str, Sequence[str]]) -> bool:
 
 def check_values(config: DictConfig, reference: DictConfig) -> None:
     """Raise `InputError` for a value that its setting cannot take, before anything looks at the data."""
-    check_groups(config, reference)
-    given = resolved(config)
-    check_switches(given, reference)
+    given = check_written(config, reference)
     make_method(config)  # before the other kinds: our own parts know their ranges
     check_kinds(given, reference)
+
+
+def check_written(config: DictConfig, reference: DictConfig) -> dict[str, Any]:
+    """All settings by full name; raises `InputError` for what must be mended before anything is built of them."""
+    check_groups(config, reference)
+    given = resolved(config)
+    check_objective(config)
+    check_switches(given, reference)
+    return given
 
 
 def check_subfolders(config: DictConfig, jobs: int) -> None:

@@ -20,9 +20,8 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from cpc_lightning.building import (
     add_noise,
-    build,
+    build_part,
     check_network,
-    check_part,
     check_truth,
     check_views,
     choose_precision,
@@ -166,8 +165,7 @@ def prepare(config: DictConfig, overrides: Sequence[str] = (), dataset: ImageDat
     pl.seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     if dataset is None:
-        clean = build(config, "dataset")
-        check_part("dataset", clean, "train")
+        clean = build_part(config, "dataset", "train")
         dataset = add_noise(clean, method.noise, config.noise_seed)
     if saved is not None:
         check_same_data(saved[RECORD]["data"], saved[CoTrainingDataModule.__name__]["noisy_labels"], dataset)

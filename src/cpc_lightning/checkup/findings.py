@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cpc_lightning.errors import one_line
+from cpc_lightning.errors import InputError, one_line
 
+T = TypeVar("T")
 Status = Literal["ok", "warning", "error"]
 
 COLOURS = {"ok": "green", "warning": "yellow", "error": "bold red"}
@@ -32,6 +33,32 @@ class Finding:
     status: Status
     found: str
     advice: str = ""
+
+
+@dataclass
+class Findings:
+    """Rows of the table, in the order in which they are found."""
+
+    rows: list[Finding] = field(default_factory=list)
+
+    def add(self, topic: str, status: Status, found: str, advice: str = "") -> None:
+        """Add one."""
+        self.rows.append(Finding(topic, status, found, advice))
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Those that are errors."""
+        return [row for row in self.rows if row.status == "error"]
+
+    def attempt(self, topic: str, make: Callable[[], T]) -> T | None:
+        """What `make` returns; None, and a row, where it cannot."""
+        try:
+            return make()
+        except InputError as error:
+            self.add(topic, "error", str(error))
+        except OSError as error:
+            self.add(topic, "error", f"{error.filename or 'a file'}: {error.strerror or error}")
+        return None
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
