@@ -260,3 +260,29 @@ def test_as_a_person_types_it(tmp_path, small):
     assert "test accuracy" in right.stdout
     assert json.loads((tmp_path / "here" / "summary.json").read_text())["epochs"] == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["here"]  # nothing outside the run's folder
+
+
+DELETED = [
+    ["~trainer.accelerator"], ["~trainer.devices"], ["~trainer.sync_batchnorm"], ["~trainer.precision"],
+    ["~backbone._partial_"], ["~backbone._target_"],
+    ["noise=open_set", "noise/source=digits", "~noise.source._target_"],
+    ["backbone=inception_resnet_v2", "~backbone.name"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["train", "check"])
+@pytest.mark.parametrize("arguments", DELETED, ids=" ".join)
+def test_what_is_needed_cannot_be_deleted(command, tmp_path, arguments, mode):
+    code, out, err = command(*arguments, f"mode={mode}", f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 2
+    assert err.count("\n") == (0 if "this run would fail" in out else 1)
+    assert arguments[-1].split(".")[1] in out + err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mode", ["train", "check"])
+def test_a_backbone_that_is_none(command, tmp_path, mode):
+    code, out, err = command("backbone._target_=nowhere", f"mode={mode}", f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 2
+    assert "nowhere" in out + err
+    assert "Traceback" not in err

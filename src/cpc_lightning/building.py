@@ -232,7 +232,7 @@ def make_network(config: DictConfig, dataset: ImageDataset) -> Network:
     try:
         with settings_of("backbone"):
             backbone = make_backbone(in_channels=channels)
-    except (RuntimeError, MemoryError) as error:  # more weights than there is memory for, say
+    except (RuntimeError, MemoryError, TypeError) as error:  # more weights than memory, or no `name`, say
         raise InputError("backbone", settings_in(config.backbone), first_line(error)) from error
     return Network(backbone, len(dataset.class_names), config.embedding_size)
 

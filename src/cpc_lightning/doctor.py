@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -292,20 +291,25 @@ def seen_by_network(views: Views, dataset: ImageDataset) -> Tensor:
 def examine_weights(config: DictConfig, findings: Findings) -> str:
     """What the backbone starts from, in words. Weights that the run would have to download are left out, and a row."""
     node = config.backbone
-    weights, name, make = node.get("weights"), node.get("name"), get_object(node._target_)
+    weights, name, make = node.get("weights"), node.get("name"), node.get("_target_")
     if weights is None:
         return "from scratch"
     if Path(weights).expanduser().is_file():
         return f"weights of {weights}"
-    if make is torchvision_backbone and cached_weights(name, weights) is False:
+    if make == name_of(torchvision_backbone) and cached_weights(name, weights) is False:
         where = "are not in torchvision's cache yet: the run downloads them"
-    elif make is timm_backbone:
+    elif make == name_of(timm_backbone):
         where = "come from timm's cache, or are downloaded by the run"
     else:
         return f"weights {weights}"
     findings.add("backbone", "warning", f"backbone.weights={weights} {where}", "without a network: a file's path")
     node.weights = None
     return f"weights {weights} not tried"
+
+
+def name_of(make: Callable[..., Any]) -> str:
+    """What a node's `_target_` calls it."""
+    return f"{make.__module__}.{make.__qualname__}"
 
 
 def examine_needs(

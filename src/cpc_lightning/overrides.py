@@ -30,6 +30,7 @@ from cpc_lightning.settings import (
     check_groups,
     check_kinds,
     check_known,
+    check_needed,
     check_switches,
     near,
     resolved,
@@ -139,6 +140,7 @@ def check_written(config: DictConfig, reference: DictConfig) -> dict[str, Any]:
     given = resolved(config)
     check_objective(config)
     check_switches(given, reference)
+    check_needed(given)
     return given
 
 

@@ -14,6 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from cpc_lightning.checkpoints import flatten
 from cpc_lightning.errors import InputError, first_line, require
 
+# Of nodes that name what to build: what the library reads too, and not only what is built.
+READ = ("trainer.accelerator", "trainer.devices", "trainer.sync_batchnorm", "trainer.precision")
+
 
 def plain_settings(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
     """All settings in plain containers; resolved, or with their interpolations and `???` as they are written."""
@@ -39,8 +42,15 @@ def check_known(override: Override, reference: DictConfig) -> None:
     free = key.startswith(("hydra.", "callbacks.", "logger.")) or "/" in key
     if override.is_add() and OmegaConf.select(reference, key, default=None) is None and not (read or free):
         raise InputError(key, value_text(override), f"is no setting{near(key, settings(reference))}")
-    if override.is_delete() and not (read or free):
+    how = key.rsplit(".", 1)[-1] in ("_target_", "_partial_")  # to build the node, which is no setting of what is built
+    if override.is_delete() and not (free or (read and not how)):
         raise InputError(key, "(deleted)", "is needed")
+
+
+def check_needed(given: Mapping[str, Any]) -> None:
+    """Raise `InputError` where a setting is missing that what is built could do without, and the library cannot."""
+    for name in READ:
+        require(name in given, name, "(missing)", "is needed")
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
