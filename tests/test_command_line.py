@@ -281,8 +281,9 @@ def test_what_is_needed_cannot_be_deleted(command, tmp_path, arguments, mode):
 
 
 @pytest.mark.parametrize("mode", ["train", "check"])
-def test_a_backbone_that_is_none(command, tmp_path, mode):
-    code, out, err = command("backbone._target_=nowhere", f"mode={mode}", f"hydra.run.dir={tmp_path / 'run'}")
+@pytest.mark.parametrize("wrong", ["backbone._target_=nowhere", "backbone.weights=-7", "backbone.weights=[[1]]"])
+def test_a_backbone_that_is_none(command, tmp_path, wrong, mode):
+    code, out, err = command(wrong, f"mode={mode}", f"hydra.run.dir={tmp_path / 'run'}")
     assert code == 2
-    assert "nowhere" in out + err
+    assert wrong.partition("=")[2] in out + err
     assert "Traceback" not in err

@@ -294,6 +294,8 @@ def examine_weights(config: DictConfig, findings: Findings) -> str:
     weights, name, make = node.get("weights"), node.get("name"), node.get("_target_")
     if weights is None:
         return "from scratch"
+    if not isinstance(weights, str):
+        return f"weights {weights}"  # which the backbone refuses
     if Path(weights).expanduser().is_file():
         return f"weights of {weights}"
     if make == name_of(torchvision_backbone) and cached_weights(name, weights) is False:
