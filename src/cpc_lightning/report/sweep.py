@@ -22,9 +22,14 @@ METRICS = {  # in summary.json, and above a column
     "test_accuracy_best": "accuracy, best",
     "test_accuracy_last": "accuracy, last",
     "test_accuracy_last10": "accuracy, mean of last 10",
+    "test_accuracy_selected": "accuracy, selected on val",
+    "test_accuracy_top5_best": "top-5, best",
+    "ilsvrc12_accuracy_best": "ILSVRC12, best",
+    "ilsvrc12_accuracy_top5_best": "ILSVRC12 top-5, best",
     "cleaner_auc_gmm": "AUC of GMM",
     "cleaner_auc_cpc": "AUC of CPC",
 }
+TOP5, BESIDE = "test_accuracy_top5_best", "ilsvrc12_accuracy_best"  # of ten classes, five tell little
 SEEDS = ("seed", "noise_seed", "dataset.split_seed")
 
 
@@ -58,13 +63,17 @@ def mean_and_deviation(values: Sequence[float]) -> str:
 
 
 def sweep_rows(runs: Sequence[Mapping[str, object]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table: what varies between the groups, n, and each metric that any run has."""
+    """Header and rows of the table: what varies between the groups, n, and each metric that any run has.
+
+    Top-5 is WebVision's: it has a column only beside ILSVRC12's accuracies.
+    """
     groups = group_runs(runs)
     common = set.intersection(*(set(key) for key in groups)) if len(groups) > 1 else set()
-    metrics = [m for m in METRICS if any(run[m] is not None for run in runs)]
+    metrics = [m for m in METRICS if any(run.get(m) is not None for run in runs)]
+    metrics = [m for m in metrics if m != TOP5 or BESIDE in metrics]
     rows = []
     for key, members in groups.items():
-        values = [[float(run[m]) for run in members if run[m] is not None] for m in metrics]  # type: ignore[arg-type]
+        values = [[float(run[m]) for run in members if run.get(m) is not None] for m in metrics]  # type: ignore[arg-type]
         name = one_line(" ".join(o for o in key if o not in common)) or "(defaults)"
         rows.append([name, str(len(members)), *(mean_and_deviation(v) for v in values)])
     return ["run", "n", *(METRICS[m] for m in metrics)], rows
