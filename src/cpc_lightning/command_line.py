@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import shlex
 import signal
 import sys
 import time
@@ -24,7 +23,7 @@ from cpc_lightning.distributed import lost_process, process_number, starter
 from cpc_lightning.doctor import examine
 from cpc_lightning.errors import InputError, TrainingError, one_line, require
 from cpc_lightning.launch import GRACE, Ending, RunError, agree_on_folder, start
-from cpc_lightning.options import plain, quoted, shows
+from cpc_lightning.options import continuing, plain, quoted, shows
 from cpc_lightning.overrides import CONFIG_MODULE, check_overrides, check_writable, check_written, parse, read
 from cpc_lightning.settings import check_kinds
 from cpc_lightning.stopping import Stopped, stop_on_signals
@@ -130,7 +129,7 @@ def ending_of(error: BaseException, config: DictConfig) -> Ending | None:
         return Ending(FAILURE, f"error: {one_line(str(error))}")
     if isinstance(error, OSError):
         return Ending(FAILURE, f"error: {one_line(f'{error.filename}: {error.strerror or error}')}")
-    again = f"to continue: python -m cpc_lightning resume={shlex.quote(str(config.run_dir))}"
+    again = f"to continue: {continuing(str(config.run_dir))}"
     if isinstance(error, Stopped):
         return Ending(error.exit_code, f"stopped by {error.signal.name}; {again}", lost=process_number() > 0)
     if lost_process(error):

@@ -27,6 +27,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from cpc_lightning.building import process_count
 from cpc_lightning.data.dataset import ImageDataset
 from cpc_lightning.distributed import starter
+from cpc_lightning.options import continuing
 from cpc_lightning.stopping import Stopped
 from cpc_lightning.train import run
 
@@ -173,7 +174,7 @@ def reason(folder: Path, workers: list[subprocess.Popen[bytes]], dead: dict[int,
     for rank, code in dead.items():
         name = signal.Signals(-code).name
         line = f"error: process {rank} of {len(workers)} was killed by {name}, so the run ended"
-        return Ending(1, f"{line}; the last checkpoint is unharmed (to continue: resume={run_dir})")
+        return Ending(1, f"{line}; the last checkpoint is unharmed (to continue: {continuing(run_dir)})")
     files = [folder / f"ending_{rank}.json" for rank in range(len(workers))]
     endings = [Ending(**json.loads(file.read_text())) for file in files if file.exists()]
     for ending in sorted(endings, key=lambda ending: (ending.lost, ending.code <= 128)):  # 128 + a signal's number

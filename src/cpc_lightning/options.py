@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,3 +57,9 @@ def quoted(text: str) -> str:
     """`text` as Hydra's grammar quotes it."""
     escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), text)
     return f"'{escaped}'"
+
+
+def continuing(run_dir: str) -> str:
+    """The command that continues the run in the folder `run_dir`, as a shell and Hydra read it."""
+    folder = run_dir if re.fullmatch(r"[\w.-]*/[\w/.-]*", run_dir, re.ASCII) else quoted(run_dir)
+    return f"python -m cpc_lightning {shlex.quote(f'resume={folder}')}"
