@@ -7,10 +7,19 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cpc_lightning.options import continuing
 
-
 FOLDERS = [
-    "runs/digits_none/2026-11-24_23-57-32", "run (lr=0.1, b)", "it's", "a,b", "null", "1", "~x", "${now}", "ü", "a\\", " ",
-]  # fmt: skip
+    "runs/digits/2026-11-24_23-57",
+    "run (lr=0.1, b)",
+    "it's",
+    "a,b",
+    "null",
+    "1",
+    "~x",
+    "${now}",
+    "ü",
+    "a\\",
+    " ",
+]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
