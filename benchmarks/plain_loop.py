@@ -8,8 +8,6 @@ benchmarks, from the method's description; it shares no code with the library bu
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -50,9 +48,6 @@ class PlainLoop:
         batch_size: labeled images a step.
         device: to train on.
         workers: processes of each DataLoader.
-
-    Attributes:
-        start_up: seconds that its loaders took to start and give their first batches, all calls together.
     """
 
     def __init__(
@@ -65,7 +60,6 @@ class PlainLoop:
         ]
         pixels = dataset.train.images.fetch(torch.arange(len(dataset.train))).permute(0, 2, 3, 1).squeeze(-1)
         self.pixels, self.labels = pixels.numpy(), dataset.train.labels.numpy()
-        self.start_up = 0.0
         self.batch_size, self.device, self.classes = batch_size, device, len(dataset.class_names)
         self.workers = min(5, os.cpu_count() or 1) if workers is None else workers  # 5 in the published code
         to_tensor = [transforms.ToTensor(), transforms.Normalize(views.mean, views.std)]
@@ -85,22 +79,13 @@ class PlainLoop:
             pin_memory=self.device.type == "cuda",
         )  # fmt: skip
 
-    def fetched(self, loader: DataLoader) -> Iterator[list[Tensor]]:
-        """The loader's batches; what the first of them takes is start-up."""
-        begin = time.perf_counter()
-        batches = iter(loader)
-        first = next(batches)
-        self.start_up += time.perf_counter() - begin
-        yield first
-        yield from batches
-
     def warm_up(self, number: int, steps: int) -> None:
         """Some steps of cross-entropy on weak views."""
         network, optimizer = self.networks[number], self.optimizers[number]
         network.train()
         everything = np.arange(len(self.pixels))
         loader = self.loader(everything, [self.weak], np.ones(len(everything), np.float32))
-        for step, (images, labels, *_) in enumerate(self.fetched(loader)):
+        for step, (images, labels, *_) in enumerate(loader):
             if step == steps:
                 break
             loss = F.cross_entropy(network(images.to(self.device)), labels.to(self.device))
@@ -116,7 +101,7 @@ class PlainLoop:
         everything = np.arange(len(self.pixels))
         loader = self.loader(everything, [self.seen], np.ones(len(everything), np.float32), shuffle=False, batch=128)
         losses = torch.zeros(len(everything))
-        for images, labels, _, places in self.fetched(loader):
+        for images, labels, _, places in loader:
             each = F.cross_entropy(network(images.to(self.device)), labels.to(self.device), reduction="none")
             for loss, place in zip(each, places, strict=True):
                 losses[place] = loss
@@ -140,8 +125,8 @@ class PlainLoop:
         clean = clean_probability > 0.5
         labeled = self.loader(np.flatnonzero(clean), each, clean_probability)
         unlabeled = self.loader(np.flatnonzero(~clean), each, clean_probability)
-        others = self.fetched(unlabeled)
-        for step, (weak_1, weak_2, strong_1, strong_2, labels, chance, _) in enumerate(self.fetched(labeled)):
+        others = iter(unlabeled)
+        for step, (weak_1, weak_2, strong_1, strong_2, labels, chance, _) in enumerate(labeled):
             if step == steps:
                 break
             try:

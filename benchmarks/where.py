@@ -77,7 +77,7 @@ def step_parts(ours: Ours, samples: int) -> dict[str, float]:
 def main() -> None:
     """Measure, report and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, help="steps of each network; 3 for preact, 8 for small")
+    parser.add_argument("--steps", type=int, help="steps of each network; 1 for preact, 8 for small")
     parser.add_argument("--samples", type=int, help="of the full data set; by default its true number")
     asked = parser.parse_args()
     found, rows, beyond = {}, [], {}

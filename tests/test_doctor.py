@@ -6,11 +6,15 @@ import time
 
 import pytest
 import torch
-from tests.data.image_trees import write_folders
+from tests.data.image_trees import write_folders, write_table
 
+from cpc_lightning import doctor
 from cpc_lightning.building import build
+from cpc_lightning.checkup.findings import Finding
 from cpc_lightning.checkup.protocol import protocol_findings
-from cpc_lightning.doctor import examine, plan_of
+from cpc_lightning.data.dataset import ArrayImages
+from cpc_lightning.data.open_set import MixedImages
+from cpc_lightning.doctor import examine, held_bytes, plan_of
 
 FINE = ("noise=symmetric", "noise.rate=0.5", "backbone.width=8", "embedding_size=16")
 
@@ -193,3 +197,28 @@ def test_no_experiment_contradicts_its_protocol(compose):
         if name.endswith(("_cpc_agn", "_cpc_awr", "asym40_gmm_awr")):  # Table 3 tries every cleaner
             warnings = [found for found in warnings if "cleaner.class_aware" not in found]
         assert warnings == [], name
+
+
+def test_a_checkpoint_holds_the_selected_networks_besides(findings, tmp_path, monkeypatch):
+    file = write_table(tmp_path / "data", 40)
+    sizes = []
+
+    def listen(_, checkpoint):
+        sizes.append(checkpoint)
+        return Finding("disk", "ok", "enough")
+
+    monkeypatch.setattr(doctor, "disk_finding", listen)
+    monkeypatch.setattr(doctor, "weight_bytes", lambda network: 1000)
+    own = own_images("unused", "dataset=table", f"dataset.file={file}")
+    own = [override for override in own if override not in ("dataset=imagefolder", "dataset.root=unused")]
+    findings(*own)
+    file.write_text(file.read_text().replace(",val,", ",test,"))
+    findings(*own)
+    with_val, without = sizes
+    assert with_val - without == 2 * 1000
+
+
+def test_foreign_images_are_in_memory_too():
+    own, other = (ArrayImages(torch.zeros(count, 1, 2, 2, dtype=torch.uint8)) for count in (3, 5))
+    assert held_bytes(MixedImages(own, other, torch.tensor([-1, 4, -1]))) == 3 * 4 + 5 * 4
+    assert held_bytes(own) == 3 * 4

@@ -42,9 +42,10 @@ from cpc_lightning.checkup.needs import (
 from cpc_lightning.checkup.protocol import Plan, protocol_findings
 from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.cleaning.gmm import MIN_CLASS_SAMPLES
-from cpc_lightning.data.dataset import ArrayImages, ImageDataset
+from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Images
 from cpc_lightning.data.loading import usable_cores
 from cpc_lightning.data.noise import AsymmetricNoise, Noise, NoNoise, SymmetricNoise
+from cpc_lightning.data.open_set import MixedImages
 from cpc_lightning.data.samplers import CoTrainingSampler, warmup_share
 from cpc_lightning.data.views import VIEWS, Views
 from cpc_lightning.datamodule import CoTrainingDataModule
@@ -52,6 +53,7 @@ from cpc_lightning.errors import InputError, first_line
 from cpc_lightning.models.network import Network
 from cpc_lightning.models.timm_backbone import timm_backbone
 from cpc_lightning.models.torchvision_backbone import cached_weights, torchvision_backbone
+from cpc_lightning.selection import VALIDATION
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.settings import plain_settings
 from cpc_lightning.stage_one import HALF_BEYOND
@@ -332,9 +334,17 @@ def examine_needs(
         weights=state + 2 * trained,
         activations=kept * rows // (2 if narrow else 1),
         features=kept_features * (2 if kept_features > 2 * HALF_BEYOND else 4),
-        images=processes * sum(i.pixels.nbytes for i in images if isinstance(i, ArrayImages)),
+        images=processes * sum(map(held_bytes, images)),
     )
     findings.rows += memory_findings(need, uses_gpu(config))
     if folder is not None:
         labels = samples * (8 + 2 * (8 + 4) + 2 * 4 * parts.cleaner.history_length)  # given, partitions, losses
-        findings.rows.append(disk_finding(folder, state + labels))
+        selected = 2 * weight_bytes(network) if VALIDATION in dataset.evaluation else 0  # the best so far, kept besides
+        findings.rows.append(disk_finding(folder, state + selected + labels))
+
+
+def held_bytes(images: Images) -> int:
+    """Of the pixels that are in memory all the time."""
+    if isinstance(images, MixedImages):
+        return held_bytes(images.own) + held_bytes(images.other)
+    return images.pixels.nbytes if isinstance(images, ArrayImages) else 0
