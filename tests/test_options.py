@@ -9,6 +9,12 @@ from cpc_lightning.options import continuing
 
 FOLDERS = [
     "runs/digits/2026-11-24_23-57",
+    "here",
+    "2026-11-24/1",
+    "Inf",
+    "TRUE",
+    "None",
+    "/a b",
     "run (lr=0.1, b)",
     "it's",
     "a,b",

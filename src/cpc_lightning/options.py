@@ -11,6 +11,9 @@ from cpc_lightning.errors import require
 
 SHOWS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
 
+PLAIN = re.compile(r"(?!(null|true|false|nan|inf)$)[a-z_/][\w/.-]*", re.ASCII | re.IGNORECASE)
+"""Paths that Hydra takes for a text without quotes: not for a number, say."""
+
 
 def shows(arguments: Sequence[str]) -> bool:
     """Whether an option asks to be shown something: nothing runs then."""
@@ -61,5 +64,5 @@ def quoted(text: str) -> str:
 
 def continuing(run_dir: str) -> str:
     """The command that continues the run in the folder `run_dir`, as a shell and Hydra read it."""
-    folder = run_dir if re.fullmatch(r"[\w.-]*/[\w/.-]*", run_dir, re.ASCII) else quoted(run_dir)
+    folder = run_dir if PLAIN.fullmatch(run_dir) else quoted(run_dir)
     return f"python -m cpc_lightning {shlex.quote(f'resume={folder}')}"
