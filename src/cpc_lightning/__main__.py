@@ -3,17 +3,25 @@
 import os
 import signal
 import sys
+from typing import NoReturn
+
+
+def leave(*_: object) -> NoReturn:
+    """At once. An exception can be lost in what a library calls back during its import; nothing is there to clean up."""
+    os.write(sys.stderr.fileno(), b"stopped by SIGINT before the run began\n")
+    os._exit(128 + signal.SIGINT)
 
 
 def main() -> int:
     """Run the command line. Ctrl-C is answered from the first moment, while torch is still being imported."""
-    try:
-        from cpc_lightning.command_line import main as run
+    before = signal.signal(signal.SIGINT, leave)
+    from cpc_lightning.command_line import main as run
 
+    signal.signal(signal.SIGINT, before)
+    try:
         return run()
     except KeyboardInterrupt:
-        print("stopped by SIGINT before the run began", file=sys.stderr)
-        return 128 + signal.SIGINT
+        leave()
     except BrokenPipeError:  # what reads the output, such as `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails to flush at the end
         return 128 + signal.SIGPIPE
