@@ -7,7 +7,7 @@ from typing import NoReturn
 
 
 def leave(*_: object) -> NoReturn:
-    """At once. An exception can be lost in what a library calls back during its import; nothing is there to clean up."""
+    """At once. An exception can be lost in what a library calls back during import, and nothing needs cleaning up."""
     os.write(sys.stderr.fileno(), b"stopped by SIGINT before the run began\n")
     os._exit(128 + signal.SIGINT)
 
