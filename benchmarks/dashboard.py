@@ -18,8 +18,8 @@ import hydra
 from measure import report
 from pytorch_lightning.loggers import WandbLogger
 
-from cpc_lightning.dashboard import WandbDashboard
-from cpc_lightning.train import run
+from cpc_lightning.app.train import run
+from cpc_lightning.training.dashboard import WandbDashboard
 
 SPENT: dict[str, float] = {}
 

@@ -23,10 +23,10 @@ from measure import DEVICE, alternate, report, seconds, wait
 from plain_loop import PlainLoop
 from workloads import WORKLOADS, Workload, compose, halves, load, make_parts, make_task, quiet_trainer
 
-from cpc_lightning.building import choose_precision
+from cpc_lightning.app.building import choose_precision
 from cpc_lightning.cleaning.cpc import CpcCleaner
 from cpc_lightning.cleaning.partition import Partition
-from cpc_lightning.stage_one import observe_batch
+from cpc_lightning.training.stage_one import observe_batch
 
 STEPS = {"preact": 1, "small": 8}
 LONGER = 3  # times as many steps in the plain loop's second timing

@@ -26,9 +26,9 @@ from workloads import make_task
 from cpc_lightning.cleaning.cpc import CpcCleaner
 from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
 from cpc_lightning.cleaning.gmm import GmmCleaner
-from cpc_lightning.data.paths import PathList
+from cpc_lightning.datasets.reading.paths import PathList
 from cpc_lightning.report.labels import LabelReport
-from cpc_lightning.stage_one import measure_losses, measure_result
+from cpc_lightning.training.stage_one import measure_losses, measure_result
 
 
 def resident(field: str) -> float:

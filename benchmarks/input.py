@@ -21,10 +21,10 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 from workloads import WORKLOADS, load
 
-from cpc_lightning.data.dataset import ImageDataset
-from cpc_lightning.data.image_files import Crop
-from cpc_lightning.data.image_folder import image_folder
-from cpc_lightning.datamodule import CoTrainingDataModule
+from cpc_lightning.datasets.dataset import ImageDataset
+from cpc_lightning.datasets.image_folder import image_folder
+from cpc_lightning.datasets.reading.image_files import Crop
+from cpc_lightning.training.datamodule import CoTrainingDataModule
 
 BATCH = 64
 

@@ -21,7 +21,7 @@ from measure import DEVICE, report
 from plain_loop import PlainLoop
 from workloads import WORKLOADS, compose, halves, load, make_parts
 
-from cpc_lightning.data.cifar import CIFAR100_NAMES
+from cpc_lightning.datasets.cifar import CIFAR100_NAMES
 
 
 def proportional(pid: int) -> float:

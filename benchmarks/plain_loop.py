@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from cpc_lightning.data.dataset import ImageDataset
-from cpc_lightning.data.views import Views
+from cpc_lightning.datasets.dataset import ImageDataset
+from cpc_lightning.views.views import Views
 
 
 class Pictures(Dataset):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from workloads import WORKLOADS, halves
 
-from cpc_lightning.models.preact_resnet import PreActBlock
+from cpc_lightning.backbones.preact_resnet import PreActBlock
 
 STEPS = {"preact": 1, "small": 3}
 

@@ -18,7 +18,7 @@ from torchvision import transforms as v1
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import to_pil_image
 
-from cpc_lightning.data.views import Views
+from cpc_lightning.views.views import Views
 
 
 def ways(

@@ -13,15 +13,15 @@ import torch
 from measure import DEVICE
 from omegaconf import DictConfig
 
-from cpc_lightning.building import choose_precision, make_method, make_network
+from cpc_lightning.app.building import choose_precision, make_method, make_network
 from cpc_lightning.cleaning.evidence import CleaningTask, Draw, Evidence
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.cleaning.prototypes import CHUNK, PrototypeHead
-from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
-from cpc_lightning.data.fashion_mnist import fashion_mnist
-from cpc_lightning.datamodule import CoTrainingDataModule
-from cpc_lightning.module import CoTrainingModule
-from cpc_lightning.stage_one import HALF_BEYOND
+from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
+from cpc_lightning.datasets.fashion_mnist import fashion_mnist
+from cpc_lightning.training.datamodule import CoTrainingDataModule
+from cpc_lightning.training.module import CoTrainingModule
+from cpc_lightning.training.stage_one import HALF_BEYOND
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
@@ -97,7 +97,7 @@ def halves(samples: int) -> tuple[Partition, Partition]:
 
 
 def make_parts(config: DictConfig, dataset: ImageDataset) -> tuple[CoTrainingModule, CoTrainingDataModule, Any]:
-    """Module, data module and method, as `cpc_lightning.train.run` makes them."""
+    """Module, data module and method, as `cpc_lightning.app.train.run` makes them."""
     method = make_method(config)
     pl.seed_everything(config.seed, verbose=False)
     networks = [make_network(config, dataset) for _ in range(2)]

@@ -12,7 +12,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
-from cpc_lightning.command_line import main
+from cpc_lightning.app.command_line import main
 
 SMALL = (
     "noise=symmetric",

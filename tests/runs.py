@@ -26,7 +26,7 @@ SIX_EPOCHS = (
 )  # fmt: skip
 
 _processes = multiprocessing.get_context("forkserver")  # imports torch once, before any of its threads exist
-_processes.set_forkserver_preload(["cpc_lightning.command_line", "tests.runs"])
+_processes.set_forkserver_preload(["cpc_lightning.app.command_line", "tests.runs"])
 
 
 def start(arguments, log):
@@ -37,7 +37,7 @@ def start(arguments, log):
 
 
 def _command_line(arguments, log):
-    from cpc_lightning.command_line import main
+    from cpc_lightning.app.command_line import main
 
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # of workers, as in a process that a person starts

@@ -2,9 +2,9 @@
 
 import torch
 
-from cpc_lightning.building import make_method, make_network
-from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
-from cpc_lightning.module import CoTrainingModule
+from cpc_lightning.app.building import make_method, make_network
+from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
+from cpc_lightning.training.module import CoTrainingModule
 
 GRAY = (1, 8, 8)
 

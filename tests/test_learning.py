@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from cpc_lightning.train import run
+from cpc_lightning.app.train import run
 
 
 @pytest.mark.slow

@@ -10,11 +10,11 @@ from tests.steps import GRAY, batch, build_module
 from torch import nn
 
 from cpc_lightning.cleaning.partition import Partition
-from cpc_lightning.data import autoaugment
-from cpc_lightning.data.dataset import ArrayImages, ImageDataset, Split
-from cpc_lightning.data.policies import POLICIES
-from cpc_lightning.datamodule import CoTrainingDataModule
-from cpc_lightning.module import CoTrainingModule, match_layout
+from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
+from cpc_lightning.training.datamodule import CoTrainingDataModule
+from cpc_lightning.training.module import CoTrainingModule, match_layout
+from cpc_lightning.views import autoaugment
+from cpc_lightning.views.policies import POLICIES
 
 DEVICE = "cuda"
 
@@ -129,7 +129,7 @@ def graphs(monkeypatch):
 
     compile = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compile(self, backend=backend, **options))
-    monkeypatch.setattr("cpc_lightning.module.require_compiler", lambda: None)
+    monkeypatch.setattr("cpc_lightning.training.module.require_compiler", lambda: None)
     torch._dynamo.reset()
     yield seen
     torch._dynamo.reset()

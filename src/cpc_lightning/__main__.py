@@ -15,7 +15,7 @@ def leave(*_: object) -> NoReturn:
 def main() -> int:
     """Run the command line. Ctrl-C is answered from the first moment, while torch is still being imported."""
     before = signal.signal(signal.SIGINT, leave)
-    from cpc_lightning.command_line import main as run
+    from cpc_lightning.app.command_line import main as run
 
     signal.signal(signal.SIGINT, before)
     try:

@@ -6,6 +6,7 @@ Nothing here imports the rest of the library.
 
 from __future__ import annotations
 
+import signal
 from numbers import Integral, Real
 
 
@@ -33,6 +34,20 @@ class InputError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on, for a reason that its message gives; the last good checkpoint stays."""
+
+
+class Stopped(BaseException):  # not an Exception, for the reason that KeyboardInterrupt is none
+    """A signal asks the run to stop.
+
+    Attributes:
+        signal: which one.
+        exit_code: 128 + its number, as shells have it: 130, 143 or 138.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+        self.exit_code = 128 + number
 
 
 def one_line(text: str) -> str:

@@ -1,12 +1,12 @@
 """What a data set holds, on a few made images and labels."""
 
 import torch
-from tests.data.image_trees import save_jpeg
+from tests.datasets.image_trees import save_jpeg
 
 from cpc_lightning.checkup.data import image_findings, label_findings, lost_classes, percent, sameness, size_findings
-from cpc_lightning.data.dataset import ArrayImages, BadImage, ImageDataset, Split
-from cpc_lightning.data.image_files import Crop, ImageFiles
-from cpc_lightning.data.paths import PathList
+from cpc_lightning.datasets.dataset import ArrayImages, BadImage, ImageDataset, Split
+from cpc_lightning.datasets.reading.image_files import Crop, ImageFiles
+from cpc_lightning.datasets.reading.paths import PathList
 
 
 def split(labels, true_labels=None):

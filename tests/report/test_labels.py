@@ -5,7 +5,7 @@ import csv
 import pytest
 import torch
 
-from cpc_lightning.data.label_files import read_labels
+from cpc_lightning.datasets.reading.label_files import read_labels
 from cpc_lightning.report import labels
 from cpc_lightning.report.labels import LabelReport
 

@@ -2,7 +2,7 @@
 
 import json
 
-from cpc_lightning.data.dataset import BadImage
+from cpc_lightning.datasets.dataset import BadImage
 from cpc_lightning.report.tables import write_bad_images, write_classes
 
 

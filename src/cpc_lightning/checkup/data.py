@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from cpc_lightning.checkup.findings import Finding, counted
-from cpc_lightning.data.dataset import UNKNOWN, ArrayImages, ImageDataset, Split
-from cpc_lightning.data.image_files import ImageFiles, open_image
-from cpc_lightning.data.views import VIEWS, Views
+from cpc_lightning.datasets.dataset import UNKNOWN, ArrayImages, ImageDataset, Split
+from cpc_lightning.datasets.reading.image_files import ImageFiles, open_image
 from cpc_lightning.errors import InputError
+from cpc_lightning.views.views import VIEWS, Views
 
 SAMPLE = 64
 """Images that are decoded, out of each set."""

@@ -6,7 +6,7 @@ Shapes: n samples looked at, N training samples, h epochs, D features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,8 +14,8 @@ from torch import Tensor
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.cleaning.prototypes import PrototypeHead
 
-if TYPE_CHECKING:
-    from cpc_lightning.cleaning.gmm import LossMixture
+CLASS_AGNOSTIC = -1
+"""The key of the mixture over all classes, among mixtures by class."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,15 @@ class CleaningTask:
     optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer]
     progress: float
     seed: int
+
+
+@dataclass(frozen=True)
+class LossMixture:
+    """A fitted mixture of two Gaussians over scaled losses; component 0 has the smaller mean: it is the clean one."""
+
+    means: tuple[float, float]
+    variances: tuple[float, float]
+    weights: tuple[float, float]
 
 
 @dataclass(frozen=True)

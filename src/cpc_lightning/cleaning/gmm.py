@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
+from cpc_lightning.cleaning.evidence import CLASS_AGNOSTIC, CleaningResult, CleaningTask, Estimate, LossMixture
 from cpc_lightning.cleaning.partition import Partition, co_divide, require_finite
 from cpc_lightning.errors import require_integer, require_number
 
@@ -29,18 +28,6 @@ REG_COVAR = 5e-4
 
 MIN_CLASS_SAMPLES = 10
 """A class-aware mixture has five parameters; with fewer than two samples for each, it describes noise."""
-
-CLASS_AGNOSTIC = -1
-"""The key of the mixture over all classes, among mixtures by class."""
-
-
-@dataclass(frozen=True)
-class LossMixture:
-    """A fitted mixture of two Gaussians over scaled losses; component 0 has the smaller mean: it is the clean one."""
-
-    means: tuple[float, float]
-    variances: tuple[float, float]
-    weights: tuple[float, float]
 
 
 def scale_losses(losses: Tensor) -> Tensor:

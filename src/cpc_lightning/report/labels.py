@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cpc_lightning.data.dataset import NONE_OF_THE_CLASSES, UNKNOWN
+from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN
 from cpc_lightning.errors import one_line
 from cpc_lightning.files import atomic_write
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cpc_lightning.data.dataset import BadImage
+from cpc_lightning.datasets.dataset import BadImage
 from cpc_lightning.errors import one_line
 from cpc_lightning.files import atomic_write
 from cpc_lightning.report.labels import inert

@@ -1,0 +1,183 @@
+"""Several processes of one run: those that this one starts, and those that torchrun or srun have started beside it.
+
+`trainer=ddp` makes the process that a person or a sweep starts a supervisor that trains nothing itself. It starts
+`trainer.devices` others on this job's own composed settings, and ends all when one ends badly. So a job of a sweep is
+trained by processes of its own, whatever launches the jobs, and the next one finds nothing left over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from cpc_lightning.app.building import process_count
+from cpc_lightning.app.options import continuing
+from cpc_lightning.app.train import run
+from cpc_lightning.datasets.dataset import ImageDataset
+from cpc_lightning.errors import Stopped
+from cpc_lightning.training.distributed import starter
+
+GRACE = 5.0
+"""Seconds that processes have to end by themselves once one has ended badly, or a signal has come."""
+
+STARTED = "CPC_LIGHTNING_STARTED"
+"""The variable that holds what names the run folder, where processes are started one by one."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a process or a run ended before its time.
+
+    Attributes:
+        code: the exit code.
+        line: the reason, for people.
+        lost: whether it is only that another process is gone, which has a reason of its own.
+    """
+
+    code: int
+    line: str
+    lost: bool = False
+
+
+class RunError(Exception):
+    """The processes of a run have ended before their time.
+
+    Attributes:
+        ending: how.
+    """
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.line)
+        self.ending = ending
+
+
+# Processes that others started ----------------------------------------------------------------------------------------
+
+
+def agree_on_folder() -> None:
+    """Have all processes of torchrun or srun name the run's folder alike, though they look at their clocks apart."""
+    if starter() == "srun":
+        os.environ[STARTED] = "job_{SLURM_JOB_ID}.{SLURM_STEP_ID}".format_map(
+            {name: os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")}
+        )
+    elif starter() == "torchrun":
+        now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+        os.environ[STARTED] = store.compare_set("cpc_lightning/started", "", now).decode()  # the first one's
+
+
+# Processes that this one starts -------------------------------------------------------------------------------------
+
+
+def start(config: DictConfig, overrides: list[str], dataset: ImageDataset | None = None) -> dict[str, Any]:
+    """Train in this process, or in as many others as `trainer` says. Arguments and answer as those of `train.run`.
+
+    Raises:
+        RunError: one of the other processes ended before its time.
+    """
+    if "strategy" not in config.trainer or starter() is not None:
+        return run(config, overrides, dataset)
+    with tempfile.TemporaryDirectory(prefix="cpc_lightning_") as folder:
+        OmegaConf.save(config, Path(folder, "config.yaml"), resolve=True)
+        Path(folder, "overrides.json").write_text(json.dumps(overrides))
+        supervise(Path(folder), process_count(config.trainer), str(config.run_dir))
+    summary: dict[str, Any] = json.loads(Path(config.run_dir, "summary.json").read_text())
+    return summary
+
+
+def supervise(folder: Path, count: int, run_dir: str) -> None:
+    """Start `count` processes of the run that `folder` describes, and wait until all have ended well.
+
+    Raises:
+        RunError: one did not; by then all have ended.
+        Stopped: a signal came, and was passed on.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    workers: list[subprocess.Popen[bytes]] = []
+    try:
+        for rank in range(count):
+            workers.append(start_worker(folder, rank, count, port))
+        while any(worker.poll() is None for worker in workers):
+            if any(worker.poll() for worker in workers):
+                break
+            time.sleep(0.1)
+        if any(worker.poll() for worker in workers):
+            dead = {rank: worker.returncode for rank, worker in enumerate(workers) if (worker.poll() or 0) < 0}
+            end(workers)
+            raise RunError(reason(folder, workers, dead, run_dir))
+    except Stopped as stop:
+        for worker in workers:
+            worker.send_signal(stop.signal)  # nothing where it has ended
+        end(workers)
+        raise
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def start_worker(folder: Path, rank: int, count: int, port: int) -> subprocess.Popen[bytes]:
+    """Start one process; the end of its standard input will tell it that this one is gone."""
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count)),  # may be given
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        **os.environ,
+        "LOCAL_RANK": str(rank),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "SLURM_JOB_NAME": "interactive",  # which tells Lightning that srun has not started this process
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "cpc_lightning.app.worker", str(folder)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=None if rank == 0 else subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C comes to this process alone, which passes it on
+    )
+
+
+def end(workers: list[subprocess.Popen[bytes]]) -> None:
+    """Give all a moment to end by themselves, then kill the rest: checkpoints are whole at any moment."""
+    until = time.monotonic() + GRACE
+    for worker in workers:
+        with suppress(subprocess.TimeoutExpired):
+            worker.wait(max(0.0, until - time.monotonic()))
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+
+
+def reason(folder: Path, workers: list[subprocess.Popen[bytes]], dead: dict[int, int], run_dir: str) -> Ending:
+    """Why a run ended.
+
+    A process that was killed; or else the first one with a reason of its own; or the one that a signal stopped, before
+    those that only miss another.
+    """
+    for rank, code in dead.items():
+        name = signal.Signals(-code).name
+        line = f"error: process {rank} of {len(workers)} was killed by {name}, so the run ended"
+        return Ending(1, f"{line}; the last checkpoint is unharmed (to continue: {continuing(run_dir)})")
+    files = [folder / f"ending_{rank}.json" for rank in range(len(workers))]
+    endings = [Ending(**json.loads(file.read_text())) for file in files if file.exists()]
+    for ending in sorted(endings, key=lambda ending: (ending.lost, ending.code <= 128)):  # 128 + a signal's number
+        return ending
+    codes = {rank: worker.returncode for rank, worker in enumerate(workers)}
+    return Ending(1, f"error: processes of the run ended with these exit codes: {codes}")

@@ -1,0 +1,48 @@
+"""`python -m cpc_lightning.app.worker FOLDER`: one of the processes that `launch.supervise` starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from cpc_lightning.app.command_line import ending_of, quieten
+from cpc_lightning.app.stopping import stop_on_signals
+from cpc_lightning.app.train import run
+from cpc_lightning.files import atomic_write
+from cpc_lightning.training.distributed import process_number
+
+
+def end_with_starter() -> None:
+    """End this process when the one that started it is gone, however that ended: then its end of the pipe closes."""
+    os.read(0, 1)  # not through sys.stdin, whose lock would be held when Python ends
+    os._exit(1)
+
+
+def main() -> int:
+    """Run what FOLDER describes; how it ends goes to a file there, because the supervisor says one line for all."""
+    folder = Path(sys.argv[1])
+    threading.Thread(target=end_with_starter, daemon=True).start()
+    quieten()
+    config = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(config, DictConfig)
+    try:
+        with stop_on_signals():
+            run(config, json.loads((folder / "overrides.json").read_text()))
+        return 0
+    except BaseException as error:
+        ending = ending_of(error, config)
+        if ending is None:
+            raise
+    with atomic_write(folder / f"ending_{process_number()}.json") as file:
+        file.write(json.dumps(dataclasses.asdict(ending)).encode())
+    return ending.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""Data sets, label noise, views and samplers. torch and torchvision only."""

@@ -1,0 +1,201 @@
+"""Images of one's own in a folder for each class."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cpc_lightning.datasets.dataset import ImageDataset
+from cpc_lightning.datasets.file_dataset import Listed, file_dataset
+from cpc_lightning.datasets.reading.image_files import Crop
+from cpc_lightning.datasets.reading.list_files import require_folder
+from cpc_lightning.datasets.reading.paths import PathList
+from cpc_lightning.datasets.splits import held_out
+from cpc_lightning.errors import InputError, require
+
+SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+"""Names of folders that split the data, in any case, and which part each is."""
+SPLIT_NAMES = (*SPLITS, "validation", "training", "testing")
+"""What people call such folders; those that are not in `SPLITS` are an error rather than a class."""
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+
+
+def image_folder(
+    root: str,
+    crop: Crop,
+    test_root: str | None = None,
+    test_share: float = 0.2,
+    split_seed: int = 0,
+    on_bad_image: str = "error",
+) -> ImageDataset:
+    """Images in a folder for each class, which names it; classes are numbered in the order of their names.
+
+    * Where `root` holds train/, that is what is trained on, and test/ what is tested on. With val/ (or valid/) beside
+      them the networks are selected on it; without test/, val/ is what is tested on. Capitals do not matter.
+    * Otherwise the folders of the classes lie in `root` itself.
+    * Without any test folder a share of each class's images is set aside to test on. Their labels are then no better
+      than the others.
+
+    Images may lie in folders of their own within a class. Hidden files are not looked at; nor are files that do not end
+    like an image and links to folders within a class, which the answer's `left_aside` counts.
+
+    Args:
+        root: see above.
+        crop: makes views of one size.
+        test_root: a folder to test on; None: see above.
+        test_share: share of each class's images to set aside, in (0, 1).
+        split_seed: decides which ones.
+        on_bad_image: see `file_dataset`.
+
+    Raises:
+        InputError: if a folder is not there, holds fewer than two classes or a class without images; if a test folder
+            holds a class that is not trained on, or images beside no class; if what should be classes looks like parts.
+    """
+    folder = require_folder("root", root)
+    parts = parts_of(folder)
+    if test_root is not None:
+        parts["test"] = require_folder("test_root", test_root)
+    if "test" not in parts and "val" in parts:
+        parts["test"] = parts.pop("val")
+    class_names = subfolders(parts["train"])
+    what = "holds no folder; one for each class is needed"
+    if class_names:
+        what = f"holds one class only, {class_names[0]}; at least 2 are needed"
+    require(len(class_names) >= 2, "root", str(parts["train"]), what)
+    require_classes(parts["train"], class_names)
+    aside: Counter[str] = Counter()
+    listed = {
+        part: list_classes(
+            "test_root" if part == "test" and test_root else "root", place, class_names, aside, part != "train"
+        )
+        for part, place in parts.items()
+    }
+    if "test" not in parts:
+        listed |= set_aside(listed["train"], len(class_names), test_share, split_seed)
+    train = listed.pop("train")
+    dataset = file_dataset("imagefolder", class_names, train, listed, crop, on_bad_image)
+    return replace(dataset, left_aside=dict(aside))
+
+
+def parts_of(folder: Path) -> dict[str, Path]:
+    """The folders of the parts of a data set: "train", and "val" and "test" where they are there.
+
+    Raises:
+        InputError: where two folders would be the same part, or one holds images of no class.
+    """
+    named = [name for name in subfolders(folder) if name.lower() in SPLITS]
+    found: dict[str, str] = {}
+    for name in named:
+        if subfolders(folder / name):
+            part = SPLITS[name.lower()]
+            both = f"holds {found.get(part)} and {name}: which one is {part}?"
+            require(part not in found, "root", str(folder), both)
+            found[part] = name
+    if "train" not in found:
+        return {"train": folder}
+    for name in named:
+        flat = name not in found.values() and holds_images(folder / name)
+        expected = f"its {name} holds images, but no folder for each class: their classes are not known"
+        require(not flat, "root", str(folder), expected)
+    return {part: folder / name for part, name in found.items()}
+
+
+def require_classes(folder: Path, class_names: Sequence[str]) -> None:
+    """Raise `InputError` where the folders in `folder` look like parts of a data set, rather than classes."""
+    advice = "parts of a data set are called train, val and test"
+    for name in class_names:
+        if name.lower() in SPLIT_NAMES:
+            others = set(class_names) - {name}
+            inside = next((inner for inner in subfolders(folder / name) if inner in others), None)
+            expected = f"is {name} a class? It holds a folder {inside}, and so does the folder around it; {advice}"
+            require(inside is None, "root", str(folder), expected)
+    first = subfolders(folder / class_names[0])
+    if first and all(subfolders(folder / name) == first and not holds_images(folder / name) for name in class_names):
+        what = f"{', '.join(class_names[:3])} hold no images, but the same folders each ({', '.join(first[:3])})"
+        raise InputError("root", str(folder), f"are these classes? {what}; {advice}")
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether images lie in `folder` itself."""
+    with os.scandir(folder) as entries:
+        return any(is_image(entry.name) for entry in entries)
+
+
+def set_aside(train: Listed, num_classes: int, test_share: float, split_seed: int) -> dict[str, Listed]:
+    """The parts train and test: test is a share of each class, train the rest."""
+    chosen = held_out(train.labels, num_classes, test_share, split_seed)
+    require(bool(chosen.any()), "test_share", test_share, "leaves nothing to test on: every class has one image")
+    return {"train": train.take(torch.nonzero(~chosen).flatten()), "test": train.take(torch.nonzero(chosen).flatten())}
+
+
+def list_classes(setting: str, folder: Path, class_names: list[str], aside: Counter[str], some: bool = False) -> Listed:
+    """The images in the folders of `class_names`, in that order.
+
+    Args:
+        setting: what names `folder`, for errors.
+        folder: holds a folder for each class.
+        class_names: K of them.
+        aside: counts what is not looked at, by its kind.
+        some: whether classes may be absent; others than these must not be there either way.
+    """
+    number = {name: k for k, name in enumerate(class_names)}
+    found = subfolders(folder)
+    unknown = [name for name in found if name not in number]
+    expected = f"holds a class that is not trained on: {', '.join(unknown[:3])}"
+    require(not unknown, setting, str(folder), expected)
+    labels = array("i")
+
+    def names() -> Iterator[str]:
+        for class_name in found if some else class_names:
+            before = len(labels)
+            for name in image_names(folder / class_name, aside):
+                labels.append(number[class_name])
+                yield os.path.join(class_name, name)
+            empty = f"its class {class_name} holds no images"
+            require(some or len(labels) > before, setting, str(folder), empty)
+
+    paths = PathList(names())
+    require(len(paths) > 0, setting, str(folder), "holds no images")
+    return Listed(str(folder), paths, torch.from_numpy(np.array(labels, dtype=np.int64)))
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in `folder`, in their order, without hidden ones; none where it is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputError("root", str(folder), f"cannot be read: {error.strerror or error}") from None
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of that name is looked at."""
+    return name.lower().endswith(ENDINGS) and not name.startswith(".")
+
+
+def image_names(folder: Path, aside: Counter[str] | None = None) -> Iterator[str]:
+    """Names of the images in `folder` and in its folders, from `folder` on, in their order, without hidden ones.
+
+    Args:
+        folder: to look into; not into folders that are links, which may lead in a circle.
+        aside: counts what is not looked at, by its kind.
+    """
+    aside = Counter() if aside is None else aside
+    for inner, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        aside.update("linked folders" for name in folders if os.path.islink(os.path.join(inner, name)))
+        for name in sorted(files):
+            if not is_image(name):
+                if not name.startswith("."):
+                    aside[os.path.splitext(name)[1].lower() or "without an ending"] += 1
+            else:
+                yield os.path.relpath(os.path.join(inner, name), folder) if inner != str(folder) else name

@@ -1,0 +1,283 @@
+"""Images by file name: decoded when they are asked for, in the worker processes, once for all views of an image.
+
+Every kind of image becomes 8-bit RGB (see `decode`), then a view of one size. A batch's seed alone decides the crops,
+whichever worker draws them.
+
+Shapes: N images, B batch, V views, S the side of a view, W x H pixels of an image.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from cpc_lightning.datasets.reading.paths import PathList
+from cpc_lightning.errors import InputError, require, require_integer
+
+MAX_PIXELS = 89_478_485
+"""Larger images are refused as decompression bombs: Pillow's own limit, from which on it warns (256 MB as RGB)."""
+MAX_ASPECT = 8
+"""Of an image more than so many times as long as wide only the middle is looked at: a strip of 1 x 100,000 pixels,
+scaled to a shorter side of 256, would take 20 GB."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "MPO")
+"""Formats of photos and drawings. Pillow knows forty more, and some of their readers start other programs: for a file
+that begins like EPS, whatever its name, it would run Ghostscript."""
+BACKGROUND = (255, 255, 255)
+"""What shows through transparent pixels: white, on which cut-out products and drawings are meant to be seen."""
+
+# torchvision's RandomResizedCrop: shares of the area, ratios of the sides, and how often it tries.
+AREA, RATIO, ATTEMPTS = (0.08, 1.0), (3 / 4, 4 / 3), 10
+
+
+class UnreadableImageError(Exception):
+    """An image file that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """How an image of any size becomes a view of S x S pixels.
+
+    The shorter side is scaled to `resize` (bilinear, antialiased). In evaluation the view is the centre. In training it
+    is a random crop of that size; or, with `random_resized`, a crop of a random area and shape, scaled (Szegedy et al.
+    2015, with torchvision's numbers).
+
+    Attributes:
+        resize: of the shorter side, in pixels, at least `size`.
+        size: S.
+        random_resized: see above.
+    """
+
+    resize: int
+    size: int
+    random_resized: bool = False
+
+    def __post_init__(self) -> None:
+        require_integer("crop.size", self.size, 1)
+        require_integer("crop.resize", self.resize, 1)
+        require(self.resize >= self.size, "crop.resize", self.resize, f"must be at least the view's size, {self.size}")
+        whether = self.random_resized
+        require(isinstance(whether, bool), "crop.random_resized", whether, "must be true or false")
+
+    @property
+    def draws(self) -> int:
+        """How many random numbers a view takes."""
+        return 2 * ATTEMPTS + 2 if self.random_resized else 2
+
+    def scaled(self, image: Image.Image) -> Image.Image:
+        """The image, its shorter side `resize` long; very long ones are cut to their middle first."""
+        width, height = image.size
+        shorter, longer = min(width, height), max(width, height)
+        if longer > MAX_ASPECT * shorter:
+            cut = (longer - MAX_ASPECT * shorter) // 2
+            image = image.crop((cut, 0, width - cut, height) if width > height else (0, cut, width, height - cut))
+            width, height = image.size
+        both = (self.resize, self.resize * height // width) if width <= height else None
+        return image.resize(both or (self.resize * width // height, self.resize), Image.Resampling.BILINEAR)
+
+    def centre(self, scaled: Image.Image) -> Image.Image:
+        """The view that evaluation sees."""
+        width, height = scaled.size
+        # Rounded, half to even, as torchvision's CenterCrop does.
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        return scaled.crop((left, top, left + self.size, top + self.size))
+
+    def random(self, scaled: Image.Image, draws: npt.NDArray[np.float64]) -> Image.Image:
+        """One view to train on, decided by `draws` (`self.draws`,) in [0, 1)."""
+        width, height = (self.size, self.size)
+        if self.random_resized:
+            width, height = self._random_shape(scaled.size, draws)
+        left = int(draws[-2] * (scaled.width - width + 1))
+        top = int(draws[-1] * (scaled.height - height + 1))
+        view = scaled.crop((left, top, left + width, top + height))
+        return view.resize((self.size, self.size), Image.Resampling.BILINEAR) if self.random_resized else view
+
+    def _random_shape(self, size: tuple[int, int], draws: npt.NDArray[np.float64]) -> tuple[int, int]:
+        """Width and height of the first attempt that fits; where none does, the whole image cut to a fair shape."""
+        for area, ratio in draws[:-2].reshape(ATTEMPTS, 2):
+            pixels = size[0] * size[1] * (AREA[0] + area * (AREA[1] - AREA[0]))
+            shape = math.exp(math.log(RATIO[0]) + ratio * (math.log(RATIO[1]) - math.log(RATIO[0])))
+            width, height = round(math.sqrt(pixels * shape)), round(math.sqrt(pixels / shape))
+            if 0 < width <= size[0] and 0 < height <= size[1]:
+                return width, height
+        return min(size[0], round(size[1] * RATIO[1])), min(size[1], round(size[0] / RATIO[0]))
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images in files; see `Images` for what it answers.
+
+    Attributes:
+        root: the folder that the names start from.
+        paths: N names.
+        crop: makes views of one size.
+    """
+
+    root: str
+    paths: PathList
+    crop: Crop
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def fetch(self, positions: Tensor) -> Tensor:
+        """The images at `positions` (B,) as evaluation sees them, (B, 3, S, S) uint8.
+
+        Raises:
+            InputError: naming the file, if one of them cannot be read.
+        """
+        pixels = np.empty((len(positions), self.crop.size, self.crop.size, 3), dtype=np.uint8)
+        for row, position in enumerate(positions.tolist()):
+            pixels[row] = np.asarray(self.crop.centre(self._scaled(position)))
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+    def fetch_views(self, positions: Tensor, views: int, seed: int) -> Tensor:
+        """That many random crops of each image at `positions` (B,), (V, B, 3, S, S) uint8; decoded once.
+
+        Raises:
+            InputError: naming the file, if one of them cannot be read.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        shape = (len(positions), views, self.crop.draws)
+        draws = torch.rand(shape, dtype=torch.float64, generator=generator).numpy()
+        pixels = np.empty((views, len(positions), self.crop.size, self.crop.size, 3), dtype=np.uint8)
+        for row, position in enumerate(positions.tolist()):
+            scaled = self._scaled(position)
+            for view in range(views):
+                pixels[view, row] = np.asarray(self.crop.random(scaled, draws[row, view]))
+        return torch.from_numpy(pixels).permute(0, 1, 4, 2, 3).contiguous()
+
+    def look(self, position: int, whole: bool) -> str | None:
+        """Why the image at `position` cannot be used, or None; unless `whole`, only its header is looked at."""
+        try:
+            decode(self.file(position), self.crop.resize) if whole else look_at_header(self.file(position))
+        except UnreadableImageError as error:
+            return str(error)
+        return None
+
+    def file(self, position: int) -> str:
+        """The full name of the image at `position`."""
+        return os.path.join(self.root, self.paths[position])
+
+    def _scaled(self, position: int) -> Image.Image:
+        file = self.file(position)
+        try:
+            return self.crop.scaled(decode(file, self.crop.resize))
+        except UnreadableImageError as error:
+            how = "dataset.on_bad_image=skip leaves such files out from the start"
+            raise InputError("image", file, f"{error}; {how}") from None
+
+
+def decode(file: str, side: int) -> Image.Image:
+    """An image file as upright 8-bit RGB.
+
+    * Turned as its EXIF orientation says.
+    * 16 bits a channel are scaled to 8, not cut off; gray and black-and-white get three equal channels; CMYK and other
+      colour spaces are converted.
+    * Transparency, an alpha channel or a transparent palette entry, shows `BACKGROUND`.
+    * Of animations the first image.
+    * A JPEG more than four times as large as needed is decoded at half, a quarter or an eighth of its size, never below
+      twice `side`.
+
+    Args:
+        file: its name.
+        side: the length that the shorter side will be scaled to.
+
+    Raises:
+        UnreadableImageError: if the file is not there, is empty, cut off or damaged, is of none of the `FORMATS`, is
+            larger than `MAX_PIXELS`, or holds levels without a known range (32-bit integers, floats).
+    """
+    try:
+        require_file(file)
+        with open_image(file) as image:
+            require_size(image)
+            image.draft(None, (2 * side, 2 * side))
+            image.load()
+            return to_rgb(upright(image))
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # decoders of garbled files raise nearly anything
+        raise UnreadableImageError(reason(file, error)) from error
+
+
+def look_at_header(file: str) -> None:
+    """Raise `UnreadableImageError` where a file's beginning shows that it cannot be used."""
+    try:
+        require_file(file)
+        with open_image(file) as image:
+            require_size(image)
+    except UnreadableImageError:
+        raise
+    except Exception as error:
+        raise UnreadableImageError(reason(file, error)) from error
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that the installed Pillow can open."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def open_image(file: str) -> Image.Image:
+    """`PIL.Image.open` for `FORMATS` alone."""
+    return Image.open(file, formats=formats())
+
+
+def require_file(file: str) -> None:
+    """Raise `UnreadableImageError` for a folder, and for a pipe, which would keep its reader waiting."""
+    if not stat.S_ISREG(os.stat(file).st_mode):
+        raise UnreadableImageError("is no file")
+
+
+def require_size(image: Image.Image) -> None:
+    """Raise `UnreadableImageError` for an image of more than `MAX_PIXELS`."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UnreadableImageError(f"has {width} x {height} pixels, more than {MAX_PIXELS:,}")
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says; as stored, where its EXIF part is damaged."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of a decoded image of any mode; see `decode`."""
+    if image.mode == "F":
+        raise UnreadableImageError("holds floating-point levels, whose range is not known")
+    if image.mode.startswith("I"):  # "I;16", "I;16B"; some 16-bit files open as 32-bit "I"
+        levels = np.asarray(image).astype(np.int64)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise UnreadableImageError("holds 32-bit levels, whose range is not known")
+        return Image.fromarray(np.rint(levels / 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(ground, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def reason(file: str, error: Exception) -> str:
+    """Why a file cannot be used, in a few words."""
+    if isinstance(error, FileNotFoundError):
+        return "is not there"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"has more than {MAX_PIXELS:,} pixels"
+    if isinstance(error, UnidentifiedImageError):
+        return "is empty" if Path(file).stat().st_size == 0 else "is no image that can be read"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read ({error.strerror})"
+    return f"cannot be decoded ({str(error) or type(error).__name__})"

@@ -1,1 +1,0 @@
-"""Backbones, and the network made of one. torch and torchvision only."""

@@ -1,0 +1,1 @@
+"""How labels become wrong on purpose. Pure."""

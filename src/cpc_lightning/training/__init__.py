@@ -1,0 +1,1 @@
+"""The Lightning layer: the two networks, stage 1, batches, checkpoints, processes."""

@@ -1,0 +1,339 @@
+"""Checkpoints: written whole or not at all, loaded as plain data, and continued only by the run that they belong to."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from cpc_lightning.datasets.dataset import ImageDataset
+from cpc_lightning.errors import InputError, Stopped, TrainingError, require
+from cpc_lightning.files import atomic_write
+from cpc_lightning.training.fingerprint import describe_data
+
+FOLDER = "checkpoints"  # within a run's folder
+BEST = "best"
+LAST = "last"
+RECORD = "run"  # the key of what `RunRecord` adds to a checkpoint
+OVERRIDES = "overrides.json"  # within a run's folder, what the user changed
+SELECTED = "selected"  # the key that marks networks of several epochs, from which no run can go on
+
+# Settings that a resumed run may change: where it computes, what it shows and logs, where files lie (what they hold is
+# compared). Of the trainer's not those that change what is computed on the same devices: its limits, its precision.
+FREE = (
+    "run_dir", "resume", "logger", "callbacks", "hydra", "dataset.root", "dataset.test_root", "dataset.ilsvrc_root",
+    "dataset.file", "dataset.download", "noise.path", "training.num_workers", "training.evaluation_batch_size",
+    *(f"trainer.{name}" for name in (
+        "accelerator", "devices", "num_nodes", "strategy", "deterministic", "benchmark", "default_root_dir",
+        "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler",
+    )),
+)  # fmt: skip
+
+# What a run goes on from: the kind of each part of a checkpoint, and of what it holds by name.
+PARTS: dict[str, type] = {
+    "state_dict": dict, "optimizer_states": list, "lr_schedulers": list, "loops": dict, "callbacks": dict,
+    "CoTrainingDataModule": dict, RECORD: dict,
+}  # fmt: skip
+WITHIN: dict[str, dict[str, type]] = {
+    "callbacks": {"EpochTable": dict, "StageOne": dict},
+    "CoTrainingDataModule": {"noisy_labels": Tensor},
+    RECORD: {"config": dict, "overrides": list, "data": dict},
+}
+DATA: dict[str, type] = {
+    "training samples": int, "classes": list, "evaluation samples": dict, "labels": str, "digests": dict,
+}  # fmt: skip
+
+
+class SelectedError(InputError):
+    """A checkpoint that holds the networks that were selected: not of the epoch that it stands at."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there when it is whole; loads nothing but plain data."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write `checkpoint` to `path`; a former file there stays until the new one is whole.
+
+        Raises:
+            TrainingError: if it cannot be written, such as on a full disk.
+        """
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:  # torch dresses up what the file system says
+            former = "the former one is unharmed" if Path(path).is_file() else "there is no former one"
+            raise TrainingError(f"the checkpoint {path} could not be saved ({_reason(error)}); {former}") from error
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+        """What `read_checkpoint` gives, whatever the other arguments say."""
+        return read_checkpoint(path)
+
+
+def _reason(error: BaseException) -> str:
+    """What the file system said, where `error` comes from it; else the error's first line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error).split("\n", 1)[0]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The checkpoint at `path`, its tensors on the CPU.
+
+    Raises:
+        InputError: named "resume", if the file cannot be read, is cut short or broken, holds anything but plain data
+            (`weights_only=True`), or is no checkpoint of a run.
+        SelectedError: if a run cannot go on from it, because it holds selected networks.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
+            require(archive.testzip() is None, "resume", str(path), "is no whole checkpoint (a checksum is wrong)")
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except Exception as error:  # torch.load raises whatever its parser trips over
+        reason = error.strerror if isinstance(error, OSError) else "cut short, garbled, or not plain data"
+        raise InputError("resume", str(path), f"is no whole checkpoint ({reason})") from error
+    require(isinstance(checkpoint, dict) and "state_dict" in checkpoint, "resume", str(path), "is no checkpoint")
+    require(isinstance(checkpoint.get(RECORD), dict), "resume", str(path), "is no checkpoint of a run of this library")
+    check_complete(path, checkpoint)
+    if checkpoint.get(SELECTED, False):
+        expected = f"holds the networks that val selected, which need not be of one epoch: resume {LAST}.ckpt instead"
+        raise SelectedError("resume", str(path), expected)
+    return checkpoint  # type: ignore[no-any-return]
+
+
+def check_complete(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
+    """Raise `InputError` where a part is absent, or of another kind, that a run needs to go on as if never stopped."""
+    within = {(part, name): kind for part, names in WITHIN.items() for name, kind in names.items()}
+    kinds: dict[tuple[str, ...], type] = {(part,): kind for part, kind in PARTS.items()}
+    for where, kind in (kinds | within | {(RECORD, "data", name): kind for name, kind in DATA.items()}).items():
+        value: Any = checkpoint
+        for name in where:  # each container comes before what it holds
+            value = value.get(name)
+        shown = ".".join(where)
+        require(isinstance(value, kind), "resume", str(path), f"is no whole checkpoint ({shown} is absent or garbled)")
+    overrides = checkpoint[RECORD]["overrides"]
+    texts = all(isinstance(text, str) for text in overrides)
+    require(texts, "resume", str(path), f"is no whole checkpoint ({RECORD}.overrides is garbled)")
+
+
+def find_checkpoint(path: str) -> Path | None:
+    """The checkpoint to continue from.
+
+    Args:
+        path: a checkpoint, or a run's folder: its last.ckpt, or the newest other one where that is not whole.
+
+    Returns:
+        None for the folder of a run that was stopped before its first checkpoint.
+
+    Raises:
+        InputError: named "resume", if there is neither, or no checkpoint of the folder is whole.
+    """
+    require(isinstance(path, str) and path != "", "resume", path, "must name a checkpoint or the folder of a run")
+    try:
+        is_file, is_run = Path(path).is_file(), Path(path, OVERRIDES).is_file()
+        found = sorted(Path(path, FOLDER).glob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise InputError("resume", path, f"cannot be read ({_reason(error)})") from error
+    if is_file:
+        read_checkpoint(path)
+        return Path(path)
+    if not found:
+        require(is_run, "resume", path, "is neither a checkpoint nor the folder of a run")
+        return None
+    problem: InputError | None = None
+    for file in sorted(found, key=lambda file: file.stem != LAST):
+        try:
+            read_checkpoint(file)
+            return file
+        except SelectedError:  # written before the first checkpoint to continue from
+            continue
+        except InputError as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+    require(is_run, "resume", path, "holds only selected networks, and is not the folder of a run")
+    return None
+
+
+def read_overrides(path: str) -> list[str]:
+    """What the user changed in the run of that folder, which was stopped before its first checkpoint.
+
+    Raises:
+        InputError: named "resume", if its file is garbled.
+    """
+    try:
+        overrides = json.loads(Path(path, OVERRIDES).read_text())
+    except (OSError, ValueError):
+        overrides = None
+    texts = isinstance(overrides, list) and all(isinstance(text, str) for text in overrides)
+    require(texts, "resume", path, f"cannot begin anew: its {OVERRIDES} is absent or garbled; start the run again")
+    return list(overrides)
+
+
+def run_folder(path: str, checkpoint: Path | None) -> Path | None:
+    """The folder of the run that `resume=path` continues; None where a checkpoint lies apart from its run."""
+    if checkpoint is None or Path(path).is_dir():
+        return Path(path)
+    parent = Path(os.path.abspath(checkpoint)).parent  # the path may be relative to that folder
+    return parent.parent if parent.name == FOLDER else None
+
+
+def bring_checkpoints(checkpoint: Path, folder: Path) -> None:
+    """Copy what lies beside `checkpoint`, such as the best one, to the folder `folder`, each whole or not at all."""
+    for file in checkpoint.parent.glob("*.ckpt"):
+        target = folder / file.name
+        if file.stem != LAST and not target.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as source, atomic_write(target) as copy:
+                shutil.copyfileobj(source, copy)
+
+
+def check_unused(folder: Path, resumed: Path | None) -> None:
+    """Raise `InputError` where a run would write over the checkpoints of another.
+
+    Args:
+        folder: the run's folder.
+        resumed: the folder of the run that it continues, if any.
+    """
+    used = next(Path(folder, FOLDER).glob("*.ckpt"), None) is not None
+    own = resumed is not None and folder.resolve() == resumed.resolve()
+    expected = "holds the checkpoints of a run: continue it with resume=FOLDER, or choose another folder"
+    require(not used or own, "hydra.run.dir", str(folder), expected)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by full name; lists are values."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def is_free(name: str) -> bool:
+    """Whether a resumed run may change the setting."""
+    return any(name == free or name.startswith(f"{free}.") for free in FREE)
+
+
+def check_same_config(saved: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise `InputError` for the first setting that differs from the run to be continued, unless it is free to."""
+    before, now, absent = flatten(saved), flatten(config), object()
+    for name in [*now, *(name for name in before if name not in now)]:
+        old, new = before.get(name, absent), now.get(name, absent)
+        if old != new and not is_free(name):
+            was = "does not have it" if old is absent else f"has {old!r}"
+            shown = "(not set)" if new is absent else new
+            raise InputError(name, shown, f"the run to resume {was}, and cannot continue with another")
+
+
+def check_same_data(saved: Mapping[str, Any], noisy_labels: Tensor, dataset: ImageDataset) -> None:
+    """Raise `InputError` where the data is not what the run to be continued trained on.
+
+    Args:
+        saved: what `describe_data` said then.
+        noisy_labels: (N,) those of the run to be continued.
+        dataset: the data set now, with its noisy labels.
+    """
+    now = describe_data(dataset)
+    for name in ("training samples", "classes", "evaluation samples"):
+        same = saved[name] == now[name]
+        require(same, "dataset", f"{now[name]!r:.80} {name}", f"the run to resume has {saved[name]!r:.80}")
+    if saved["labels"] != now["labels"]:
+        whole = noisy_labels.shape == dataset.train.labels.shape and not torch.equal(noisy_labels, dataset.train.labels)
+        require(whole, "resume", "noisy labels", "of the checkpoint are not those that its record tells of")
+        differ = torch.nonzero(noisy_labels != dataset.train.labels).flatten().tolist()
+        first = differ[0]
+        ours, theirs = int(dataset.train.labels[first]), int(noisy_labels[first])
+        expected = f"the run to resume has {theirs} there ({len(differ)} labels differ): other data or other noise"
+        raise InputError("noise", f"label {ours} of sample {first}", expected)
+    for part, digests in now["digests"].items():
+        for content, digest in digests.items():
+            same = saved["digests"].get(part, {}).get(content) == digest
+            expected = f"the run to resume has other {content} in {part}: a file was changed since"
+            require(same, "dataset", dataset.name, expected)
+
+
+class RunRecord(pl.Callback):
+    """Puts into each checkpoint what it takes to continue from it, and checks nothing itself.
+
+    Attributes:
+        record: "config" (resolved), "overrides" and "data", in plain containers.
+    """
+
+    def __init__(self, config: Mapping[str, Any], overrides: Sequence[str], dataset: ImageDataset) -> None:
+        """Take the record's parts.
+
+        Args:
+            config: resolved, in plain containers.
+            overrides: what the user changed.
+            dataset: what the run trains on.
+        """
+        self.record = {"config": dict(config), "overrides": list(overrides), "data": describe_data(dataset)}
+        self._counts: tuple[int, int] | None = None  # of optimizers and schedules in the checkpoint
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Raise `InputError` where the checkpoint has no state for each optimizer and schedule: Lightning counts none.
+
+        Put the caller's answer to SIGTERM back: Lightning's talks to the other processes, which may not listen.
+        """
+        counts = (len(trainer.optimizers), len(trainer.lr_scheduler_configs))
+        expected = "is no whole checkpoint (other optimizers or schedules than the run has)"
+        require(self._counts in (None, counts), "resume", str(trainer.ckpt_path), expected)
+        if callable(self._on_sigterm) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """End the processes that this one has started, where a signal asks it to stop."""
+        if isinstance(exception, Stopped) and trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(exception.signal)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the record."""
+        checkpoint[RECORD] = self.record
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Look for the best checkpoints in this run's folder; forget a choice whose file is not there."""
+        self._counts = (len(checkpoint["optimizer_states"]), len(checkpoint["lr_schedulers"]))
+        for kept in trainer.checkpoint_callbacks:
+            state = checkpoint["callbacks"].pop(kept.state_key, None)
+            if state is None:
+                continue
+            state = moved(state, state["dirpath"], kept.dirpath)  # type: ignore[attr-defined]
+            if Path(state["best_model_path"]).is_file():
+                checkpoint["callbacks"][kept.state_key] = state
+
+
+def moved(state: dict[str, Any], before: str, now: str) -> dict[str, Any]:
+    """A checkpoint callback's state with its folder `before` replaced by `now`, in values and keys."""
+
+    def move(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {move(name): move(inner) for name, inner in value.items()}
+        if isinstance(value, str) and (value == before or value.startswith(f"{before}/")):
+            return now + value[len(before) :]
+        return value
+
+    return move(state)  # type: ignore[no-any-return]

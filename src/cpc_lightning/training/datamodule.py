@@ -1,0 +1,179 @@
+"""The data side of Lightning: which samples each network trains on, this epoch."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cpc_lightning.cleaning.partition import Partition
+from cpc_lightning.datasets.dataset import UNKNOWN, ImageDataset
+from cpc_lightning.errors import require, require_integer
+from cpc_lightning.files import usable_cores
+from cpc_lightning.training.loading import Agenda, Batches, BatchLoader, CoTrainingDataset, EvaluationDataset
+from cpc_lightning.training.samplers import CoTrainingSampler, NetworkShare, balanced_draw, checked_limit, warmup_share
+from cpc_lightning.views.views import VIEWS
+
+LARGEST_BATCH = 2**16
+
+
+class CoTrainingDataModule(pl.LightningDataModule):
+    """Serves both networks from one training loader: first all batches of network 1, then all of network 2.
+
+    `partitions` decides what they train on. While it is None (network warm-up, or no cleaner), both train on all
+    samples, or on a draw of them. Stage 1 writes it, this class only reads it; it is part of the checkpoint, as are the
+    noisy labels.
+
+    Attributes:
+        noisy_labels: (N,) int64 the labels to train on.
+        true_labels: (N,) int64, as in `Split`; -1 where unknown. For metrics only.
+        partitions: for network 1 and network 2, or None.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        batch_size: int,
+        seed: int,
+        evaluation_batch_size: int = 512,
+        limit_batches: int | float | None = None,
+        num_workers: int | None = 0,
+        balanced_batches: int | None = None,
+        views: int = 2 * VIEWS,
+    ) -> None:
+        """Take the data and how to batch it.
+
+        Args:
+            dataset: what to train on, noise included.
+            batch_size: labeled samples a step and process; as many unlabeled ones come along in stage 2.
+            seed: of the batches' order.
+            evaluation_batch_size: images a forward pass in stage 1 and in evaluation.
+            limit_batches: at most so many batches an epoch and network; a float is a share of them. None: all.
+            num_workers: processes that fetch batches, for each set of images; they live as long as the run. 0: the
+                main process fetches; None: as many as there are processors.
+            balanced_batches: if given, each epoch and network draws its own class-balanced part of the training set
+                (Clothing1M): so many batches, for the loss pass and for stage 2, and twice as many in warm-up.
+            views: of each image in stage 2, where they are cropped before they form a batch (`Views.per_image`).
+        """
+        super().__init__()
+        require_integer("batch_size", batch_size, 2)
+        require_integer("evaluation_batch_size", evaluation_batch_size, 1)
+        for name, size in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
+            require(size <= LARGEST_BATCH, name, size, f"must be at most {LARGEST_BATCH}")
+        num_workers = usable_cores() if num_workers is None else num_workers
+        require_integer("num_workers", num_workers, 0)
+        most = max(32, 4 * usable_cores())  # a loader starts them all, for each set of images
+        require(num_workers <= most, "num_workers", num_workers, f"must be at most {most} on this machine")
+        if balanced_batches is not None:
+            require_integer("balanced_batches", balanced_batches, 1)
+        self.dataset, self.noisy_labels = dataset, dataset.train.labels
+        self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
+        self.limit_batches, self.num_workers, self.seed = checked_limit(limit_batches), num_workers, seed
+        self.balanced_batches, self.views = balanced_batches, views
+        true_labels = dataset.train.true_labels
+        self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
+        self.partitions: tuple[Partition, Partition] | None = None
+        self._loaders: dict[str, DataLoader[Any]] = {}
+
+    def setup(self, stage: str) -> None:
+        """Raise `InputError` where a process would have no image of a set to look at: the others would wait for it."""
+        for name, split in {"train": self.dataset.train, **self.dataset.evaluation}.items():
+            few = f"are more processes than there are images in {name} ({len(split)})"
+            require(len(split) >= self._world_size, "trainer.devices", self._world_size, few)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches for the current epoch, from the current partitions."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        if self.partitions is None:
+            first, second = (warmup_share(index) for index in self.draws(epoch, warmup=True))
+        else:
+            first, second = (NetworkShare(p.labeled, p.labeled_probability, p.unlabeled) for p in self.partitions)
+        sampler = CoTrainingSampler(
+            (first, second),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            rank=self._rank,
+            world_size=self._world_size,
+            limit_batches=self.limit_batches,
+        )
+        return self._loader("train", CoTrainingDataset(self.dataset.train, self.noisy_labels, self.views), sampler)
+
+    def draws(self, epoch: int, warmup: bool = False) -> tuple[Tensor, Tensor]:
+        """Positions of the samples that network 1 and network 2 train on in `epoch`, int64, ascending.
+
+        The whole training set, and then one and the same tensor twice, unless `balanced_batches` is given.
+        """
+        if self.balanced_batches is None:
+            everything = torch.arange(len(self.noisy_labels))
+            return everything, everything
+        size = self.balanced_batches * self.batch_size * self._world_size * (2 if warmup else 1)
+        classes = len(self.dataset.class_names)
+        first, second = (balanced_draw(self.noisy_labels, size, classes, self.seed, epoch, r) for r in (0, 1))
+        return first, second
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """One loader for each evaluation set that is watched, in their order."""
+        return [self._whole(name) for name in self.dataset.watched]
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """A loader for the evaluation set "test"."""
+        return self._whole("test")
+
+    def _whole(self, name: str) -> DataLoader[Any]:
+        split = self.dataset.evaluation[name]
+        dataset = EvaluationDataset(split, split.labels)
+        return self._evaluation_loader(f"evaluation/{name}", dataset, torch.arange(len(split)))
+
+    def evidence_dataloader(self, index: Tensor) -> DataLoader[Any]:
+        """This process's share of the training samples at `index` (n,), in order and with the noisy labels."""
+        return self._evaluation_loader("evidence", EvaluationDataset(self.dataset.train, self.noisy_labels), index)
+
+    def _evaluation_loader(self, name: str, dataset: EvaluationDataset, index: Tensor) -> DataLoader[Any]:
+        mine = index[self._rank :: self._world_size]  # each sample on exactly one process
+        return self._loader(name, dataset, [batch.tolist() for batch in torch.split(mine, self.evaluation_batch_size)])
+
+    def _loader(self, name: str, dataset: Any, batches: Batches) -> DataLoader[Any]:
+        """The loader of that name, with `batches` for its next round: one for all epochs, for the sake of its workers.
+
+        Lightning asks for new loaders every epoch, because the batches are others. What the workers hold, images and
+        labels, stays.
+        """
+        if name not in self._loaders:
+            self._loaders[name] = BatchLoader(
+                dataset,
+                batch_sampler=Agenda(),
+                num_workers=self.num_workers,
+                persistent_workers=self.num_workers > 0,
+                pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+                generator=torch.Generator().manual_seed(self.seed),  # or rounds take draws from the epoch's stream
+            )
+        cast(Agenda, self._loaders[name].batch_sampler).batches = batches
+        return self._loaders[name]
+
+    def teardown(self, stage: str) -> None:
+        """End the worker processes."""
+        self._loaders.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors: the noisy labels and the partitions."""
+        partitions = None if self.partitions is None else [p.to_state() for p in self.partitions]
+        return {"noisy_labels": self.noisy_labels, "partitions": partitions}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self._loaders.clear()  # they hold the labels from before
+        self.noisy_labels = state_dict["noisy_labels"]
+        saved = state_dict["partitions"]
+        self.partitions = None if saved is None else tuple(Partition.from_state(state) for state in saved)  # type: ignore[assignment]

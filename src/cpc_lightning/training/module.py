@@ -1,0 +1,316 @@
+"""Two networks that teach each other: the warm-up, stage 2 and evaluation, with manual optimization.
+
+The module knows neither noise nor cleaner. A batch says which network it trains and carries what that takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torchmetrics.classification import MulticlassAccuracy
+
+from cpc_lightning.backbones.network import Network
+from cpc_lightning.errors import InputError, TrainingError, first_line, require, require_integer, require_number
+from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, SemisupBatch, confidence_penalty
+from cpc_lightning.views.views import VIEWS, Views
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+MakeSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+
+
+class CoTrainingModule(pl.LightningModule):
+    """Trains network 1 for its part of each epoch with network 2 fixed, then the reverse."""
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        risk: EmpiricalVicinalRisk,
+        views: Views,
+        network_optimizer: MakeOptimizer,
+        head_optimizer: MakeOptimizer,
+        schedule: MakeSchedule,
+        num_classes: int,
+        warmup_epochs: int,
+        evaluation_names: Sequence[str] = ("test",),
+        confidence_penalty: float = 0.0,
+        seed: int = 0,
+        channels_last: bool = False,
+        compile: bool = False,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            networks: network 1 and network 2, initialised differently.
+            risk: stage 2's loss.
+            views: makes weak, strong and evaluation views of uint8 images.
+            network_optimizer: makes the optimizer of a backbone and its classifier.
+            head_optimizer: makes the optimizer of a projector and its prototypes; stage 1 steps it.
+            schedule: makes the learning rate schedule of a network, in epochs.
+            num_classes: K.
+            warmup_epochs: W, epochs before the first stage 2; lambda_u ramps up from there.
+            evaluation_names: names of the evaluation sets of every epoch, in the order of their loaders.
+            confidence_penalty: weight of the negative entropy in warm-up.
+            seed: every epoch re-seeds from (seed, epoch, process), so that a resumed run draws what this one would.
+            channels_last: store the weights of convolutions with the channels as neighbours in memory, which their fast
+                kernels read without reordering. Checkpoints load with either.
+            compile: have torch.compile write the backbones' code, in place: names in checkpoints stay.
+        """
+        super().__init__()
+        require_integer("warmup_epochs", warmup_epochs, 1)
+        require_number("confidence_penalty", confidence_penalty, 0.0)
+        require(isinstance(channels_last, bool), "channels_last", channels_last, "must be true or false")
+        require(isinstance(compile, bool), "compile", compile, "must be true or false")
+        self.automatic_optimization = False
+        self.networks = nn.ModuleList(networks)
+        if channels_last:
+            self.networks.to(memory_format=torch.channels_last)
+        if compile:
+            require_compiler()
+            for network in networks:
+                network.backbone.compile(dynamic=False)
+        self.compiled, self._full_batch = compile, 0
+        self.risk, self.views = risk, views
+        self._make_optimizers = (network_optimizer, head_optimizer, schedule)
+        self.warmup_epochs, self.confidence_penalty, self.seed = warmup_epochs, confidence_penalty, seed
+        self.evaluation_names = tuple(evaluation_names)
+        self.accuracies = nn.ModuleDict(
+            {name: accuracies(num_classes) for name in dict.fromkeys((*self.evaluation_names, "test"))}
+        )
+        self._prototypes_fitted = False
+        self._unchecked: list[tuple[int, int, Tensor, Tensor]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Sum of both networks' logits (B, K) for uint8 images (B, C, H, W); its argmax is the prediction."""
+        first, second = self.evaluate(images)
+        return first + second
+
+    def evaluate(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of network 1 and of network 2, each (B, K), for uint8 images (B, C, H, W) without augmentation."""
+        (_, first), (_, second) = self.features_and_logits(images)
+        return first, second
+
+    def features_and_logits(self, images: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Features (B, D) and logits (B, K) of network 1 and of network 2, for uint8 images without augmentation.
+
+        Batches smaller than the largest so far, such as the last of a set, do not run compiled code: it would be
+        compiled anew for each of their sizes.
+        """
+        self._full_batch = max(self._full_batch, len(images))
+        partial = self.compiled and len(images) < self._full_batch
+        inputs = self.views.normalise(self.views.evaluation(images))
+        with torch.compiler.set_stance("force_eager") if partial else nullcontext():
+            return self.network(0).features_and_logits(inputs), self.network(1).features_and_logits(inputs)
+
+    def network(self, number: int) -> Network:
+        """Network 1 (`number` 0) or network 2 (1)."""
+        return cast(Network, self.networks[number])
+
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        """Give what was loaded from a checkpoint the memory layout of the parameters it belongs to."""
+        for optimizer in self.trainer.optimizers:
+            match_layout(optimizer)
+
+    def on_train_epoch_start(self) -> None:
+        """Re-seed, so that an epoch's draws do not depend on how the run got there; log its learning rates."""
+        sequence = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+        for number, schedule in enumerate(self.lr_schedulers(), start=1):  # type: ignore[arg-type]
+            self.log(f"train/learning_rate_{number}", schedule.get_last_lr()[0])
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Have DDP broadcast BatchNorm buffers, which Lightning does not under manual optimization."""
+        if isinstance(self.trainer.model, DistributedDataParallel):
+            self.trainer.model.require_forward_param_sync = True
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """One step of one network."""
+        number = int(batch["network"])
+        optimizer = self.optimizers()[number]  # type: ignore[index]
+        losses = self._warmup_losses(batch) if batch["warmup"] else self._vicinal_losses(batch)
+        optimizer.zero_grad(set_to_none=True)
+        self.manual_backward(losses["loss"])
+        optimizer.step()
+        self._unchecked.append((number, batch_idx, batch["index"], losses["loss"].detach()))
+        if losses["loss"].device.type == "cpu" or len(self._unchecked) == 50:  # a look costs a GPU a synchronisation
+            self._check_losses()
+        for name, loss in losses.items():
+            self.log(
+                f"train/{name}_{number + 1}", loss.detach(), on_step=False, on_epoch=True,
+                batch_size=len(batch["labels"]), prog_bar=name == "loss", sync_dist=True,
+            )  # fmt: skip
+
+    def _warmup_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Cross-entropy on weak views, and the confidence penalty where it is asked for."""
+        network = self.network(batch["network"])
+        network.train()
+        logits = network(self.views.normalise(self.views.weak(batch["labeled_images"][0]))).float()
+        loss = F.cross_entropy(logits, batch["labels"])
+        if self.confidence_penalty:
+            loss = loss + self.confidence_penalty * confidence_penalty(logits)
+        return {"loss": loss}
+
+    def _vicinal_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The empirical vicinal risk (Eq. 1, 11-13) of the batch's network, its peer fixed."""
+        network, peer = self.network(batch["network"]), self.network(1 - batch["network"])
+        weak_labeled, strong_labeled = self._weak_and_strong(batch["labeled_images"])
+        weak_unlabeled, strong_unlabeled = self._weak_and_strong(batch["unlabeled_images"])
+        step = SemisupBatch(
+            weak_labeled=weak_labeled,
+            strong_labeled=strong_labeled,
+            labels=batch["labels"],
+            clean_probability=batch["clean_probability"],
+            weak_unlabeled=weak_unlabeled,
+            strong_unlabeled=strong_unlabeled,
+        )
+        losses = self.risk(network, peer, step, self.current_epoch + batch["epoch_share"], self.warmup_epochs)
+        return {
+            "loss": losses.total,
+            "labeled_loss": losses.labeled,
+            "unlabeled_loss": losses.unlabeled,
+            "prior_penalty": losses.penalty,
+        }
+
+    def _weak_and_strong(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised weak and strong views, each (`VIEWS`, B, C, h, w); one tensor where the strong ones are the weak.
+
+        Args:
+            images: (V, B, C, H, W) uint8, V = 1, or `views.per_image`: the weak views first.
+        """
+        weak = self._views_of(images[:VIEWS], self.views.weak)
+        strong = weak if self.views.strong_are_weak else self._views_of(images[-VIEWS:], self.views.strong)
+        return weak, strong
+
+    def _views_of(self, images: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """`VIEWS` normalised views of each image: (V, B, C, H, W) uint8, V = `VIEWS` or 1 -> (`VIEWS`, B, C, h, w)."""
+        images = images.expand(VIEWS, *images.shape[1:])
+        views = self.views.normalise(make(images.flatten(0, 1)))
+        return views.view(VIEWS, images.shape[1], *views.shape[1:])
+
+    def on_train_epoch_end(self) -> None:
+        """Step the learning rate schedules (not done for you under manual optimization)."""
+        self._check_losses()
+        for schedule in self.lr_schedulers():  # type: ignore[union-attr]
+            schedule.step()
+
+    def _check_losses(self) -> None:
+        """Stop at the first loss that is not finite, naming where it came from."""
+        if not self._unchecked:
+            return
+        finite = torch.isfinite(torch.stack([loss for *_, loss in self._unchecked])).tolist()
+        for fine, (number, batch_idx, index, loss) in zip(finite, self._unchecked, strict=True):
+            if not fine:
+                raise TrainingError(
+                    f"the loss became {loss.item()} in epoch {self.current_epoch}, network {number + 1}, "
+                    f"batch {batch_idx} "
+                    f"(samples {int(index.min())} to {int(index.max())}); the last checkpoint is unharmed. "
+                    "A smaller learning rate (optimizer.network.lr) often helps"
+                )
+        self._unchecked.clear()
+
+    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[Any]]:
+        """Optimizers of network 1, network 2, head 1, head 2, and the schedules of the first two."""
+        network_optimizer, head_optimizer, schedule = self._make_optimizers
+        networks = (self.network(0), self.network(1))
+        of_networks = [network_optimizer([*n.backbone.parameters(), *n.classifier.parameters()]) for n in networks]
+        of_heads = [head_optimizer(n.head.parameters()) for n in networks]
+        return [*of_networks, *of_heads], [schedule(optimizer) for optimizer in of_networks]
+
+    # Evaluation -------------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Count right predictions of each network and of both."""
+        self._count(self.evaluation_names[dataloader_idx], batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Look whether there are prototypes to measure."""
+        self._prototypes_fitted = all(bool(self.network(number).head.fitted) for number in (0, 1))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log accuracies in percent: NAME/accuracy_1, NAME/accuracy_2; of both, NAME/accuracy, _top5.
+
+        NAME/prototype_accuracy_1, _2 and, of both, NAME/prototype_accuracy are those of class prototypes as classifiers
+        (Section 5.3, A.3), once a stage 1 has fitted them. They are the prototypes that divided this epoch's data:
+        stage 1 follows the evaluation.
+        """
+        for name in self.evaluation_names:
+            self._log_accuracies(name)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Count right predictions on the set "test"."""
+        self._count("test", batch)
+
+    def on_test_epoch_start(self) -> None:
+        """As before every other evaluation."""
+        self.on_validation_epoch_start()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the accuracies on the set "test", as after every epoch."""
+        self._log_accuracies("test")
+
+    def _count(self, name: str, batch: dict[str, Any]) -> None:
+        (features_1, logits_1), (features_2, logits_2) = self.features_and_logits(batch["images"])
+        both = logits_1 + logits_2
+        answers = {"accuracy_1": logits_1, "accuracy_2": logits_2, "accuracy": both, "accuracy_top5": both}
+        if self._prototypes_fitted:
+            with torch.autocast(both.device.type, enabled=False):  # nor does stage 1 round scores
+                first, second = self.network(0).head(features_1), self.network(1).head(features_2)
+            answers |= {
+                "prototype_accuracy_1": first, "prototype_accuracy_2": second, "prototype_accuracy": first + second
+            }  # fmt: skip
+        for key, accuracy in self._accuracies(name).items():
+            if key in answers:
+                answer = answers[key]
+                accuracy.update(answer if key == "accuracy_top5" else answer.argmax(dim=1), batch["labels"])
+
+    def _log_accuracies(self, name: str) -> None:
+        for key, accuracy in self._accuracies(name).items():
+            if self._prototypes_fitted or not key.startswith("prototype"):
+                self.log(f"{name}/{key}", 100 * accuracy.compute(), prog_bar=key == "accuracy")
+            accuracy.reset()
+
+    def _accuracies(self, name: str) -> dict[str, MulticlassAccuracy]:
+        return cast(dict[str, MulticlassAccuracy], dict(cast(nn.ModuleDict, self.accuracies[name]).items()))
+
+
+def accuracies(num_classes: int) -> nn.ModuleDict:
+    """What is measured on an evaluation set: top-1 of each network and of both, and top-5 of both for K > 5.
+
+    The same top-1 of prototypes as classifiers: argmax v' c_k, and of both networks that of the sum of scores, as the
+    test prediction is that of the sum of logits. The paper has one number, and does not say how it joins two networks.
+    """
+    top = {f"{kind}accuracy{of}": 1 for kind in ("", "prototype_") for of in ("_1", "_2", "")}
+    top |= {"accuracy_top5": 5} if num_classes > 5 else {}
+    # Unchecked: the data set has checked its labels, and here a check would make the host wait for the device.
+    return nn.ModuleDict(
+        {key: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False) for key, k in top.items()}
+    )
+
+
+def match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Store the optimizer's state of each parameter in the order of memory that the parameter has.
+
+    A state that was saved with other strides keeps them when it is loaded, and fused steps go through parameter and
+    state in the order of memory, without a look at strides: each weight would get another one's momentum.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def require_compiler() -> None:
+    """Raise `InputError` unless torch.compile works on this machine: it needs a C++ compiler, on a GPU Triton."""
+    try:
+        torch.compile(torch.neg)(torch.zeros(2))
+    except Exception as error:
+        raise InputError("compile", True, f"needs what torch.compile needs: {first_line(error)}") from error

@@ -1,0 +1,1 @@
+"""Augmentation of a batch of images on their device: crops, flips, AutoAugment. Pure."""

@@ -1,0 +1,328 @@
+"""AutoAugment (Cubuk et al. 2019) and RandAugment on a batch: every image draws its own sub-policy, without a loop.
+
+torchvision draws one set of parameters for everything it is given at once: on a batch, every image would get the same
+one. Here each of the two steps of a sub-policy sorts the batch by the operation drawn, applies every operation once, to
+its slice, and sorts back. The draws are made on the CPU whatever the images' device: the same seed gives the same
+parameters everywhere, and neither the host waits for the device nor the device for the host.
+
+Operations, magnitudes and signs are those of `torchvision.transforms.v2.AutoAugment` on tensors, with nearest
+interpolation; the tests hold each against it.
+
+Shapes: B batch, n images that share an operation, C channels (1 or 3), H x W pixels, P sub-policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cpc_lightning.errors import require, require_integer
+from cpc_lightning.views.policies import BINS, POLICIES, magnitude_spaces
+
+
+class Draw(NamedTuple):
+    """What a batch of B images draws: two steps per image. CPU tensors.
+
+    Attributes:
+        kinds: (B, 2) int64, positions in `OPERATIONS`.
+        magnitudes: (B, 2) float32, signed.
+        applied: (B, 2) bool, whether the step is carried out.
+    """
+
+    kinds: Tensor
+    magnitudes: Tensor
+    applied: Tensor
+
+
+class AutoAugment:
+    """A policy of AutoAugment, drawn anew for every image of a batch.
+
+    Args:
+        policy: "cifar10" or "imagenet" (the published ones), "randaugment" (two of 14 operations, of a fixed strength),
+            or "symbols" (ours, for small grayscale symbols).
+        fill: grey level 0..255 of the pixels that a shear, translation or rotation uncovers.
+
+    Raises:
+        InputError: if the policy is unknown or the fill is no grey level.
+    """
+
+    def __init__(self, policy: str, fill: int = 0) -> None:
+        require(policy in POLICIES, "policy", policy, f"must be one of {', '.join(POLICIES)}")
+        require_integer("fill", fill, 0)
+        require(fill <= 255, "fill", fill, "must be a grey level of at most 255")
+        self.policy, self.fill = policy, fill
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The augmented images (B, C, H, W) uint8, new memory.
+
+        Args:
+            images: (B, C, H, W) uint8 on any device, C = 1 or 3.
+            generator: a CPU generator; None for the global one.
+
+        Raises:
+            InputError: if the images are not of this type and shape.
+        """
+        require_images(images)
+        kinds, magnitudes, applied = self.draw(len(images), images.shape[-2], images.shape[-1], generator)
+        kinds = kinds.masked_fill(~applied, UNTOUCHED)
+        for step in range(kinds.shape[1]):
+            images = apply_step(images, kinds[:, step], magnitudes[:, step], self.fill)
+        return images
+
+    def draw(self, count: int, height: int, width: int, generator: torch.Generator | None = None) -> Draw:
+        """Sub-policies uniformly; for each of their steps a sign and whether it is applied, all independent.
+
+        Args:
+            count: B.
+            height: H; translations are a share of it.
+            width: W.
+            generator: a CPU generator; None for the global one.
+        """
+        kinds, magnitudes, probabilities, signed = policy_tables(self.policy, height, width)
+        chosen = torch.randint(len(kinds), (count,), generator=generator, device="cpu")
+        # rand() is below 1 and may be 0, so with < a probability of 1 always applies and one of 0 never does.
+        applied = torch.rand(count, 2, generator=generator, device="cpu") < probabilities[chosen]
+        negative = torch.randint(2, (count, 2), generator=generator, device="cpu").bool() & signed[chosen]
+        drawn = magnitudes[chosen]
+        return Draw(kinds[chosen], torch.where(negative, -drawn, drawn), applied)
+
+
+def require_images(images: Tensor) -> None:
+    """Raise `InputError` unless `images` is (B, C, H, W) uint8 with C = 1 or 3."""
+    require(images.dtype == torch.uint8, "images", str(images.dtype), "must be uint8")
+    require(
+        images.ndim == 4 and images.shape[1] in (1, 3),
+        "images",
+        tuple(images.shape),
+        "must be (B, C, H, W) with 1 or 3 channels",
+    )
+
+
+def apply_step(images: Tensor, kinds: Tensor, magnitudes: Tensor, fill: int) -> Tensor:
+    """Every image after its own operation.
+
+    Args:
+        images: (B, C, H, W) uint8.
+        kinds: (B,) int64, positions in `OPERATIONS`, or `UNTOUCHED`; CPU.
+        magnitudes: (B,) float32; CPU.
+        fill: grey level of uncovered pixels.
+
+    Returns:
+        (B, C, H, W) uint8.
+    """
+    kinds, order = kinds.sort()
+    magnitudes = magnitudes[order]
+    counts = kinds.bincount(minlength=UNTOUCHED + 1).tolist()
+    sorted_images = images[order.to(images.device, non_blocking=True)]
+
+    # Kinds are numbered with the geometric ones first: they make one slice and take one gather.
+    moved = sum(counts[: len(GEOMETRIC)])
+    matrices = inverse_matrices(kinds[:moved], magnitudes[:moved], images.shape[-2], images.shape[-1])
+    changed = [warp(sorted_images[:moved], matrices, fill)]
+
+    sizes = counts[len(GEOMETRIC) :]
+    slices = torch.split_with_sizes(sorted_images[moved:], sizes)
+    levels = torch.split_with_sizes(magnitudes[moved:].to(images.device, non_blocking=True), sizes)
+    for operation, part, level in zip((*POINTWISE.values(), keep), slices, levels, strict=True):
+        if len(part):
+            changed.append(operation(part, level))
+    return torch.cat(changed)[order.argsort().to(images.device, non_blocking=True)]
+
+
+@lru_cache(maxsize=64)
+def policy_tables(policy: str, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The policy for images of H x W: kinds int64, unsigned magnitudes float32, probabilities, signed; each (P, 2)."""
+    steps = POLICIES[policy]
+    spaces = magnitude_spaces(height, width, BINS[policy])
+    kinds = torch.tensor([[OPERATIONS.index(name) for name, _, _ in pair] for pair in steps])
+    magnitudes = torch.tensor([[float(spaces[name][0][level]) for name, _, level in pair] for pair in steps])
+    probabilities = torch.tensor([[probability for _, probability, _ in pair] for pair in steps])
+    signed = torch.tensor([[spaces[name][1] for name, _, _ in pair] for pair in steps])
+    return kinds, magnitudes, probabilities, signed
+
+
+def inverse_matrices(kinds: Tensor, magnitudes: Tensor, height: int, width: int) -> Tensor:
+    """For geometric operations, the map from a pixel of the result to its source, about the image's centre.
+
+    Shears keep the upper left corner, rotations the centre (counter-clockwise), translations go right and down by a
+    whole number of pixels; all as torchvision does.
+
+    Args:
+        kinds: (n,) int64, positions in `GEOMETRIC`.
+        magnitudes: (n,) float32, signed.
+        height: H.
+        width: W.
+
+    Returns:
+        (n, 2, 3) float32: [x, y] of the source = matrix @ [x, y, 1].
+    """
+    # In double precision, as torchvision's plain floats: sources often lie half-way between two pixels.
+    shear_x, shear_y, right, down, angle = (
+        magnitudes.double().where(kinds == kind, 0.0) for kind in range(len(GEOMETRIC))
+    )
+    cos, sin = angle.deg2rad().cos(), angle.deg2rad().sin()
+    x_row = torch.stack((cos, shear_x - sin, shear_x * height / 2 - right.trunc()), dim=1)
+    y_row = torch.stack((sin + shear_y, cos, shear_y * width / 2 - down.trunc()), dim=1)
+    return torch.stack((x_row, y_row), dim=1).float()
+
+
+def warp(images: Tensor, matrices: Tensor, fill: int) -> Tensor:
+    """Each image moved by its own matrix: the nearest source pixel, `fill` where the source lies outside.
+
+    Args:
+        images: (n, C, H, W) uint8.
+        matrices: (n, 2, 3) float32, from the result's pixels to the source's, about the centre; CPU.
+        fill: grey level.
+
+    Returns:
+        (n, C, H, W) uint8.
+    """
+    if len(images) == 0:
+        return images
+    height, width = images.shape[-2:]
+    # Scaled to grid_sample's -1..1 while still on the CPU, where a literal makes no device wait.
+    scaled = matrices / torch.tensor([[0.5 * width], [0.5 * height]])
+    of_x, of_y, shift = scaled.to(images.device, non_blocking=True).view(-1, 1, 1, 2, 3).unbind(dim=-1)
+    x, y = pixel_centres(width, images.device), pixel_centres(height, images.device)
+    # Written out, not a matrix product, which autocast and TF32 would round to 8 or 10 bits.
+    grid = x.view(1, -1, 1) * of_x + (y.view(-1, 1, 1) * of_y + shift)
+    # grid_sample reads 0 outside; shifting the levels makes that the fill. Exact: small whole numbers in float32.
+    levels = images.float() if fill == 0 else images.float() - fill
+    sampled = functional.grid_sample(levels, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    return (sampled if fill == 0 else sampled + fill).to(torch.uint8)
+
+
+def pixel_centres(length: int, device: torch.device) -> Tensor:
+    """Where the pixels of a line of `length` have their centres, from the line's own centre: (length,) float32."""
+    return torch.arange(length, device=device) + (0.5 - length / 2)
+
+
+def brightness(images: Tensor, magnitudes: Tensor) -> Tensor:
+    """Images times 1 + magnitude; (n, C, H, W) uint8, magnitudes (n,) float32."""
+    return to_levels(images * per_image(1.0 + magnitudes))
+
+
+def color(images: Tensor, magnitudes: Tensor) -> Tensor:
+    """Images blended with their grayscale, which weighs -magnitude; grayscale images stay as they are, as in PIL."""
+    if images.shape[1] == 1:
+        return images
+    return blend(images, grayscale(images), magnitudes)
+
+
+def contrast(images: Tensor, magnitudes: Tensor) -> Tensor:
+    """Images blended with their mean grey level, which weighs -magnitude."""
+    return blend(images, grayscale(images).mean(dim=(1, 2, 3), keepdim=True), magnitudes)
+
+
+def sharpness(images: Tensor, magnitudes: Tensor) -> Tensor:
+    """Images blended with a 3 x 3 smoothing of themselves (centre 5, others 1), which weighs -magnitude; edges stay."""
+    if min(images.shape[-2:]) <= 2:
+        return images
+    levels = images.float()
+    # Sums of slices, not a convolution: exact in float32 also where convolutions run in TF32.
+    rows = levels[..., :-2, :] + levels[..., 1:-1, :] + levels[..., 2:, :]
+    sums = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    centre = levels[..., 1:-1, 1:-1]
+    smooth = torch.round((sums + 4.0 * centre) / 13.0)
+    centre.addcmul_(smooth - centre, per_image(-magnitudes))
+    return to_levels(levels)
+
+
+def posterize(images: Tensor, magnitudes: Tensor) -> Tensor:
+    """The upper bits of each level; the magnitude is the number of bits kept."""
+    dropped = per_image(8 - magnitudes.to(torch.uint8))
+    return (images >> dropped) << dropped
+
+
+def solarize(images: Tensor, magnitudes: Tensor) -> Tensor:
+    """Levels from the magnitude on, inverted."""
+    return torch.where(images >= per_image(magnitudes), ~images, images)
+
+
+def autocontrast(images: Tensor, magnitudes: Tensor) -> Tensor:
+    """Each channel's levels stretched to 0..255; a constant channel stays."""
+    levels = images.float()
+    low, high = levels.amin(dim=(2, 3), keepdim=True), levels.amax(dim=(2, 3), keepdim=True)
+    constant = low == high
+    scale = ((high - low) * (1.0 / 255.0)).masked_fill(constant, 1.0)
+    return to_levels((levels - low.masked_fill(constant, 0.0)) / scale)
+
+
+def equalize(images: Tensor, magnitudes: Tensor) -> Tensor:
+    """Each channel's histogram made flat, by the whole-number scheme of PIL's `ImageOps.equalize`."""
+    pixels = images.shape[-2] * images.shape[-1]
+    if pixels < 256:
+        return images  # the scheme's step is 0 then: nothing changes, as in PIL
+    channels = images.shape[0] * images.shape[1]
+    # One table of 256 entries for each image and channel, all in one vector; `index` is each pixel's entry.
+    offsets = torch.arange(channels, device=images.device).view(channels, 1) * 256
+    index = (images.reshape(channels, pixels) + offsets).flatten()
+    histogram = torch.zeros(channels * 256, dtype=torch.int32, device=images.device)
+    histogram.scatter_add_(0, index, torch.ones_like(index, dtype=torch.int32))
+    histogram = histogram.view(channels, 256)
+    total = histogram.cumsum(dim=1, dtype=torch.int32)
+    brightest = histogram.gather(1, total.argmax(dim=1, keepdim=True))  # the count of the highest level present
+    step = (pixels - brightest) // 255
+    below = total - histogram
+    table = ((below + step // 2) // step.clamp(min=1)).clamp(max=255)
+    table = torch.where(step == 0, torch.arange(256, dtype=torch.int32, device=images.device), table)
+    return table.to(torch.uint8).flatten()[index].view_as(images)
+
+
+def invert(images: Tensor, magnitudes: Tensor) -> Tensor:
+    """255 minus each level."""
+    return ~images
+
+
+def keep(images: Tensor, magnitudes: Tensor) -> Tensor:
+    """The images as they are."""
+    return images
+
+
+def grayscale(images: Tensor) -> Tensor:
+    """The grey level of each pixel, (n, 1, H, W) float32, a whole number (ITU-R 601)."""
+    if images.shape[1] == 1:
+        return images.float()
+    red, green, blue = images.unbind(dim=1)
+    return red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114).floor_().unsqueeze(1)
+
+
+def blend(images: Tensor, degenerate: Tensor, magnitudes: Tensor) -> Tensor:
+    """(1 + magnitude) image - magnitude degenerate, cut to 0..255; `degenerate` broadcasts to the images' shape."""
+    scaled = images * per_image(1.0 + magnitudes)
+    return to_levels(scaled.addcmul_(degenerate, per_image(-magnitudes)))
+
+
+def to_levels(images: Tensor) -> Tensor:
+    """Float images cut to 0..255, fractions dropped, as uint8."""
+    return images.clamp_(0, 255).to(torch.uint8)
+
+
+def per_image(values: Tensor) -> Tensor:
+    """(n,) values as (n, 1, 1, 1)."""
+    return values.view(-1, 1, 1, 1)
+
+
+GEOMETRIC: tuple[str, ...] = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+"""Operations that move pixels; `inverse_matrices` unpacks them in this order."""
+
+POINTWISE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "brightness": brightness,
+    "color": color,
+    "contrast": contrast,
+    "sharpness": sharpness,
+    "posterize": posterize,
+    "solarize": solarize,
+    "autocontrast": autocontrast,
+    "equalize": equalize,
+    "invert": invert,
+}
+"""Operations that change levels: (n, C, H, W) uint8 and magnitudes (n,) float32 to (n, C, H, W) uint8."""
+
+OPERATIONS: tuple[str, ...] = (*GEOMETRIC, *POINTWISE)
+UNTOUCHED = len(OPERATIONS)

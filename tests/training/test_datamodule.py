@@ -1,0 +1,114 @@
+"""Loaders that live through a run: their workers stay, their batches change with the epoch's partitions."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cpc_lightning.cleaning.partition import Partition
+from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
+from cpc_lightning.errors import InputError
+from cpc_lightning.training.datamodule import CoTrainingDataModule
+
+
+class SignedImages(ArrayImages):
+    """Images that carry the process that fetched them."""
+
+    def fetch_views(self, positions, views, seed):
+        images = super().fetch_views(positions, views, seed).to(torch.int64)
+        images[:, :, :, 0, 0] = os.getpid()
+        return images
+
+
+@pytest.fixture
+def dataset():
+    pixels = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1).expand(40, 1, 2, 2)
+    split = Split(SignedImages(pixels), torch.arange(40) % 4)
+    return ImageDataset("set", tuple("abcd"), split, {"test": split})
+
+
+def partition(labeled: list[int]) -> Partition:
+    probability = torch.full((40,), 0.2)
+    probability[labeled] = 0.9
+    return Partition.from_probability(torch.arange(40), probability, 0.5)
+
+
+def rounds(datamodule: CoTrainingDataModule) -> tuple[list[list[dict]], set[int]]:
+    """The batches of a warm-up epoch and of two with different partitions, and the processes that fetched them."""
+    epochs, processes = [], set()
+    for division in (None, (range(8), range(12, 36)), (range(20), range(4))):
+        datamodule.partitions = division and tuple(partition(list(labeled)) for labeled in division)
+        loader = datamodule.train_dataloader()
+        batches = list(loader)
+        assert len(loader) == len(batches)
+        processes |= {int(image) for batch in batches for image in batch["labeled_images"][:, :, 0, 0, 0].unique()}
+        epochs.append(batches)
+        evidence = datamodule.evidence_dataloader(torch.arange(5, 40))
+        assert torch.cat([batch["index"] for batch in evidence]).tolist() == list(range(5, 40))
+    return epochs, processes
+
+
+def test_workers_outlive_a_change_of_partition_and_fetch_what_a_new_loader_would(dataset):
+    datamodule = CoTrainingDataModule(dataset, batch_size=4, seed=3, evaluation_batch_size=16, num_workers=1)
+    plain = CoTrainingDataModule(dataset, batch_size=4, seed=3, evaluation_batch_size=16)
+    epochs, processes = rounds(datamodule)
+    datamodule.teardown("fit")
+    expected, main_process = rounds(plain)
+    assert main_process == {os.getpid()}
+    assert len(processes) == 1
+    assert processes != main_process
+    assert [len(batches) for batches in epochs] == [20, 8, 6]
+    for batches, expected_batches in zip(epochs, expected, strict=True):
+        for batch, expected_batch in zip(batches, expected_batches, strict=True):
+            assert batch["network"] == expected_batch["network"]
+            for name in ("index", "labels", "clean_probability", "unlabeled_index"):
+                assert torch.equal(batch[name], expected_batch[name]), name
+            assert torch.equal(batch["labeled_images"][..., 1, 1], expected_batch["labeled_images"][..., 1, 1])
+
+
+def test_a_round_that_was_left_early_does_not_leak_into_the_next(dataset):
+    datamodule = CoTrainingDataModule(dataset, batch_size=4, seed=3, num_workers=1)
+    next(iter(datamodule.train_dataloader()))
+    datamodule.partitions = partition(list(range(8))), partition(list(range(8)))
+    indices = torch.cat([batch["index"] for batch in datamodule.train_dataloader()])
+    datamodule.teardown("fit")
+    assert sorted(indices[:8].tolist()) == list(range(8))
+
+
+def test_labels_of_a_checkpoint_reach_the_workers(dataset):
+    datamodule = CoTrainingDataModule(dataset, batch_size=4, seed=3, num_workers=1)
+    list(datamodule.train_dataloader())
+    datamodule.load_state_dict({"noisy_labels": torch.full((40,), 3), "partitions": None})
+    labels = torch.cat([batch["labels"] for batch in datamodule.train_dataloader()])
+    datamodule.teardown("fit")
+    assert labels.unique().tolist() == [3]
+
+
+def test_more_processes_than_images_are_refused(dataset):
+    """A process without an image would not take part in what the others wait for."""
+    datamodule = CoTrainingDataModule(dataset, 4, seed=1)
+    datamodule.trainer = SimpleNamespace(world_size=40)
+    datamodule.setup("fit")
+    datamodule.trainer.world_size = 41
+    with pytest.raises(
+        InputError, match=r"trainer.devices=41: are more processes than there are images in train \(40\)"
+    ):
+        datamodule.setup("fit")
+
+
+def test_a_run_on_the_cpu_pins_no_memory_though_there_is_a_gpu(dataset, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    datamodule = CoTrainingDataModule(dataset, 4, seed=1)
+    for device, pinned in (("cpu", False), ("cuda", True)):
+        root = SimpleNamespace(root_device=torch.device(device))
+        datamodule.trainer = SimpleNamespace(current_epoch=0, global_rank=0, world_size=1, strategy=root)
+        datamodule.teardown("fit")
+        loaders = (
+            datamodule.train_dataloader(),
+            datamodule.test_dataloader(),
+            datamodule.evidence_dataloader(torch.arange(9)),
+        )
+        assert [loader.pin_memory for loader in loaders] == [pinned] * 3
