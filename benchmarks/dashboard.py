@@ -18,7 +18,7 @@ import hydra
 from measure import report
 from pytorch_lightning.loggers import WandbLogger
 
-from cpc_lightning.app.train import run
+from cpc_lightning.app.run import run
 from cpc_lightning.training.dashboard import WandbDashboard
 
 SPENT: dict[str, float] = {}

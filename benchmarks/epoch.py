@@ -23,7 +23,7 @@ from measure import DEVICE, alternate, report, seconds, wait
 from plain_loop import PlainLoop
 from workloads import WORKLOADS, Workload, compose, halves, load, make_parts, make_task, quiet_trainer
 
-from cpc_lightning.app.building import choose_precision
+from cpc_lightning.app.trainer import choose_precision
 from cpc_lightning.cleaning.cpc import CpcCleaner
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.training.stage_one import observe_batch

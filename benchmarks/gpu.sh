@@ -13,7 +13,7 @@ if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; 
 fi
 
 # What the parts need: the package with its dependencies, and Fashion-MNIST (said at once, not after minutes).
-"$python" -c 'from cpc_lightning.datasets.fashion_mnist import fashion_mnist; import cpc_lightning.app.train; fashion_mnist()' || {
+"$python" -c 'from cpc_lightning.datasets.fashion_mnist import fashion_mnist; import cpc_lightning.app.run; fashion_mnist()' || {
   echo "benchmarks/gpu.sh: install the package (pip install -e .), and give Fashion-MNIST's files (CPC_DATA=FOLDER)" >&2
   exit 2
 }

@@ -13,7 +13,9 @@ import torch
 from measure import DEVICE
 from omegaconf import DictConfig
 
-from cpc_lightning.app.building import choose_precision, make_method, make_network
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.settings import plain
+from cpc_lightning.app.trainer import choose_precision
 from cpc_lightning.cleaning.evidence import CleaningTask, Draw, Evidence
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.cleaning.prototypes import CHUNK, PrototypeHead
@@ -97,10 +99,10 @@ def halves(samples: int) -> tuple[Partition, Partition]:
 
 
 def make_parts(config: DictConfig, dataset: ImageDataset) -> tuple[CoTrainingModule, CoTrainingDataModule, Any]:
-    """Module, data module and method, as `cpc_lightning.app.train.run` makes them."""
-    method = make_method(config)
+    """Module, data module and method, as `cpc_lightning.app.run.run` makes them."""
+    method = Parts(plain(config))
     pl.seed_everything(config.seed, verbose=False)
-    networks = [make_network(config, dataset) for _ in range(2)]
+    networks = [method.make_network(dataset) for _ in range(2)]
     training = config.training
     datamodule = CoTrainingDataModule(
         dataset, training.batch_size, config.seed, training.evaluation_batch_size, training.limit_batches,

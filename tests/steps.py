@@ -2,7 +2,8 @@
 
 import torch
 
-from cpc_lightning.app.building import make_method, make_network
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.settings import plain
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.training.module import CoTrainingModule
 
@@ -17,8 +18,8 @@ def build_module(config, monkeypatch, image=GRAY, device="cpu", **options) -> Co
     split = Split(images, torch.arange(20) % 10)
     dataset = ImageDataset("set", tuple("0123456789"), split, {"test": split})
     torch.manual_seed(0)
-    method = make_method(config)
-    networks = [make_network(config, dataset) for _ in range(2)]
+    method = Parts(plain(config))
+    networks = [method.make_network(dataset) for _ in range(2)]
     module = CoTrainingModule(networks, method.risk, method.views, *method.optimizers, 10, warmup_epochs=1, **options)
     module.to(device)
     optimizers, _ = module.configure_optimizers()

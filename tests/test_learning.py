@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from cpc_lightning.app.train import run
+from cpc_lightning.app.run import run
 
 
 @pytest.mark.slow

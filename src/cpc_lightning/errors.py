@@ -29,7 +29,7 @@ class InputError(ValueError):
 
     def within(self, group: str) -> InputError:
         """The same error with its setting named from `group` on, e.g. "rate" within "noise" is "noise.rate"."""
-        return InputError(f"{group}.{self.setting}", self.value, self.expected)
+        return type(self)(f"{group}.{self.setting}", self.value, self.expected)
 
 
 class TrainingError(RuntimeError):

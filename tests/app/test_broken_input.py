@@ -22,7 +22,7 @@ from PIL import Image
 
 from cpc_lightning.app import command_line
 from cpc_lightning.app.command_line import main
-from cpc_lightning.app.overrides import CONFIG_MODULE, config_groups
+from cpc_lightning.app.compose import CONFIG_MODULE, config_groups
 
 # Choices that only other machines have, or that would fetch something.
 ELSEWHERE = {"trainer": ("gpu",), "dataset": ("clothing1m", "webvision")}
@@ -60,7 +60,7 @@ def fails(arguments, parent):
     folder.mkdir(exist_ok=True)
     out, err = io.StringIO(), io.StringIO()
     accepted = []
-    start, command_line.start = command_line.start, lambda *_: accepted.append(True) or {}
+    call_hydra, command_line.call_hydra = command_line.call_hydra, lambda *_: accepted.append(True)
     before, here = tree(parent), os.getcwd()
     os.chdir(folder)
     try:
@@ -71,7 +71,7 @@ def fails(arguments, parent):
                 code = exit.code
     finally:
         os.chdir(here)
-        command_line.start = start
+        command_line.call_hydra = call_hydra
     said = f"{arguments}: {err.getvalue()}"
     assert not accepted, f"accepted: {arguments}"
     assert (code, tree(parent)) == (2, before), said

@@ -81,7 +81,7 @@ MISTAKES = [
     # What is no part of a run, and what is too large for any.
     (["backbone=torchvision", "backbone.name=null"], "backbone.name=None", "text"),
     (["backbone=timm", "backbone.name=null"], "backbone.name=None", "text"),
-    (["optimizer.schedule=null"], "optimizer.schedule=None", "_target_"),
+    (["optimizer.schedule=null"], "optimizer.schedule=None", "group of settings"),
     (["+logger.x=3"], "logger.x=3", "_target_"),
     (["+callbacks.foo={_target_:os.getcwd}"], "callbacks.foo._target_=str", "Callback"),
     (["+logger.foo={_target_:os.getcwd}"], "logger.foo._target_=str", "Logger"),

@@ -10,7 +10,8 @@ from tests.datasets.cifar_files import write_cifar10, write_cifar100
 from tests.datasets.image_trees import write_clothing1m, write_folders, write_table, write_webvision
 from tests.datasets.labeled import labeled
 
-from cpc_lightning.app.building import make_method
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.settings import plain
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
 
 CONF = Path(cpc_lightning.conf.__path__[0])
@@ -98,13 +99,13 @@ def test_every_leaf_composes_into_a_method(compose, leaf):
     if group == "hparams_search":
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     value = f"[{choice}]" if group == "logger" else choice
-    make_method(compose(*WITHIN.get(group, []), f"{group}={value}", *NEEDS.get(leaf, [])))
+    Parts(plain(compose(*WITHIN.get(group, []), f"{group}={value}", *NEEDS.get(leaf, [])))).check_method()
 
 
 @pytest.mark.parametrize("choice", of("noise/source"))
 def test_sources_of_foreign_images(compose, choice, tmp_path):
     settings = [s.replace("dataset.", "noise.source.") for s in dataset_settings(choice, tmp_path)]
-    noise = make_method(compose("noise=open_set", f"noise/source={choice}", *settings)).noise
+    noise = Parts(plain(compose("noise=open_set", f"noise/source={choice}", *settings))).noise
     dataset = labeled(LABELS, 10)
     split = noise.corrupt(dataset, 0)
     assert int((split.true_labels == -2).sum()) == 40
@@ -145,7 +146,7 @@ def test_the_backbone_decides_how_many_numbers_an_embedding_has(compose, dataset
 
 @pytest.mark.parametrize("choice", of("cleaner"))
 def test_cleaners_say_what_the_loop_needs(compose, choice):
-    cleaner = make_method(compose(f"cleaner={choice}")).cleaner
+    cleaner = Parts(plain(compose(f"cleaner={choice}"))).cleaner
     assert cleaner.history_length >= 1
     assert cleaner.needs_true_labels == (choice == "oracle")
     assert cleaner.needs_features == choice.startswith("cpc")

@@ -17,8 +17,9 @@ import pytest
 import torch
 from tests.runs import digest
 
-from cpc_lightning.app.building import process_count
-from cpc_lightning.app.launch import Ending, reason
+from cpc_lightning.app.endings import Ending
+from cpc_lightning.app.launch import reason
+from cpc_lightning.app.trainer import process_count
 
 PYTHON = [sys.executable, "-m", "cpc_lightning"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "cpc_lightning"]

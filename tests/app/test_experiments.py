@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from tests.datasets.cifar_files import write_cifar10, write_cifar100
 from tests.datasets.image_trees import write_clothing1m, write_webvision
 
-from cpc_lightning.app.train import run
+from cpc_lightning.app.run import run
 
 FOLDER = Path(cpc_lightning.conf.__path__[0]) / "experiment"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

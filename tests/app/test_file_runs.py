@@ -8,7 +8,8 @@ import torch
 from tests.datasets.image_trees import save_jpeg, write_clothing1m, write_folders, write_webvision
 from tests.training.test_selection import TINY
 
-from cpc_lightning.app.train import prepare
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.settings import plain
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.datasets import file_dataset
 
@@ -50,7 +51,7 @@ def test_two_epochs_on_folders_do_not_depend_on_workers(command, tmp_path, rando
 def test_files_are_cropped_once_for_each_view_that_a_step_takes(compose, tmp_path, policy, views):
     write_folders(tmp_path / "data", {"a": 10, "b": 10})
     settings = ["dataset=imagefolder", f"dataset.root={tmp_path / 'data'}", *SHORT, f"views.policy={policy}"]
-    datamodule = prepare(compose(*settings, folder=tmp_path / "run")).datamodule
+    datamodule = Parts(plain(compose(*settings, folder=tmp_path / "run"))).ready().datamodule
     samples = len(datamodule.noisy_labels)
     half = Partition.from_probability(torch.arange(samples), torch.tensor([0.9, 0.1]).repeat(samples // 2), 0.5)
     datamodule.partitions = half, half

@@ -16,7 +16,8 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
-from cpc_lightning.app.building import make_method
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.settings import plain
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.backbones.preact_resnet import small_resnet
 from cpc_lightning.cleaning.cpc import CpcCleaner
@@ -50,7 +51,7 @@ def parts(backbone):
     with hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"):
         config = hydra.compose("config", ["run_dir=unused", "views.padding=0", "training.epochs=3"])
         config.training.warmup_epochs = 1
-    method = make_method(config)
+    method = Parts(plain(config))
     torch.manual_seed(0)
     networks = [Network(backbone(), 4, 16) for _ in range(2)]
     for first, second in zip(networks[0].parameters(), networks[1].parameters(), strict=True):

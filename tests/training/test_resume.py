@@ -8,7 +8,7 @@ import torch
 from tests.datasets.image_trees import write_table
 from tests.runs import SIX_EPOCHS, WITNESS, assert_same_run, digest
 
-from cpc_lightning.app.train import run
+from cpc_lightning.app.run import run
 
 VARIANTS = {
     "as it is": ([], (1, 3, 5)),

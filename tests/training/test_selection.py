@@ -12,8 +12,9 @@ from tests.datasets.image_trees import write_clothing1m, write_table
 from tests.runs import WITNESS, table_without_seconds
 from torch import nn
 
-from cpc_lightning.app.building import make_network
-from cpc_lightning.app.train import run
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.run import run
+from cpc_lightning.app.settings import plain
 from cpc_lightning.training.selection import SelectNetworks
 
 TINY = (
@@ -107,7 +108,7 @@ def test_clothing1m_is_tested_once_with_the_selected_pair(command, compose, tmp_
     inputs = views.normalise(test.images.fetch(torch.arange(len(test))))
     logits, scores = torch.zeros(len(test), 14), torch.zeros(len(test), 14)
     for number in (0, 1):
-        network = make_network(config, data).eval()
+        network = Parts(plain(config)).make_network(data).eval()
         prefix = f"networks.{number}."
         state = {n.removeprefix(prefix): v for n, v in checkpoint["state_dict"].items() if n.startswith(prefix)}
         network.load_state_dict(state)

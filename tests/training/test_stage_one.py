@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from scipy.stats import ks_2samp
 from tests.conftest import SMALL
 
-from cpc_lightning.app.building import add_noise, build, make_method, make_network, make_trainer
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.settings import plain
+from cpc_lightning.app.trainer import make_trainer
 from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.training.datamodule import CoTrainingDataModule
@@ -47,9 +49,9 @@ def fit(folder, probe, **more):
     with hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"):
         config = hydra.compose("config", [f"run_dir={folder}", *SMALL])
     torch.manual_seed(0)
-    method = make_method(config)
-    dataset = add_noise(build(config, "dataset"), method.noise, 1)
-    networks = [make_network(config, dataset) for _ in range(2)]
+    method = Parts(plain(config))
+    dataset = method.dataset
+    networks = [method.make_network(dataset) for _ in range(2)]
     module = CoTrainingModule(networks, method.risk, method.views, *method.optimizers, 10, warmup_epochs=1)
     datamodule = CoTrainingDataModule(dataset, 64, seed=1, **more)
     seen = []
@@ -62,7 +64,7 @@ def fit(folder, probe, **more):
     module.training_step = listen
     stage_one = StageOne(probe, seed=1)
     passes = count_passes(stage_one, module)
-    trainer = make_trainer(config, [stage_one])
+    trainer = make_trainer(method.settings, [stage_one])
     trainer.fit(module, datamodule)
     return SimpleNamespace(
         module=module, datamodule=datamodule, probe=probe, seen=seen, stage_one=stage_one, trainer=trainer,

@@ -1,8 +1,8 @@
 """Several processes of one run: those that this one starts, and those that torchrun or srun have started beside it.
 
 `trainer=ddp` makes the process that a person or a sweep starts a supervisor that trains nothing itself. It starts
-`trainer.devices` others on this job's own composed settings, and ends all when one ends badly. So a job of a sweep is
-trained by processes of its own, whatever launches the jobs, and the next one finds nothing left over.
+`trainer.devices` others on this job's own settings, and ends all when one ends badly. So a job of a sweep is trained by
+processes of its own, whatever launches the jobs, and the next one finds nothing left over.
 """
 
 from __future__ import annotations
@@ -15,27 +15,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from omegaconf import OmegaConf
 
-from cpc_lightning.app.building import process_count
 from cpc_lightning.app.options import continuing
-from cpc_lightning.app.train import run
-from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import Stopped
-from cpc_lightning.training.distributed import starter
 
 GRACE = 5.0
 """Seconds that processes have to end by themselves once one has ended badly, or a signal has come."""
-
-STARTED = "CPC_LIGHTNING_STARTED"
-"""The variable that holds what names the run folder, where processes are started one by one."""
 
 
 @dataclass(frozen=True)
@@ -68,44 +60,44 @@ class RunError(Exception):
 # Processes that others started ----------------------------------------------------------------------------------------
 
 
-def agree_on_folder() -> None:
-    """Have all processes of torchrun or srun name the run's folder alike, though they look at their clocks apart."""
-    if starter() == "srun":
-        os.environ[STARTED] = "job_{SLURM_JOB_ID}.{SLURM_STEP_ID}".format_map(
-            {name: os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")}
-        )
-    elif starter() == "torchrun":
-        now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-        os.environ[STARTED] = store.compare_set("cpc_lightning/started", "", now).decode()  # the first one's
+def starter() -> str | None:
+    """What started this process as one of several: "torchrun", "srun", or None."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ:
+        return "torchrun"
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")  # as Lightning has it
+    return "srun" if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and not interactive else None
+
+
+def process_number() -> int:
+    """Of this process among all of its run, from 0."""
+    name = {"torchrun": "RANK", "srun": "SLURM_PROCID", None: "LOCAL_RANK"}[starter()]
+    return int(os.environ.get(name, "0"))
 
 
 # Processes that this one starts -------------------------------------------------------------------------------------
 
 
-def start(config: DictConfig, overrides: list[str], dataset: ImageDataset | None = None) -> dict[str, Any]:
-    """Train in this process, or in as many others as `trainer` says. Arguments and answer as those of `train.run`.
+def is_supervised(settings: Mapping[str, Any]) -> bool:
+    """Whether this process is to start others to train, and none has started it."""
+    return "strategy" in settings["trainer"] and starter() is None
+
+
+def supervise(settings: Mapping[str, Any], overrides: Sequence[str], count: int) -> dict[str, Any]:
+    """Train in `count` processes of their own. Arguments and answer as those of `run`.
 
     Raises:
-        RunError: one of the other processes ended before its time.
+        RunError: one of them ended before its time; by then all have ended.
+        Stopped: a signal came, and was passed on.
     """
-    if "strategy" not in config.trainer or starter() is not None:
-        return run(config, overrides, dataset)
     with tempfile.TemporaryDirectory(prefix="cpc_lightning_") as folder:
-        OmegaConf.save(config, Path(folder, "config.yaml"), resolve=True)
-        Path(folder, "overrides.json").write_text(json.dumps(overrides))
-        supervise(Path(folder), process_count(config.trainer), str(config.run_dir))
-    summary: dict[str, Any] = json.loads(Path(config.run_dir, "summary.json").read_text())
+        OmegaConf.save({"settings": settings, "overrides": list(overrides)}, Path(folder, "run.yaml"))
+        wait_for_workers(Path(folder), count, str(settings["run_dir"]))
+    summary: dict[str, Any] = json.loads(Path(settings["run_dir"], "summary.json").read_text())
     return summary
 
 
-def supervise(folder: Path, count: int, run_dir: str) -> None:
-    """Start `count` processes of the run that `folder` describes, and wait until all have ended well.
-
-    Raises:
-        RunError: one did not; by then all have ended.
-        Stopped: a signal came, and was passed on.
-    """
+def wait_for_workers(folder: Path, count: int, run_dir: str) -> None:
+    """Start `count` processes of the run that `folder` describes, and wait until all have ended; raises as above."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What begins with a dash on the command line: options of Hydra's that show something, and those that a run takes."""
+"""The options of the command line (what begins with a dash), and texts quoted for shell and Hydra."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def shows(arguments: Sequence[str]) -> bool:
     return any(argument.partition("=")[0] in SHOWS for argument in arguments)
 
 
-def plain(arguments: Sequence[str]) -> list[str]:
+def plain_options(arguments: Sequence[str]) -> list[str]:
     """The arguments with -m, where it is there, as the only option, and first.
 
     Hydra takes them in any place. --config-dir=FOLDER becomes the setting that says the same; --run is what happens

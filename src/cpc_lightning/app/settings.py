@@ -1,145 +1,163 @@
-"""Settings as a whole: which there are, of what kind each is, and what a mistyped name may have meant."""
+"""Checked settings: a composed config becomes plain values, or one line names the setting that cannot be used.
+
+The yaml files are the schema: which settings there are (`check_names`), and of what kind each is (`check_kinds`). Both
+are told before torch is imported. Ranges are the business of the constructors, and how settings fit together that of
+`parts`.
+"""
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cpc_lightning.errors import InputError, first_line, require
-from cpc_lightning.training.checkpoints import flatten
+from cpc_lightning.errors import InputError, first_line, require, require_integer
+from cpc_lightning.report.sweep import METRICS
+from cpc_lightning.training.same_run import flatten
 
-# Of nodes that name what to build: what the library reads too, and not only what is built.
-READ = ("trainer.accelerator", "trainer.devices", "trainer.sync_batchnorm", "trainer.precision")
+OWN_PARTS = ("callbacks", "logger")  # groups to which parts of one's own can be added
+RENAMED: dict[str, str] = {}
+"""Settings that had another name in an earlier version: old full name to new one."""
 
-
-def plain_settings(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
-    """All settings in plain containers; resolved, or with their interpolations and `???` as they are written."""
-    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-    return cast(dict[str, Any], OmegaConf.to_container(own, resolve=resolve))
+MOST_EPOCHS = 100_000
 
 
-def value_text(override: Override) -> str:
-    """The value as it was typed; what has none is deleted (~)."""
-    text = (override.input_line or "").partition("=")[2]
-    return "(deleted)" if override.is_delete() else text
+def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """All settings but Hydra's own in plain containers.
 
+    Args:
+        config: composed.
+        resolve: whether interpolations are replaced by what they refer to; `???` stays as it is.
 
-def check_known(override: Override, reference: DictConfig) -> None:
-    """Raise `InputError` for a setting that is added (+) where nothing would read it, or deleted (~) though needed.
-
-    Only a node that names what to build (`_target_`) takes settings beyond its own; what it builds then judges them.
+    Raises:
+        InputError: for an interpolation that refers to nothing.
     """
-    key = override.key_or_group
-    parents = [key.rsplit(".", up)[0] for up in range(1, key.count(".") + 1)]
-    nodes = [OmegaConf.select(reference, parent, throw_on_missing=False) for parent in parents]
-    read = any(isinstance(node, DictConfig) and "_target_" in node for node in nodes)
-    free = key.startswith(("hydra.", "callbacks.", "logger.")) or "/" in key
-    if override.is_add() and OmegaConf.select(reference, key, default=None) is None and not (read or free):
-        raise InputError(key, value_text(override), f"is no setting{near(key, settings(reference))}")
-    how = key.rsplit(".", 1)[-1] in ("_target_", "_partial_")  # to build the node, which is no setting of what is built
-    if override.is_delete() and not (free or (read and not how)):
-        raise InputError(key, "(deleted)", "is needed")
-
-
-def check_needed(given: Mapping[str, Any]) -> None:
-    """Raise `InputError` where a setting is missing that what is built could do without, and the library cannot."""
-    for name in READ:
-        require(name in given, name, "(missing)", "is needed")
-
-
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """All settings by full name, or an `InputError` for one that refers to nothing."""
+    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
     try:
-        return flatten(plain_settings(config))
+        return cast(dict[str, Any], OmegaConf.to_container(own, resolve=resolve))
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", None) or "config")
         raise InputError(key, "(an interpolation)", first_line(error)) from None
 
 
-def check_switches(given: Mapping[str, Any], reference: DictConfig) -> None:
-    """Raise `InputError` where a value has given way to a group of settings, or a switch to what is not true or false.
+# Names ----------------------------------------------------------------------------------------------------------------
 
-    To be called before anything is built: what is built may look at a switch such as `download` and act.
+
+def check_names(given: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """Raise `InputError` for a setting that the yaml files do not have, or one of theirs that is not there.
+
+    A node that names what to build (`_target_`) takes further settings, which its constructor judges.
+
+    Args:
+        given: the settings, nested.
+        usual: as the yaml files have them, nested.
     """
-    usual = flatten(plain_settings(reference, resolve=False))
-    for name, value in usual.items():
-        if isinstance(value, (bool, int, float, str)):
-            inside = next((other for other in given if other.startswith(f"{name}.")), None)
-            require(inside is None, name, "{...}", f"must be a single value such as {value}")
-        if isinstance(value, bool) and name in given:
-            check_kind(name, given[name], value)
+    flat, known = flatten(given), flatten(usual)
+    for name, value in flat.items():
+        parents = [name.rsplit(".", up)[0] for up in range(1, name.count(".") + 1)]
+        if name in known or name.split(".")[0] in OWN_PARTS:
+            continue
+        group = any(other.startswith(f"{name}.") for other in known)
+        require(not group, name, value, f"must be a group of settings, such as {name}.NAME=VALUE")
+        above = next((parent for parent in parents if parent in known), None)
+        single = above is not None and isinstance(known[above], (bool, int, float, str))
+        require(not single, str(above), "{...}", "must be a single value")
+        built = any(isinstance(node := select(usual, parent), Mapping) and "_target_" in node for parent in parents)
+        require(built or above is not None, name, value, unknown(name, known))
+    there = {".".join(name.split(".")[:depth]) for name in flat for depth in range(1, name.count(".") + 2)}
+    for name in known:
+        while name.rpartition(".")[0] not in {"", *there}:
+            name = name.rpartition(".")[0]
+        require(name in there or name.split(".")[0] in OWN_PARTS, name, "(deleted)", "is needed")
 
 
-def check_kinds(given: Mapping[str, Any], reference: DictConfig) -> None:
-    """Raise `InputError` for a value that is not of the kind that the setting has in `reference`.
+def select(settings: Mapping[str, Any], name: str) -> Any:
+    """The value of the setting, or the node, with this full name; None where there is none."""
+    value: Any = settings
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
-    A switch takes true or false, a number a finite number, a list a list of such, a text a text or a number. The parts
-    of other libraries take anything; ours check their own settings too, and alone those that are null or ??? here.
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """What is wrong with a setting that there is not, and which one may have been meant.
+
+    Args:
+        name: full, as it was typed.
+        known: full names of the settings that there are.
     """
-    usual = flatten(plain_settings(reference, resolve=False))
-    for name, value in given.items():
-        check_kind(name, value, usual.get(name))
+    if name in RENAMED:
+        return f"is now called {RENAMED[name]}"
+    nodes = {".".join(other.split(".")[:depth]) for other in known for depth in range(1, other.count(".") + 2)}
+    return f"is no setting{near(name, sorted(nodes))}"
 
 
-def check_finite(group: str, node: DictConfig) -> None:
-    """Raise `InputError` for a number of the node `group` that is infinite or NaN."""
-    for name, value in flatten(cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))).items():
-        if isinstance(value, float):
-            require(math.isfinite(value), f"{group}.{name}", value, "must be a finite number")
-
-
-def check_groups(config: DictConfig, reference: DictConfig) -> None:
-    """Raise `InputError` where a single value has taken the place of a group of settings."""
-    for name in map(str, reference):
-        gone = isinstance(reference._get_node(name), DictConfig) and not isinstance(config._get_node(name), DictConfig)
-        if gone:
-            raise InputError(name, config.get(name), f"must be a group of settings, such as {name}.NAME=VALUE")
-
-
-def check_kind(name: str, value: object, usual: object) -> None:
-    """Raise `InputError` unless `value` is of the kind of `usual`; see `check_kinds`."""
-    if isinstance(value, float):
-        require(math.isfinite(value), name, value, "must be a finite number")
-    if isinstance(value, list):
-        for entry in value:
-            check_kind(name, entry, usual[0] if isinstance(usual, list) and usual else None)
-    whole = name in ("views.size", "trainer.devices")  # these take a number, or a list or a text
-    if isinstance(usual, bool):
-        require(isinstance(value, bool), name, value, "must be true or false")
-    elif isinstance(usual, (int, float)) and not whole:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        require(number or value is None, name, value, "must be a number")
-    elif isinstance(usual, list):
-        require(isinstance(value, list) or value is None, name, value, "must be a list, such as [a,b]")
-    elif isinstance(usual, str) and not usual.startswith("${"):
-        require(isinstance(value, (str, int, float)) or value is None, name, value, "must be a text")
-
-
-def settings(config: DictConfig) -> list[str]:
-    """Full names of all settings and of the nodes that hold them."""
-    names: list[str] = []
-
-    def walk(node: Any, prefix: str) -> None:
-        for name in node:
-            names.append(f"{prefix}{name}")
-            if not OmegaConf.is_missing(node, name) and isinstance(node._get_node(name), DictConfig):
-                walk(node._get_node(name), f"{prefix}{name}.")
-
-    walk(config, "")
-    return names
-
-
-def near(text: str, known: Sequence[str]) -> str:
+def near(text: str, known: Iterable[str]) -> str:
     """`; did you mean X?` for the most alike of `known`, also where only the last part of a dotted name is alike."""
-    match = difflib.get_close_matches(text, known, n=1)
+    match = difflib.get_close_matches(text, known := list(known), n=1)
     if not match:
         ends = {name.rsplit(".", 1)[-1]: name for name in known}
         end = difflib.get_close_matches(text.rsplit(".", 1)[-1], ends, n=1)
         match = [ends[end[0]]] if end else []
     return f"; did you mean {match[0]}?" if match else ""
+
+
+# Kinds ----------------------------------------------------------------------------------------------------------------
+
+
+def check_kinds(given: Mapping[str, Any], usual: Mapping[str, Any], switches: bool = False) -> None:
+    """Raise `InputError` for the first value that is of another kind than the yaml files give the setting.
+
+    A switch takes true or false, a list a list, a text a text or a number; a number takes a finite number or a list of
+    such, which most constructors then refuse. Where the yaml files have null, `???` or an interpolation, the
+    constructor alone judges.
+
+    Args:
+        given: the settings, nested, resolved.
+        usual: as the yaml files have them, nested.
+        switches: look at those alone that are true or false.
+    """
+    known = flatten(usual)
+    for name, value in flatten(given).items():
+        expected = misfit(value, known.get(name)) if isinstance(known.get(name), bool) or not switches else None
+        require(expected is None, name, value, f"must be {expected}")
+
+
+def misfit(value: object, usual: object) -> str | None:
+    """What the value should be, to be of the kind of `usual`; None where it is."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
+    if isinstance(usual, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(value, list) and not isinstance(usual, str):
+        entry = next(iter(usual), None) if isinstance(usual, list) else usual
+        return next(filter(None, (misfit(inner, entry) for inner in value)), None)
+    if value is None or usual in (None, {}) or str(usual).startswith(("${", "???")):
+        return None
+    if isinstance(usual, list):
+        return "a list, such as [a,b]"
+    if isinstance(usual, str):
+        return None if isinstance(value, (str, int, float)) else "a text"
+    return None if isinstance(value, (int, float)) and not isinstance(value, bool) else "a number"
+
+
+# The run as a whole ---------------------------------------------------------------------------------------------------
+
+
+def check_run(settings: Mapping[str, Any]) -> None:
+    """Raise `InputError` for settings of the run as a whole that cannot be used."""
+    alone = "must be train, or check: as mode=check, without -m"
+    require(settings["mode"] == "train", "mode", settings["mode"], alone)
+    name = settings["objective"]
+    require(name is None or name in METRICS, "objective", name, f"must be one of {', '.join(METRICS)}")
+    for name in ("seed", "noise_seed"):
+        require_integer(name, settings[name], 0)
+        require(settings[name] < 2**32, name, settings[name], "must be below 2**32")
+    epochs = settings["training"]["epochs"]
+    require_integer("training.epochs", epochs, 1)
+    require(epochs <= MOST_EPOCHS, "training.epochs", epochs, f"must be at most {MOST_EPOCHS}")
+    require_integer("training.warmup_epochs", settings["training"]["warmup_epochs"], 1)

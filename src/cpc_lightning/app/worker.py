@@ -9,13 +9,13 @@ import sys
 import threading
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from cpc_lightning.app.command_line import ending_of, quieten
+from cpc_lightning.app.endings import ending_of, quieten
+from cpc_lightning.app.launch import process_number
+from cpc_lightning.app.run import run
 from cpc_lightning.app.stopping import stop_on_signals
-from cpc_lightning.app.train import run
 from cpc_lightning.files import atomic_write
-from cpc_lightning.training.distributed import process_number
 
 
 def end_with_starter() -> None:
@@ -29,14 +29,14 @@ def main() -> int:
     folder = Path(sys.argv[1])
     threading.Thread(target=end_with_starter, daemon=True).start()
     quieten()
-    config = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(config, DictConfig)
+    described = OmegaConf.to_container(OmegaConf.load(folder / "run.yaml"))
+    assert isinstance(described, dict)
     try:
         with stop_on_signals():
-            run(config, json.loads((folder / "overrides.json").read_text()))
+            run(described["settings"], described["overrides"])
         return 0
     except BaseException as error:
-        ending = ending_of(error, config)
+        ending = ending_of(error, described["settings"]["run_dir"])
         if ending is None:
             raise
     with atomic_write(folder / f"ending_{process_number()}.json") as file:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cpc_lightning.backbones.torchvision_backbone import suggestion
-from cpc_lightning.backbones.weights import load_weights
+from cpc_lightning.backbones.weights import load_weights, require_download
 from cpc_lightning.errors import InputError, require, require_path
 
 
@@ -78,6 +78,7 @@ def named_model(timm: Any, name: str, weights: str | None, in_channels: int) -> 
     known = [*tags, "DEFAULT"] if tags else []
     expected = f"is neither a file nor weights that timm has for {name} ({', '.join(known) or 'it has none'})"
     require(weights in known, "weights", weights, expected)
+    require_download(weights, "come from timm's cache, or are downloaded by the run")
     try:
         return timm.create_model(name if weights == "DEFAULT" else f"{name}.{weights}", pretrained=True, **settings)
     except (OSError, RuntimeError, ValueError) as error:  # what its downloads fail with

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from cpc_lightning.backbones.weights import load_weights
+from cpc_lightning.backbones.weights import load_weights, require_download
 from cpc_lightning.errors import InputError, require, require_path
 
 RGB = 3
@@ -83,28 +83,20 @@ def named_model(name: str, weights: str | None) -> nn.Module:
         # Said out loud, because these two otherwise warn that their default will change.
         options = {"init_weights": True} if name in AUXILIARY else {}
         return torchvision.models.get_model(name, weights=None, **options)  # type: ignore[no-any-return]
-    known = [*torchvision.models.get_model_weights(name).__members__]
+    known = torchvision.models.get_model_weights(name).__members__
     require(
         weights in known,
         "weights",
         weights,
         f"is neither a file nor weights that torchvision has for {name} ({', '.join(known)})",
     )
+    if not Path(torch.hub.get_dir(), "checkpoints", known[weights].url.rsplit("/", 1)[-1]).is_file():
+        require_download(weights, "are not in torchvision's cache yet: the run downloads them")
     try:
         return torchvision.models.get_model(name, weights=weights)  # type: ignore[no-any-return]
     except OSError as error:
         reason = f"could not be downloaded ({error}); download them elsewhere and give the file's path"
         raise InputError("weights", weights, reason) from error
-
-
-def cached_weights(name: str, weights: str) -> bool | None:
-    """Whether torchvision has these weights of its own in its cache; None where it has no weights of that name."""
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        return None
-    known = torchvision.models.get_model_weights(name).__members__
-    if weights not in known:
-        return None
-    return Path(torch.hub.get_dir(), "checkpoints", known[weights].url.rsplit("/", 1)[-1]).is_file()
 
 
 def remove_last_layer(model: nn.Module) -> tuple[str, int]:

@@ -6,7 +6,9 @@ self-supervised network (SimCLR, MoCo, SupCon) whose encoder has a name of its o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cpc_lightning.datasets.reading.pickles import read_torch
-from cpc_lightning.errors import require, require_path
+from cpc_lightning.errors import InputError, require, require_path
 
 # Where a checkpoint keeps its state_dict.
 HOLDERS = ("state_dict", "model_state_dict", "model", "net")
@@ -27,6 +29,34 @@ HEADS = ("fc.", "head.", "linear.", "classifier.", "projector.", "projection.", 
 TWINS = ("encoder_k.", "queue", "queue_ptr")
 COUNTER = ".num_batches_tracked"
 """How many batches a BatchNorm has seen: files from before torch 0.4.1 do not have it, and nothing here reads it."""
+
+
+_may_download = ContextVar("may_download", default=True)
+
+
+class DownloadError(InputError):
+    """Weights that would have to be downloaded, where nothing may be (`without_downloads`)."""
+
+
+@contextmanager
+def without_downloads() -> Iterator[None]:
+    """Within the block, backbones raise `DownloadError` instead of downloading weights."""
+    token = _may_download.set(False)
+    try:
+        yield
+    finally:
+        _may_download.reset(token)
+
+
+def require_download(weights: str, where: str) -> None:
+    """Raise `DownloadError` where nothing may be downloaded.
+
+    Args:
+        weights: their name.
+        where: where they come from, after "weights=NAME".
+    """
+    if not _may_download.get():
+        raise DownloadError("weights", weights, where)
 
 
 def load_weights(

@@ -42,8 +42,10 @@ class Findings:
     rows: list[Finding] = field(default_factory=list)
 
     def add(self, topic: str, status: Status, found: str, advice: str = "") -> None:
-        """Add one."""
-        self.rows.append(Finding(topic, status, found, advice))
+        """Add one, unless it is there: what fails, fails again for what depends on it."""
+        row = Finding(topic, status, found, advice)
+        if row not in self.rows:
+            self.rows.append(row)
 
     @property
     def errors(self) -> list[Finding]:

@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from cpc_lightning.datasets.dataset import ImageDataset
-from cpc_lightning.errors import InputError, Stopped, TrainingError, require
+from cpc_lightning.errors import InputError, TrainingError, require
 from cpc_lightning.files import atomic_write
-from cpc_lightning.training.fingerprint import describe_data
 
 FOLDER = "checkpoints"  # within a run's folder
 BEST = "best"
@@ -28,17 +23,6 @@ LAST = "last"
 RECORD = "run"  # the key of what `RunRecord` adds to a checkpoint
 OVERRIDES = "overrides.json"  # within a run's folder, what the user changed
 SELECTED = "selected"  # the key that marks networks of several epochs, from which no run can go on
-
-# Settings that a resumed run may change: where it computes, what it shows and logs, where files lie (what they hold is
-# compared). Of the trainer's not those that change what is computed on the same devices: its limits, its precision.
-FREE = (
-    "run_dir", "resume", "logger", "callbacks", "hydra", "dataset.root", "dataset.test_root", "dataset.ilsvrc_root",
-    "dataset.file", "dataset.download", "noise.path", "training.num_workers", "training.evaluation_batch_size",
-    *(f"trainer.{name}" for name in (
-        "accelerator", "devices", "num_nodes", "strategy", "deterministic", "benchmark", "default_root_dir",
-        "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler",
-    )),
-)  # fmt: skip
 
 # What a run goes on from: the kind of each part of a checkpoint, and of what it holds by name.
 PARTS: dict[str, type] = {
@@ -215,125 +199,3 @@ def check_unused(folder: Path, resumed: Path | None) -> None:
     own = resumed is not None and folder.resolve() == resumed.resolve()
     expected = "holds the checkpoints of a run: continue it with resume=FOLDER, or choose another folder"
     require(not used or own, "hydra.run.dir", str(folder), expected)
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by full name; lists are values."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def is_free(name: str) -> bool:
-    """Whether a resumed run may change the setting."""
-    return any(name == free or name.startswith(f"{free}.") for free in FREE)
-
-
-def check_same_config(saved: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Raise `InputError` for the first setting that differs from the run to be continued, unless it is free to."""
-    before, now, absent = flatten(saved), flatten(config), object()
-    for name in [*now, *(name for name in before if name not in now)]:
-        old, new = before.get(name, absent), now.get(name, absent)
-        if old != new and not is_free(name):
-            was = "does not have it" if old is absent else f"has {old!r}"
-            shown = "(not set)" if new is absent else new
-            raise InputError(name, shown, f"the run to resume {was}, and cannot continue with another")
-
-
-def check_same_data(saved: Mapping[str, Any], noisy_labels: Tensor, dataset: ImageDataset) -> None:
-    """Raise `InputError` where the data is not what the run to be continued trained on.
-
-    Args:
-        saved: what `describe_data` said then.
-        noisy_labels: (N,) those of the run to be continued.
-        dataset: the data set now, with its noisy labels.
-    """
-    now = describe_data(dataset)
-    for name in ("training samples", "classes", "evaluation samples"):
-        same = saved[name] == now[name]
-        require(same, "dataset", f"{now[name]!r:.80} {name}", f"the run to resume has {saved[name]!r:.80}")
-    if saved["labels"] != now["labels"]:
-        whole = noisy_labels.shape == dataset.train.labels.shape and not torch.equal(noisy_labels, dataset.train.labels)
-        require(whole, "resume", "noisy labels", "of the checkpoint are not those that its record tells of")
-        differ = torch.nonzero(noisy_labels != dataset.train.labels).flatten().tolist()
-        first = differ[0]
-        ours, theirs = int(dataset.train.labels[first]), int(noisy_labels[first])
-        expected = f"the run to resume has {theirs} there ({len(differ)} labels differ): other data or other noise"
-        raise InputError("noise", f"label {ours} of sample {first}", expected)
-    for part, digests in now["digests"].items():
-        for content, digest in digests.items():
-            same = saved["digests"].get(part, {}).get(content) == digest
-            expected = f"the run to resume has other {content} in {part}: a file was changed since"
-            require(same, "dataset", dataset.name, expected)
-
-
-class RunRecord(pl.Callback):
-    """Puts into each checkpoint what it takes to continue from it, and checks nothing itself.
-
-    Attributes:
-        record: "config" (resolved), "overrides" and "data", in plain containers.
-    """
-
-    def __init__(self, config: Mapping[str, Any], overrides: Sequence[str], dataset: ImageDataset) -> None:
-        """Take the record's parts.
-
-        Args:
-            config: resolved, in plain containers.
-            overrides: what the user changed.
-            dataset: what the run trains on.
-        """
-        self.record = {"config": dict(config), "overrides": list(overrides), "data": describe_data(dataset)}
-        self._counts: tuple[int, int] | None = None  # of optimizers and schedules in the checkpoint
-        self._on_sigterm = signal.getsignal(signal.SIGTERM)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Raise `InputError` where the checkpoint has no state for each optimizer and schedule: Lightning counts none.
-
-        Put the caller's answer to SIGTERM back: Lightning's talks to the other processes, which may not listen.
-        """
-        counts = (len(trainer.optimizers), len(trainer.lr_scheduler_configs))
-        expected = "is no whole checkpoint (other optimizers or schedules than the run has)"
-        require(self._counts in (None, counts), "resume", str(trainer.ckpt_path), expected)
-        if callable(self._on_sigterm) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._on_sigterm)
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """End the processes that this one has started, where a signal asks it to stop."""
-        if isinstance(exception, Stopped) and trainer.strategy.launcher is not None:
-            trainer.strategy.launcher.kill(exception.signal)
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Add the record."""
-        checkpoint[RECORD] = self.record
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Look for the best checkpoints in this run's folder; forget a choice whose file is not there."""
-        self._counts = (len(checkpoint["optimizer_states"]), len(checkpoint["lr_schedulers"]))
-        for kept in trainer.checkpoint_callbacks:
-            state = checkpoint["callbacks"].pop(kept.state_key, None)
-            if state is None:
-                continue
-            state = moved(state, state["dirpath"], kept.dirpath)  # type: ignore[attr-defined]
-            if Path(state["best_model_path"]).is_file():
-                checkpoint["callbacks"][kept.state_key] = state
-
-
-def moved(state: dict[str, Any], before: str, now: str) -> dict[str, Any]:
-    """A checkpoint callback's state with its folder `before` replaced by `now`, in values and keys."""
-
-    def move(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {move(name): move(inner) for name, inner in value.items()}
-        if isinstance(value, str) and (value == before or value.startswith(f"{before}/")):
-            return now + value[len(before) :]
-        return value
-
-    return move(state)  # type: ignore[no-any-return]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TypeVar
 
 import torch
@@ -18,20 +17,6 @@ ROWS = 1 << 13
 def is_distributed() -> bool:
     """Whether this process is one of several."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def starter() -> str | None:
-    """What started this process as one of several: "torchrun", "srun", or None."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ:
-        return "torchrun"
-    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")  # as Lightning has it
-    return "srun" if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and not interactive else None
-
-
-def process_number() -> int:
-    """Of this process among all of its run, from 0."""
-    name = {"torchrun": "RANK", "srun": "SLURM_PROCID", None: "LOCAL_RANK"}[starter()]
-    return int(os.environ.get(name, "0"))
 
 
 def lost_process(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ import torch
 import yaml
 from tests.datasets.labeled import corrupt
 
-from cpc_lightning.app.train import run
+from cpc_lightning.app.run import run
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.errors import InputError, TrainingError
 from cpc_lightning.noise.noise import SymmetricNoise

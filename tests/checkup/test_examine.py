@@ -8,9 +8,12 @@ import pytest
 import torch
 from tests.datasets.image_trees import write_folders, write_table
 
-from cpc_lightning.app import doctor
-from cpc_lightning.app.building import build
-from cpc_lightning.app.doctor import examine, held_bytes, plan_of
+from cpc_lightning.app.compose import read
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.rehearsal import rehearse
+from cpc_lightning.app.settings import plain
+from cpc_lightning.checkup import examine
+from cpc_lightning.checkup.examine import held_bytes, plan_of
 from cpc_lightning.checkup.findings import Finding
 from cpc_lightning.checkup.protocol import protocol_findings
 from cpc_lightning.datasets.dataset import ArrayImages
@@ -20,13 +23,14 @@ FINE = ("noise=symmetric", "noise.rate=0.5", "backbone.width=8", "embedding_size
 
 
 @pytest.fixture
-def findings(compose, tmp_path, monkeypatch):
+def findings(tmp_path, monkeypatch):
     """What is found for the overrides, as {(topic, status): text with advice}; in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def findings(*overrides):
         rows = {}
-        for row in examine(compose(*overrides), lambda: tmp_path / "run"):
+        asked = read([*overrides, f"hydra.run.dir={tmp_path / 'run'}"], multirun=False)
+        for row in rehearse(asked.compose(asked.first)):
             key = (row.topic, row.status)
             rows[key] = f"{rows.get(key, '')} {row.found} > {row.advice}".strip()
         return rows
@@ -96,9 +100,17 @@ GOES_WRONG = [
         ("backbone", "error", "did you mean"),
     ),
     (
-        ["training.epochs=abc", "training.num_workers=x", "trainer.devices=0", "backbone.width=8"],
+        ["training.epochs=abc", "semisup.temperature=0", "backbone.width=8"],
         ("settings", "error", "training.epochs=abc"),
-        ("training", "error", "training.num_workers=x"),
+        ("settings", "error", "semisup.temperature=0"),
+    ),
+    (
+        ["embedding_size=word", "backbone.width=8"],
+        ("settings", "error", "embedding_size=word: must be a number"),
+    ),
+    (
+        ["training.num_workers=-1", "trainer.devices=0", "backbone.width=8"],
+        ("training", "error", "training.num_workers=-1"),
         ("devices", "error", "trainer.devices=0"),
     ),
     (
@@ -192,7 +204,8 @@ def test_no_experiment_contradicts_its_protocol(compose):
     assert len(names) > 30
     for name in names:
         config = compose(f"experiment={name}", "dataset.root=/nowhere" if "digits" not in name else "seed=1")
-        plan = plan_of(config, build(config, "cleaner"), build(config, "noise"))
+        parts = Parts(plain(config))
+        plan = plan_of(parts.settings, parts.cleaner, parts.noise)
         warnings = [row.found for row in protocol_findings(plan) if row.status != "ok"]
         if name.endswith(("_cpc_agn", "_cpc_awr", "asym40_gmm_awr")):  # Table 3 tries every cleaner
             warnings = [found for found in warnings if "cleaner.class_aware" not in found]
@@ -207,8 +220,8 @@ def test_a_checkpoint_holds_the_selected_networks_besides(findings, tmp_path, mo
         sizes.append(checkpoint)
         return Finding("disk", "ok", "enough")
 
-    monkeypatch.setattr(doctor, "disk_finding", listen)
-    monkeypatch.setattr(doctor, "weight_bytes", lambda network: 1000)
+    monkeypatch.setattr(examine, "disk_finding", listen)
+    monkeypatch.setattr(examine, "weight_bytes", lambda network: 1000)
     own = own_images("unused", "dataset=table", f"dataset.file={file}")
     own = [override for override in own if override not in ("dataset=imagefolder", "dataset.root=unused")]
     findings(*own)

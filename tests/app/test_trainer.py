@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cpc_lightning.app.building import choose_precision
+from cpc_lightning.app.trainer import choose_precision
 
 
 @pytest.mark.parametrize(

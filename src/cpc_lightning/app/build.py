@@ -1,0 +1,53 @@
+"""Builds what a node of the settings names, and turns what its constructor objects to into one line about a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from cpc_lightning.app.settings import select
+from cpc_lightning.errors import InputError, first_line, require
+
+
+def build(settings: Mapping[str, Any], name: str, method: str = "", **more: Any) -> Any:
+    """What the node `name` of the settings says (`_target_`), with the arguments `more` besides.
+
+    Args:
+        settings: nested, in plain containers.
+        name: full name of the node.
+        method: what the part must have to do its work; "" for nothing in particular.
+        more: further arguments of the constructor.
+
+    Raises:
+        InputError: naming the setting that the constructor objects to, or the node.
+    """
+    node = select(settings, name)
+    is_part = isinstance(node, Mapping) and "_target_" in node
+    require(is_part, name, node, "must be a group of settings whose _target_ says what to build")
+    try:
+        part = instantiate(node, _convert_="all", **more)
+    except MissingMandatoryValue as error:
+        raise InputError(f"{name}.{error.full_key}", "???", "must be given") from None
+    except (InstantiationException, TypeError, OmegaConfBaseException) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else None
+        if isinstance(cause, InputError):
+            raise cause.within(name) from None
+        shown = str({key: value for key, value in node.items() if not key.startswith("_")})
+        raise InputError(name, shown, first_line(cause or error)) from error
+    expected = f"builds nothing that can be a {name} (it has no {method})"
+    require(hasattr(part, method or "__class__"), f"{name}._target_", type(part).__name__, expected)
+    return part
+
+
+@contextmanager
+def settings_of(group: str) -> Iterator[None]:
+    """Name the settings of errors that come from inside from `group` on."""
+    try:
+        yield
+    except InputError as error:
+        raise error.within(group) from None

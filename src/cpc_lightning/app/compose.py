@@ -1,0 +1,219 @@
+"""Parses and checks Hydra overrides, and composes the config of a run, or the configs of a sweep's jobs."""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from cpc_lightning.app.settings import check_names, near, plain, unknown
+from cpc_lightning.errors import InputError, first_line, require
+from cpc_lightning.training.same_run import flatten
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable  # moves to importlib.resources.abc in Python 3.14
+
+CONFIG_MODULE = "cpc_lightning.conf"
+LISTS = ("logger", "callbacks", "experiment")  # groups of which several choices go together
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What some overrides compose.
+
+    Attributes:
+        config: all of it, Hydra's own part included.
+        usual: the settings as the chosen yaml files have them, in plain containers: without what is set one by one.
+    """
+
+    config: DictConfig
+    usual: dict[str, Any]
+
+    def settings(self, folder: str) -> dict[str, Any]:
+        """The settings in plain containers, for a run in `folder`; raises `InputError` as `plain` does."""
+        HydraConfig.instance().set_config(self.config)  # settings may refer to ${hydra:...}
+        self.config.run_dir = folder
+        return plain(self.config)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for.
+
+    Attributes:
+        overrides: of the command line, without what a search draws from a range, which has no first value.
+        choices: each of them once for each of its values in a sweep.
+        groups: names of the groups of conf/, with the choices of each.
+    """
+
+    overrides: list[Override]
+    choices: list[list[str]]
+    groups: Mapping[str, Sequence[str]]
+
+    @property
+    def first(self) -> list[str]:
+        """The first value of each override."""
+        return [values[0] for values in self.choices]
+
+    def compose(self, texts: Sequence[str]) -> Composed:
+        """Compose one value of each override, given as `texts`, and check the names of all settings.
+
+        Raises:
+            InputError: for an override that Hydra cannot apply, or a setting that there is not.
+        """
+        config = compose(texts)
+        own = [text for o, text in zip(self.overrides, texts, strict=True) if chooses(o, self.groups)]
+        usual = plain(compose([text for text in own if not text.startswith("~")]), resolve=False)
+        check_names(plain(config, resolve=False), usual)
+        return Composed(config, usual)
+
+
+def read(arguments: Sequence[str], multirun: bool) -> Asked:
+    """Parse the overrides among the arguments; raises `InputError` for one that Hydra cannot apply."""
+    overrides = [parse(argument) for argument in arguments if not argument.startswith("-")]
+    groups = config_groups(added_folders(overrides))
+    for override in overrides:
+        name = override.key_or_group
+        require(name != "run_dir", name, value_text(override), "follows hydra.run.dir: set that one")
+        check_group(override, groups)
+    values = [values_of(override, multirun) for override in overrides]
+    kept = [(override, texts) for override, texts in zip(overrides, values, strict=True) if texts]
+    return Asked([override for override, _ in kept], [texts for _, texts in kept], groups)
+
+
+def parse(argument: str) -> Override:
+    """One override of the command line."""
+    name = argument.split("=")[0]
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except HydraException:
+        setting, _, value = argument.partition("=")
+        expected = "is not of the form SETTING=VALUE"
+        if setting and value and "'" not in value:  # such as a path: ~ ( ) , have a meaning of their own
+            expected = f"quote it: \"{setting}='{value}'\""
+        raise InputError(name or "SETTING", value or argument, expected) from None
+    require(override.key_or_group != "", name or "SETTING", argument, "is not of the form SETTING=VALUE")
+    return override
+
+
+def value_text(override: Override) -> str:
+    """The value as it was typed; what has none is deleted (~)."""
+    text = (override.input_line or "").partition("=")[2]
+    return "(deleted)" if override.is_delete() else text
+
+
+def values_of(override: Override, multirun: bool) -> list[str]:
+    """The override once for each of a sweep's values; as it stands where it is none."""
+    text = override.input_line or ""
+    if not override.is_sweep_override() or override.get_key_element().startswith("hydra."):
+        return [text]
+    key = override.get_key_element()
+    require(multirun, key, text.split("=", 1)[1], "several values need -m (a sweep); a list is written [a,b]")
+    if not override.is_discrete_sweep():
+        return []
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+
+
+# Groups ---------------------------------------------------------------------------------------------------------------
+
+
+def chooses(override: Override, groups: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the override chooses files of settings, and so says which settings there are."""
+    return override.key_or_group in groups or override.key_or_group == "hydra.searchpath"
+
+
+def check_group(override: Override, groups: Mapping[str, Sequence[str]]) -> None:
+    """Raise `InputError` where a group is given a choice that it does not have."""
+    name = override.key_or_group
+    if name not in groups or override.is_delete():
+        return
+    value: Any = override.value()
+    if override.is_sweep_override():
+        value = list(override.sweep_iterator()) if override.is_discrete_sweep() else []
+    else:
+        value = [value]
+    one = name in LISTS or not any(isinstance(choice, list) for choice in value)
+    require(one, name, value_text(override), "takes one choice, no list")
+    for choice in (inner for outer in value for inner in (outer if isinstance(outer, list) else [outer])):
+        text = "null" if choice is None else str(choice)
+        there = text in groups[name] or (choice is None and name in ("experiment", "hparams_search"))
+        expected = f"is no choice of this group{near(text, groups[name])}; there are: {', '.join(groups[name])}"
+        require(there, name, text, expected)
+
+
+def config_groups(folders: Iterable[Path] = ()) -> dict[str, list[str]]:
+    """Choices of each group in conf/ and in other `folders`, and of the groups within ("noise/source")."""
+    groups: dict[str, list[str]] = {}
+
+    def walk(folder: Traversable, name: str) -> None:
+        leaves = [leaf.name for leaf in folder.iterdir() if leaf.name.endswith(".yaml")]
+        if name and leaves:
+            groups[name] = sorted({*groups.get(name, ()), *(leaf.removesuffix(".yaml") for leaf in leaves)})
+        for inner in folder.iterdir():
+            if inner.is_dir() and not inner.name.startswith(("__", ".")) and name.count("/") == 0:
+                walk(inner, f"{name}/{inner.name}".lstrip("/"))
+
+    for root in (importlib.resources.files(CONFIG_MODULE), *folders):
+        walk(root, "")
+    return groups
+
+
+def added_folders(overrides: Iterable[Override]) -> list[Path]:
+    """Folders that hold choices beside those of conf/; raises `InputError` for what is no folder."""
+    given = next((override.value() for override in overrides if override.key_or_group == "hydra.searchpath"), [])
+    texts = isinstance(given, list) and all(isinstance(text, str) for text in given)
+    require(texts, "hydra.searchpath", given, "must be a list of folders")
+    folders = [Path(str(text).removeprefix("file://")) for text in given if not str(text).startswith("pkg://")]  # type: ignore[union-attr]
+    for folder in folders:
+        require(folder.is_dir(), "hydra.searchpath", str(folder), "is not a folder")
+    return folders
+
+
+# Composition ----------------------------------------------------------------------------------------------------------
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """The config that Hydra will compose, or an `InputError` that names the override that it cannot apply."""
+    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="cpc_lightning"):
+        try:
+            return hydra.compose("config", list(overrides), return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise explain(overrides, error) from None
+
+
+def explain(overrides: Sequence[str], error: Exception) -> InputError:
+    """Which override Hydra could not apply, and which setting may have been meant."""
+    parsed = [parse(text) for text in overrides]
+    groups = config_groups(added_folders(parsed))
+    if absent := re.search(r"Could not (?:find|load) '(hydra/\w+)/([^']*)'", str(error)):
+        return InputError(absent[1], absent[2], "is not installed (launchers and Optuna: the extra `sweeps`)")
+    choices = [o.input_line or "" for o in parsed if chooses(o, groups)]
+    try:
+        usual = plain(hydra.compose("config", choices), resolve=False)
+    except (HydraException, OmegaConfBaseException):
+        return InputError("config", " ".join(overrides), first_line(error))
+    known = [*flatten(usual), *groups]
+    for override in parsed:
+        key = override.key_or_group
+        there = any(name == key or name.startswith(f"{key}.") for name in known)
+        if not there and not override.is_add() and not key.startswith("hydra"):
+            return InputError(key, value_text(override), unknown(key, known))
+    reason = first_line(error.__cause__ or error)
+    for place, override in enumerate(parsed):
+        try:
+            hydra.compose("config", [*overrides[:place], *overrides[place + 1 :]], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException):
+            continue
+        return InputError(override.key_or_group, value_text(override), reason)  # without it there is no error
+    return InputError("config", " ".join(overrides), reason)

@@ -1,0 +1,296 @@
+"""From checked settings to the parts of a run, each built once, when it is first asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from cpc_lightning.analysis.metrics import noise_rate
+from cpc_lightning.app.build import build, settings_of
+from cpc_lightning.app.settings import check_kinds, check_run
+from cpc_lightning.app.trainer import choose_precision, make_trainer
+from cpc_lightning.backbones.network import Network
+from cpc_lightning.cleaning.evidence import Cleaner
+from cpc_lightning.datasets.dataset import ImageDataset
+from cpc_lightning.errors import InputError, first_line, require
+from cpc_lightning.noise.noise import Noise
+from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
+from cpc_lightning.training.callbacks import EpochTable
+from cpc_lightning.training.checkpoints import (
+    BEST,
+    FOLDER,
+    RECORD,
+    check_unused,
+    find_checkpoint,
+    read_checkpoint,
+    run_folder,
+)
+from cpc_lightning.training.datamodule import CoTrainingDataModule
+from cpc_lightning.training.module import CoTrainingModule
+from cpc_lightning.training.records import RunRecord, check_same_data
+from cpc_lightning.training.same_run import check_same_config
+from cpc_lightning.training.selection import VALIDATION, SelectNetworks
+from cpc_lightning.training.stage_one import StageOne
+from cpc_lightning.views.views import Views
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a run goes on from.
+
+    Attributes:
+        checkpoint: the file.
+        data: what `describe_data` said of the data then.
+        noisy_labels: (N,) int64.
+    """
+
+    checkpoint: Path
+    data: Mapping[str, Any]
+    noisy_labels: Tensor
+
+
+def part(name: str, method: str) -> Any:
+    """The attribute that is what the node `name` builds, which must have the given method to do its work."""
+    return cached_property(lambda self: build(self.settings, name, method))
+
+
+class Parts:
+    """The parts of one run.
+
+    Every attribute is built from the settings when it is first read, and raises `InputError` for a setting, a file or a
+    folder that cannot be used. How settings fit together is checked with the part that they would break. Nothing is
+    computed or written.
+
+    Attributes:
+        settings: nested, in plain containers, resolved.
+        usual: as the yaml files have them, which tell kinds; empty where nobody knows.
+        overrides: what the user changed, for the run's record.
+        begin: when this was made, by `time.monotonic`.
+        risk: stage 2's loss.
+        views: of images, weak and strong.
+        noise: makes labels wrong on purpose.
+        clean_dataset: the data set as it comes.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, Any], overrides: Sequence[str] = (), usual: Mapping[str, Any] | None = None
+    ) -> None:
+        self.begin, self.usual = time.monotonic(), usual or {}
+        trainer = dict(settings["trainer"])
+        if "precision" in trainer:  # what "auto" means here is what a resumed run is compared with
+            trainer["precision"] = choose_precision(trainer["precision"], trainer.get("accelerator", "auto"))
+        self.settings: dict[str, Any] = {**settings, "trainer": trainer}
+        self.overrides = [text for text in overrides if not text.startswith("resume=")]
+
+    def check_method(self) -> None:
+        """Build the parts that need neither data nor device, so that their mistakes are told first.
+
+        Kinds come last, because our own parts know their ranges too; but for switches such as `download`, which what
+        is built may act upon.
+        """
+        self.check_run()
+        self.check_kinds(switches=True)
+        _ = self.cleaner, self.risk, self.views, self.noise, self.optimizers
+        self.check_kinds()
+
+    def check_run(self) -> None:
+        """Raise `InputError` for settings of the run as a whole that cannot be used."""
+        check_run(self.settings)
+
+    def check_kinds(self, switches: bool = False) -> None:
+        """Raise `InputError` for a value of a wrong kind, with `switches` for those alone that are true or false."""
+        check_kinds(self.settings, self.usual, switches)
+
+    def ready(self) -> Parts:
+        """Build all parts, in the order in which mistakes are best told."""
+        self.check_method()
+        begun, dataset = self.begun, self.dataset
+        if begun is not None:
+            check_same_data(begun.data, begun.noisy_labels, dataset)
+        self.check_truth()
+        _ = self.module, self.trainer
+        return self
+
+    risk: EmpiricalVicinalRisk = part("semisup", "risk")
+    views: Views = part("views", "weak")
+    noise: Noise = part("noise", "corrupt")
+    clean_dataset: ImageDataset = part("dataset", "train")
+
+    # The method -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def cleaner(self) -> Cleaner:
+        """Answers who is clean."""
+        self.check_run()
+        cleaner: Cleaner = build(self.settings, "cleaner", "clean")
+        training = self.settings["training"]
+        epochs, warmup_epochs = training["epochs"], training["warmup_epochs"]
+        expected = f"must be more than training.warmup_epochs={warmup_epochs}, or there is no stage 2"
+        require(not cleaner.active or epochs > warmup_epochs, "training.epochs", epochs, expected)
+        require(
+            training["balanced_batches"] is None or cleaner.history_length == 1,
+            "cleaner.history_length", cleaner.history_length,
+            "must be 1 with training.balanced_batches, which draws other samples every epoch",
+        )  # fmt: skip
+        return cleaner
+
+    @cached_property
+    def optimizers(self) -> tuple[Any, Any, Any]:
+        """What makes the optimizer of a network, the optimizer of a head, and the schedule; each tried out once."""
+        check_kinds({"optimizer": self.settings["optimizer"]}, self.usual)  # torch knows no ranges
+        names = ("network", "head", "schedule")
+        network, head, schedule = (build(self.settings, f"optimizer.{name}") for name in names)
+        parameters = [nn.Parameter(torch.zeros(1))]
+        for name, make in zip(names, (network, head, schedule), strict=True):
+            try:
+                made = make(network(parameters) if name == "schedule" else parameters)
+                if name == "schedule":
+                    check_schedule(made, self.settings["training"]["epochs"])
+            except (TypeError, ValueError) as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(f"optimizer.{name}", str(self.settings["optimizer"][name]), str(error)) from error
+        return network, head, schedule
+
+    # Data and networks ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def begun(self) -> Begun | None:
+        """The checkpoint to continue from, if any, of a run with these settings."""
+        path, folder = self.settings["resume"], Path(self.settings["run_dir"])
+        checkpoint = None if path is None else find_checkpoint(path)
+        saved = None if checkpoint is None else read_checkpoint(checkpoint)
+        if saved is not None:
+            check_same_config(saved[RECORD]["config"], self.settings)
+        check_unused(folder, None if path is None else run_folder(path, checkpoint))
+        if checkpoint is None or saved is None:
+            return None
+        return Begun(checkpoint, saved[RECORD]["data"], saved[CoTrainingDataModule.__name__]["noisy_labels"])
+
+    @cached_property
+    def dataset(self) -> ImageDataset:
+        """The data set with its noisy training labels."""
+        clean = self.clean_dataset
+        with settings_of("noise"):
+            return replace(clean, train=self.noise.corrupt(clean, self.settings["noise_seed"]))
+
+    def check_truth(self) -> None:
+        """Raise `InputError` where the cleaner needs true labels that the data set does not have."""
+        true_labels = self.dataset.train.true_labels
+        known = true_labels is not None and bool((true_labels != -1).all())
+        require(
+            known or not self.cleaner.needs_true_labels, "cleaner", "oracle",
+            "needs the true label of every training sample, and this data set does not have them",
+        )  # fmt: skip
+
+    @cached_property
+    def networks(self) -> list[Network]:
+        """Network 1 and network 2, initialised differently, from the run's seed."""
+        _ = self.dataset
+        pl.seed_everything(self.settings["seed"], workers=True, verbose=False)
+        torch.set_float32_matmul_precision("high")
+        check_views(self.views, self.dataset)
+        networks = [self.make_network(self.dataset) for _ in range(2)]
+        check_network(networks[0], self.views, self.dataset)
+        return networks
+
+    def make_network(self, dataset: ImageDataset) -> Network:
+        """One network for the images and classes of a data set."""
+        channels = dataset.train.images.fetch(torch.tensor([0])).shape[1]
+        make_backbone, node = build(self.settings, "backbone"), self.settings["backbone"]
+        require(callable(make_backbone), "backbone._partial_", node.get("_partial_"), "must be true")
+        try:
+            with settings_of("backbone"):
+                backbone = make_backbone(in_channels=channels)
+        except (RuntimeError, MemoryError, TypeError) as error:  # more weights than memory, or no `name`, say
+            raise InputError("backbone", str(node), first_line(error)) from error
+        return Network(backbone, len(dataset.class_names), self.settings["embedding_size"])
+
+    # The Lightning layer ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def datamodule(self) -> CoTrainingDataModule:
+        """Serves both networks."""
+        training = self.settings["training"]
+        with settings_of("training"):
+            return CoTrainingDataModule(
+                self.dataset, training["batch_size"], self.settings["seed"], training["evaluation_batch_size"],
+                training["limit_batches"], training["num_workers"], training["balanced_batches"], self.views.per_image,
+            )  # fmt: skip
+
+    @cached_property
+    def module(self) -> CoTrainingModule:
+        """Trains both networks."""
+        training, networks = self.settings["training"], self.networks
+        _ = self.datamodule
+        penalty = training["confidence_penalty"] if self.cleaner.active else 0.0  # it prepares a division of the data
+        with settings_of("training"):
+            return CoTrainingModule(
+                networks, self.risk, self.views, *self.optimizers, len(self.dataset.class_names),
+                training["warmup_epochs"], tuple(self.dataset.watched), penalty, self.settings["seed"],
+                training["channels_last"], training["compile"],
+            )  # fmt: skip
+
+    @cached_property
+    def stage_one(self) -> StageOne:
+        """Knows the verdict on the labels."""
+        return StageOne(self.cleaner, self.settings["seed"])
+
+    @cached_property
+    def select(self) -> SelectNetworks | None:
+        """Keeps the networks that the set "val" selects; None without such a set."""
+        best = Path(self.settings["run_dir"], FOLDER, f"{BEST}.ckpt")
+        return SelectNetworks(best) if VALIDATION in self.dataset.watched else None
+
+    @cached_property
+    def table(self) -> EpochTable:
+        """Every epoch's metrics, each row with the noise rates."""
+        actual = noise_rate(self.datamodule.noisy_labels, self.datamodule.true_labels)
+        rates = {"noise/rate_nominal": self.noise.nominal_rate, "noise/rate_actual": actual}
+        return EpochTable(Path(self.settings["run_dir"], "metrics.csv"), rates)
+
+    @cached_property
+    def trainer(self) -> pl.Trainer:
+        """Lightning's trainer with the run's own callbacks."""
+        own = [self.stage_one, *([self.select] if self.select else []), self.table]
+        record = RunRecord(self.settings, self.overrides, self.dataset)
+        return make_trainer(self.settings, [*own, record], None if self.select else "test/accuracy")
+
+
+def check_schedule(schedule: Any, epochs: int) -> None:
+    """Raise `InputError` where the schedule gives an epoch a learning rate that is no number, or negative."""
+    for epoch in range(epochs):
+        rate = schedule.get_last_lr()[0]
+        shown = f"a learning rate of {rate} in epoch {epoch}"
+        require(0 <= rate < float("inf"), "optimizer.schedule", shown, "must not be negative or infinite")
+        schedule.optimizer.step()  # or torch warns that the schedule is ahead of it
+        schedule.step()
+
+
+def check_views(views: Views, dataset: ImageDataset) -> None:
+    """Raise `InputError` where the views do not fit the data set's images, rather than in the middle of an epoch."""
+    image = dataset.train.images.fetch(torch.tensor([0]))
+    with settings_of("views"):
+        views.normalise(views.weak(image))
+        views.evaluation(image)
+
+
+def check_network(network: Network, views: Views, dataset: ImageDataset) -> None:
+    """Raise `InputError` where the backbone cannot take the views, such as a transformer for another image size."""
+    image = views.normalise(views.evaluation(dataset.train.images.fetch(torch.tensor([0]))))
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(image)
+    except (RuntimeError, AssertionError, ValueError) as error:  # what the layers of different libraries raise
+        size, reason = f"{views.height} x {views.width}", first_line(error)
+        raise InputError("backbone", "this network", f"cannot take images of {size}: {reason}") from error
+    network.train()

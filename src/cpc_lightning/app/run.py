@@ -1,0 +1,156 @@
+"""One run, from its settings to its report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_warn
+
+from cpc_lightning.analysis.metrics import summarise_accuracy
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.settings import plain
+from cpc_lightning.datasets.dataset import ImageDataset
+from cpc_lightning.errors import InputError
+from cpc_lightning.files import atomic_write, remove_stale
+from cpc_lightning.report.labels import LabelReport
+from cpc_lightning.report.summary import print_summary, write_summary
+from cpc_lightning.report.tables import write_bad_images, write_classes
+from cpc_lightning.training.callbacks import EpochTable
+from cpc_lightning.training.checkpoints import FOLDER, OVERRIDES, bring_checkpoints
+
+OUTPUTS = {
+    "labels.csv": "the verdict on every training label",
+    "metrics.csv": "every epoch",
+    "summary.json": "the numbers above",
+    "classes.json": "the classes' names; label k is its item k",
+    "checkpoints/": "best.ckpt, last.ckpt",
+    "config.yaml": "all settings; versions.json beside it",
+}
+PACKAGES = ("cpc-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "scikit-learn", "numpy")
+
+
+def run(config: DictConfig | Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Train, evaluate and report.
+
+    Args:
+        config: composed of `conf/config.yaml`, with its `run_dir` set; or its settings in plain containers.
+        overrides: what the user changed; the summary holds it, so that a sweep's table can name its rows.
+
+    Returns:
+        The summary, as written to summary.json.
+
+    Raises:
+        InputError: for a setting, file or folder that cannot be used, before any training.
+        TrainingError: if a loss becomes infinite or NaN, or a checkpoint cannot be written.
+    """
+    return run_parts(Parts(plain(config) if isinstance(config, DictConfig) else config, overrides).ready())
+
+
+def run_parts(parts: Parts) -> dict[str, Any]:
+    """`run`, of parts that are ready."""
+    folder, trainer, table, overrides = Path(parts.settings["run_dir"]), parts.trainer, parts.table, parts.overrides
+    checkpoint = None if parts.begun is None else parts.begun.checkpoint
+    if trainer.is_global_zero:
+        for place in (folder, folder / FOLDER):
+            remove_stale(place)
+        record_settings(folder, parts.settings, overrides)
+        record_data(folder, parts.dataset)
+        if checkpoint is not None:
+            bring_checkpoints(checkpoint, folder / FOLDER)
+    try:
+        trainer.fit(parts.module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
+        report = parts.stage_one.label_report(parts.datamodule)
+        if trainer.is_global_zero:  # before the test, which may find a file that cannot be read
+            table.write()
+            report.write(folder / "labels.csv")
+        selected = parts.select.test(trainer, parts.module, parts.datamodule) if parts.select else {}
+    except Exception as error:
+        if isinstance(error, InputError) or not while_restoring(error):
+            raise
+        reason = f"cannot be loaded ({type(error).__name__}: {str(error)[:200]})"
+        raise InputError("resume", str(checkpoint), reason) from error
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()  # or the next job of a sweep logs into this one's run
+
+    seconds = table.seconds_before + time.monotonic() - parts.begin
+    summary = summarise(table, report, selected, seconds) | {"overrides": overrides}
+    if trainer.is_global_zero:
+        write_summary(folder / "summary.json", summary)
+        print_summary(summary, {"folder": str(folder), **OUTPUTS})
+    return summary
+
+
+def while_restoring(error: BaseException) -> bool:
+    """Whether `error` was raised while Lightning gave the parts of a run their saved states back."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        frame.f_globals.get("__name__", "").endswith("checkpoint_connector")
+        and frame.f_code.co_name.startswith(("resume", "restore", "_restore"))
+        for frame in frames
+    )
+
+
+def record_settings(folder: Path, settings: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Write what the user changed, all settings and the versions of what computes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / OVERRIDES) as file:  # to begin anew from, until there is a checkpoint
+        file.write(json.dumps(list(overrides)).encode())
+    with atomic_write(folder / "config.yaml") as file:
+        file.write(OmegaConf.to_yaml(OmegaConf.create(dict(settings))).encode())
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    write_summary(folder / "versions.json", {"python": platform.python_version(), **versions})
+
+
+def record_data(folder: Path, dataset: ImageDataset) -> None:
+    """Write the classes' names, and the images that were left out, if any."""
+    write_classes(folder / "classes.json", dataset.class_names)
+    if dataset.left_out:
+        write_bad_images(folder / "bad_images.csv", dataset.left_out)
+        rank_zero_warn(f"images that cannot be read are left out: {len(dataset.left_out)}, listed in bad_images.csv")
+
+
+def summarise(
+    table: EpochTable,
+    report: LabelReport,
+    selected: Mapping[str, float],
+    seconds: float,
+) -> dict[str, Any]:
+    """The run in a few numbers; None where one does not apply. The cleaner's are those of the final verdict.
+
+    Accuracies of both networks together, in percent, are named after their set: "test_accuracy_best",
+    "test_accuracy_top5_best", "ilsvrc12_accuracy_best", ... "test_accuracy_selected" is that of the networks that the
+    set "val" selects; "test_prototype_accuracy_last", ... are those of class prototypes as classifiers.
+    "ks_deviating_clean_1", ... are the shares of classes of Figure 1, at the end of the warm-up.
+    """
+    last = table.rows[-1]
+    measured = [name for name in last if name.endswith(("/accuracy", "/accuracy_top5", "/prototype_accuracy"))]
+    return {
+        **{
+            f"{name.replace('/', '_')}_{key}": value
+            for name in dict.fromkeys(("test/accuracy", *measured))
+            for key, value in summarise_accuracy(list(table.column(name))).items()
+        },
+        "test_accuracy_selected": None,
+        **{f"{name.replace('/', '_')}_selected": v for name, v in selected.items() if name[-2:] not in ("_1", "_2")},
+        **{f"cleaner_{m}_{c}": last.get(f"{c}/{m}") for c in ("gmm", "cpc") for m in ("auc", "precision", "recall")},
+        **{
+            f"ks_deviating_{of}": next(iter(table.column(f"losses/ks_deviating_{of}")), None)
+            for of in ("clean_1", "clean_2", "noisy_1", "noisy_2")
+        },
+        "noise_rate_nominal": table.constants["noise/rate_nominal"],
+        "noise_rate_actual": table.constants["noise/rate_actual"],
+        "suspected_labels": None if report.suspected is None else int(report.suspected.sum()),
+        "training_samples": len(report.noisy_labels),
+        "epochs": len(table.rows),
+        "seconds": seconds,
+    }

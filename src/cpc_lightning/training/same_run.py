@@ -1,0 +1,84 @@
+"""Whether a run can go on with these settings: which of them are free, and what the records of older runs mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cpc_lightning.errors import InputError
+
+# Settings that a resumed run may change: where it computes, what it shows and logs, where files lie (what they hold is
+# compared). Of the trainer's not those that change what is computed on the same devices: its limits, its precision.
+FREE = (
+    "run_dir", "resume", "logger", "callbacks", "hydra", "dataset.root", "dataset.test_root", "dataset.ilsvrc_root",
+    "dataset.file", "dataset.download", "noise.path", "training.num_workers", "training.evaluation_batch_size",
+    *(f"trainer.{name}" for name in (
+        "accelerator", "devices", "num_nodes", "strategy", "deterministic", "benchmark", "default_root_dir",
+        "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler",
+    )),
+)  # fmt: skip
+
+AS_BEFORE: Mapping[str, Any] = {}
+"""Settings that the records of older runs lack: full name to the value that means what those runs did."""
+
+MOVED: Mapping[str, str] = {
+    "cpc_lightning.models": "cpc_lightning.backbones",
+    **{
+        f"cpc_lightning.data.{file}": f"cpc_lightning.datasets.{file}"
+        for file in ("cifar", "clothing1m", "digits", "fashion_mnist", "image_folder", "image_table", "webvision")
+    },
+    "cpc_lightning.data.image_files": "cpc_lightning.datasets.reading.image_files",
+    "cpc_lightning.data.noise": "cpc_lightning.noise.noise",
+    "cpc_lightning.data.matrix_noise": "cpc_lightning.noise.matrix",
+    "cpc_lightning.data.instance_noise": "cpc_lightning.noise.instance",
+    "cpc_lightning.data.open_set": "cpc_lightning.noise.open_set",
+    "cpc_lightning.data.human_labels": "cpc_lightning.noise.human_labels",
+    "cpc_lightning.data.views": "cpc_lightning.views.views",
+    "cpc_lightning.dashboard": "cpc_lightning.training.dashboard",
+}
+"""Modules that the records of older runs name in `_target_`, and where their content is now."""
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by full name; lists are values."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def recorded(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run's record, by full name, as this version would have recorded them."""
+    flat = {**AS_BEFORE, **flatten(saved)}
+    for name, value in flat.items():
+        module, _, made = str(value).rpartition(".")
+        for before, now in MOVED.items():
+            if name.endswith("._target_") and (module == before or module.startswith(f"{before}.")):
+                flat[name] = f"{now}{module[len(before) :]}.{made}"
+    return flat
+
+
+def is_free(name: str) -> bool:
+    """Whether a resumed run may change the setting."""
+    return any(name == free or name.startswith(f"{free}.") for free in FREE)
+
+
+def check_same_config(saved: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise `InputError` for the first setting that differs from the run to be continued, unless it is free to.
+
+    Args:
+        saved: the settings that the run recorded, nested; those of an older version mean what `recorded` says.
+        config: the settings now, nested.
+    """
+    before, now, absent = recorded(saved), flatten(config), object()
+    # What is as before only by AS_BEFORE is of a part that this run does not have.
+    own = {*flatten(saved)}
+    for name in [*now, *(name for name in before if name not in now and name in own)]:
+        old, new = before.get(name, absent), now.get(name, absent)
+        if old != new and not is_free(name):
+            was = "does not have it" if old is absent else f"has {old!r}"
+            shown = "(not set)" if new is absent else new
+            raise InputError(name, shown, f"the run to resume {was}, and cannot continue with another")
