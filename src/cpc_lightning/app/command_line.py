@@ -8,13 +8,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cpc_lightning.app.compose import CONFIG_MODULE, Asked, Composed, parse, read
+from cpc_lightning.app.compose import CONFIG_MODULE, Asked, Composed, help_text, parse, read
 from cpc_lightning.app.endings import FAILURE, MISTAKE, ending_of, quieten, say
 from cpc_lightning.app.folders import agree_on_folder, check_subfolders, check_writable
 from cpc_lightning.app.launch import Ending, is_supervised, process_number, starter, supervise
@@ -33,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     quieten()
-    if shows(arguments):
-        return show(arguments)
     try:
+        if shows(arguments):
+            return show(arguments)
         arguments = plain_options(arguments)
         multirun = is_multirun(arguments)
         several = "starts one run; a sweep starts processes for each job itself, with trainer=ddp"
@@ -66,9 +67,10 @@ def call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], object]) -
 def show(arguments: Sequence[str]) -> int:
     """Print what an option such as --help asks for; nothing runs. A reader that goes away is not Hydra's to report."""
     if "--version" in arguments:
-        from importlib.metadata import version
-
         print(f"cpc-lightning {version('cpc-lightning')}")
+        return 0
+    if "--help" in arguments or "-h" in arguments:
+        print(help_text(arguments), flush=True)
         return 0
     said, code = io.StringIO(), 0
     try:

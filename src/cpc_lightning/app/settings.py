@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cpc_lightning.errors import InputError, first_line, require, require_integer
-from cpc_lightning.report.sweep import METRICS
 from cpc_lightning.training.same_run import flatten
 
 OWN_PARTS = ("callbacks", "logger")  # groups to which parts of one's own can be added
@@ -152,8 +151,11 @@ def check_run(settings: Mapping[str, Any]) -> None:
     """Raise `InputError` for settings of the run as a whole that cannot be used."""
     alone = "must be train, or check: as mode=check, without -m"
     require(settings["mode"] == "train", "mode", settings["mode"], alone)
-    name = settings["objective"]
-    require(name is None or name in METRICS, "objective", name, f"must be one of {', '.join(METRICS)}")
+    if settings["objective"] is not None:
+        from cpc_lightning.report.sweep import METRICS  # which prints tables
+
+        name = settings["objective"]
+        require(name in METRICS, "objective", name, f"must be one of {', '.join(METRICS)}")
     for name in ("seed", "noise_seed"):
         require_integer(name, settings[name], 0)
         require(settings[name] < 2**32, name, settings[name], "must be below 2**32")
