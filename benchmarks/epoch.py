@@ -26,7 +26,7 @@ from workloads import WORKLOADS, Workload, compose, halves, load, make_parts, ma
 from cpc_lightning.app.trainer import choose_precision
 from cpc_lightning.cleaning.cpc import CpcCleaner
 from cpc_lightning.cleaning.partition import Partition
-from cpc_lightning.training.stage_one import observe_batch
+from cpc_lightning.training.observation import observe_batch
 
 STEPS = {"preact": 1, "small": 8}
 LONGER = 3  # times as many steps in the plain loop's second timing

@@ -28,7 +28,7 @@ from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estima
 from cpc_lightning.cleaning.gmm import GmmCleaner
 from cpc_lightning.datasets.reading.paths import PathList
 from cpc_lightning.report.labels import LabelReport
-from cpc_lightning.training.stage_one import measure_losses, measure_result
+from cpc_lightning.training.measures import measure_losses, measure_result
 
 
 def resident(field: str) -> float:

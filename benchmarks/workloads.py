@@ -23,7 +23,7 @@ from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.datasets.fashion_mnist import fashion_mnist
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.module import CoTrainingModule
-from cpc_lightning.training.stage_one import HALF_BEYOND
+from cpc_lightning.training.observation import HALF_BEYOND
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")

@@ -12,7 +12,8 @@ from torch import nn
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.training.datamodule import CoTrainingDataModule
-from cpc_lightning.training.module import CoTrainingModule, match_layout
+from cpc_lightning.training.layout import match_layout
+from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.views import autoaugment
 from cpc_lightning.views.policies import POLICIES
 

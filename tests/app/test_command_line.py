@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import cpc_lightning.datasets.digits
-from cpc_lightning.app.settings import near
 from cpc_lightning.report.sweep import read_runs, sweep_rows
 
 MISTAKES = [
@@ -206,13 +205,6 @@ def test_a_reader_of_the_help_may_leave(tmp_path):
         call = [sys.executable, "-m", "cpc_lightning", "--help"]
         done = subprocess.run(call, cwd=tmp_path, stdout=closed, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (141, "")
-
-
-def test_near_looks_at_the_last_part_too():
-    known = ["training", "training.epochs", "noise", "noise.rate"]
-    assert near("trainig.epochs", known) == "; did you mean training.epochs?"
-    assert near("epoch", known) == "; did you mean training.epochs?"
-    assert near("zzz", known) == ""
 
 
 def test_help_names_every_group(command):

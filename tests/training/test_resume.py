@@ -103,7 +103,6 @@ REFUSED = {
     "one more setting": ("+optimizer.network.nesterov=true", "optimizer.network.nesterov=True", "does not have it"),
     "a limit of the trainer": ("+trainer.limit_val_batches=1", "trainer.limit_val_batches=1", "does not have it"),
     "another precision": ("trainer.precision=64-true", "trainer.precision=64-true", "has '"),
-    "one setting less": ("~cleaner.alpha", "cleaner.alpha=(not set)", "has 0.0"),
 }
 
 

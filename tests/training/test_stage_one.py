@@ -16,15 +16,10 @@ from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate, Evid
 from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.distributed import gather_by_index
+from cpc_lightning.training.measures import measure_losses, measure_result
 from cpc_lightning.training.module import CoTrainingModule
-from cpc_lightning.training.stage_one import (
-    Columns,
-    Observation,
-    StageOne,
-    measure_losses,
-    measure_result,
-    observe_batch,
-)
+from cpc_lightning.training.observation import Columns, Observation, observe_batch
+from cpc_lightning.training.stage_one import StageOne
 
 
 class Probe:
@@ -332,7 +327,7 @@ def test_gathering_wants_each_sample_exactly_once():
 
 def test_many_features_are_kept_in_half_precision_and_nothing_else(monkeypatch):
     """Six numbers of features are more than five; the three losses are not."""
-    monkeypatch.setattr("cpc_lightning.training.stage_one.HALF_BEYOND", 5)
+    monkeypatch.setattr("cpc_lightning.training.observation.HALF_BEYOND", 5)
     columns = Columns(3, 3)
     for row in ([2], [0, 1]):
         index = torch.tensor(row)

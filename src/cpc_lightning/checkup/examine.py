@@ -32,10 +32,10 @@ from cpc_lightning.errors import InputError, first_line
 from cpc_lightning.files import usable_cores
 from cpc_lightning.noise.noise import AsymmetricNoise, Noise, NoNoise, SymmetricNoise
 from cpc_lightning.noise.open_set import MixedImages
+from cpc_lightning.training.observation import HALF_BEYOND
 from cpc_lightning.training.same_run import flatten
 from cpc_lightning.training.samplers import CoTrainingSampler, warmup_share
 from cpc_lightning.training.selection import VALIDATION
-from cpc_lightning.training.stage_one import HALF_BEYOND
 from cpc_lightning.views.views import VIEWS, Views
 
 

@@ -20,6 +20,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.errors import InputError, TrainingError, first_line, require, require_integer, require_number
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, SemisupBatch, confidence_penalty
+from cpc_lightning.training.layout import match_layout
 from cpc_lightning.views.views import VIEWS, Views
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -294,18 +295,6 @@ def accuracies(num_classes: int) -> nn.ModuleDict:
     return nn.ModuleDict(
         {key: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False) for key, k in top.items()}
     )
-
-
-def match_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Store the optimizer's state of each parameter in the order of memory that the parameter has.
-
-    A state that was saved with other strides keeps them when it is loaded, and fused steps go through parameter and
-    state in the order of memory, without a look at strides: each weight would get another one's momentum.
-    """
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
-                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def require_compiler() -> None:

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from cpc_lightning.analysis.metrics import cleaner_metrics, estimate_agreement, ks_deviating_share
 from cpc_lightning.cleaning.evidence import Cleaner, CleaningResult, CleaningTask, Draw, Evidence
 from cpc_lightning.cleaning.gmm import scale_losses
-from cpc_lightning.datasets.dataset import UNKNOWN
 from cpc_lightning.errors import TrainingError
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.training.datamodule import CoTrainingDataModule
-from cpc_lightning.training.distributed import broadcast_object, broadcast_tensors, gather_by_index
+from cpc_lightning.training.distributed import broadcast_object, broadcast_tensors
+from cpc_lightning.training.measures import measure_losses, measure_result
 from cpc_lightning.training.module import CoTrainingModule
-
-FIELDS = ("losses", "given_probability", "predicted", "confidence", "features")
-"""What a pass tells of `Evidence`."""
-
-HALF_BEYOND = 1 << 28
-"""Where there are more features of one network than these 2^28 (1 GiB), they are kept in half precision."""
-
-HALF_MAX = torch.finfo(torch.float16).max
+from cpc_lightning.training.observation import FIELDS, Columns, Observation, observe_batch
 
 
 @dataclass(frozen=True)
@@ -53,71 +42,6 @@ class Verdict:
     result: CleaningResult | None
     suggested: Tensor
     confidence: Tensor
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One evaluation pass of both networks over n training samples.
-
-    Attributes:
-        index: (n,) int64 positions in the training set, ascending.
-        evidence: of network 1 and network 2, with an empty loss history. Only the first process, which fits, has the
-            features; on the others they are (n, 0).
-        suggested: (n,) int64 the class with the largest mean softmax of both networks.
-        confidence: (n,) that largest mean softmax.
-    """
-
-    index: Tensor
-    evidence: tuple[Evidence, Evidence]
-    suggested: Tensor
-    confidence: Tensor
-
-    def of(self, network: int, draw: Draw) -> Evidence:
-        """What `network` (0 or 1) says of the samples in `draw`, all of which were looked at."""
-        seen = self.evidence[network]
-        if len(draw.index) == len(self.index):
-            return seen
-        rows = torch.searchsorted(self.index, draw.index)
-        return replace(seen, **{name: getattr(seen, name)[rows] for name in FIELDS})
-
-
-class Columns:
-    """What one process finds out about its samples, batch by batch, each quantity in one tensor from the start.
-
-    A list of batches would be copied to become one tensor, and features are the largest thing of a run.
-    """
-
-    def __init__(self, mine: int, count: int) -> None:
-        """Make room for `mine` samples of this process, out of `count` of all processes."""
-        self.mine, self.count = mine, count
-        self._done = 0
-        self._columns: dict[str, Tensor] = {}
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Take a batch's values, each (B, ...), by name; the same names in every batch."""
-        rows = len(next(iter(values.values())))
-        for name, column in values.items():
-            if name not in self._columns:
-                self._columns[name] = torch.empty((self.mine, *column.shape[1:]), dtype=self._dtype(column))
-            if self._columns[name].dtype == torch.float16:
-                column = column.clamp(-HALF_MAX, HALF_MAX)
-            self._columns[name][self._done : self._done + rows] = column
-        self._done += rows
-
-    def gather(self, device: torch.device) -> dict[str, Tensor]:
-        """The values of all samples in their order, each (n, ...); features on the first process only."""
-        rows = self._columns.pop("row")
-        return {
-            name: gather_by_index(
-                self._columns.pop(name), rows, self.count, device, everywhere=not name.startswith("features")
-            )
-            for name in list(self._columns)
-        }
-
-    def _dtype(self, column: Tensor) -> torch.dtype:
-        """Half precision for what is large: a rule of sizes alone, so that every machine computes the same."""
-        large = column.is_floating_point() and self.count * math.prod(column.shape[1:]) > HALF_BEYOND
-        return torch.float16 if large else column.dtype
 
 
 class StageOne(pl.Callback):
@@ -263,84 +187,3 @@ class StageOne(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self._loss_history, self._final = list(state_dict["loss_history"]), state_dict["final"]
-
-
-def observe_batch(
-    answers: Sequence[tuple[Tensor, Tensor]], labels: Tensor, keep_features: bool = True
-) -> dict[str, Tensor]:
-    """What stage 1 keeps of a batch.
-
-    That is the fields of `Evidence` for each network ("losses_1"), whether they are finite ("finite_1", 0 or 1), and
-    what both suggest.
-
-    Args:
-        answers: features (B, D) and logits (B, K) of network 1 and network 2.
-        labels: (B,) int64 given labels.
-        keep_features: whether "features_1" and "features_2" are among it.
-    """
-    seen: dict[str, Tensor] = {}
-    mean = torch.zeros((), device=labels.device)
-    for number, (features, logits) in enumerate(answers, start=1):
-        probabilities = logits.float().softmax(dim=1)
-        mean = mean + probabilities / len(answers)
-        seen[f"losses_{number}"] = F.cross_entropy(logits.float(), labels, reduction="none")
-        seen[f"given_probability_{number}"] = probabilities.gather(1, labels[:, None]).squeeze(1)
-        seen[f"confidence_{number}"], seen[f"predicted_{number}"] = probabilities.max(dim=1)
-        if keep_features:
-            seen[f"features_{number}"] = features.float()
-        finite = torch.isfinite(seen[f"losses_{number}"]) & torch.isfinite(features).all(dim=1)
-        seen[f"finite_{number}"] = finite.long()  # what every backend sends
-    seen["confidence"], seen["suggested"] = mean.max(dim=1)
-    return seen
-
-
-def measure_result(result: CleaningResult, draws: tuple[Draw, Draw]) -> dict[str, float]:
-    """What is worth logging of a division, by metric name.
-
-    "gmm/..." and "cpc/..." hold AUC, precision, recall and share kept of the mixture's and the prototypes' clean
-    probability: by network 1 ("_1"), by network 2 ("_2") and joined, that is of the mean of both, or, where they judge
-    different draws, of both draws together. What does not apply is left out.
-    """
-    values: dict[str, float] = dict(result.scalars)
-    for number, partition in enumerate(result.partitions, start=1):
-        values[f"partition/labeled_{number}"] = len(partition.labeled)
-        values[f"partition/unlabeled_{number}"] = len(partition.unlabeled)
-    for source in ("gmm", "cpc"):
-        pair = [getattr(estimate, source) for estimate in result.estimates]
-        if any(probability is None for probability in pair):
-            continue
-        judged = draws[1], draws[0]
-        noisy, true = ([getattr(draw, kind) for draw in judged] for kind in ("noisy_labels", "true_labels"))
-        if torch.equal(draws[0].index, draws[1].index):
-            joined = (pair[0] + pair[1]) / 2, noisy[0], true[0]
-        else:
-            joined = torch.cat(pair), torch.cat(noisy), torch.cat(true)
-        rows = {"_1": (pair[0], noisy[0], true[0]), "_2": (pair[1], noisy[1], true[1]), "": joined}
-        for suffix, (probability, noisy_labels, true_labels) in rows.items():
-            kept = probability > result.thresholds[source]
-            measured = cleaner_metrics(probability, kept, noisy_labels, true_labels)
-            values |= {f"{source}/{name}{suffix}": value for name, value in measured.items() if value is not None}
-    for number, estimate in enumerate(result.estimates, start=1):
-        if estimate.gmm is not None and estimate.cpc is not None:
-            agreement = estimate_agreement(
-                estimate.gmm, estimate.cpc, result.thresholds["gmm"], result.thresholds["cpc"]
-            )
-            values |= {f"gmm_cpc/{name}_{number}": value for name, value in agreement.items()}
-    return values
-
-
-def measure_losses(judging: tuple[Evidence, Evidence], draws: tuple[Draw, Draw]) -> dict[str, float]:
-    """How far classes differ in their losses at the end of the warm-up (Figure 1), by metric name.
-
-    "losses/ks_deviating_clean_1" is the share of classes whose rightly labeled samples have other losses than all
-    rightly labeled samples have, by network 1; "..._noisy_1" that among the wrongly labeled ones; "..._2" by network 2.
-    What has no sample of known truth is left out.
-    """
-    values: dict[str, float] = {}
-    for number, (evidence, draw) in enumerate(zip(judging, reversed(draws), strict=True), start=1):
-        right, known = draw.noisy_labels == draw.true_labels, draw.true_labels != UNKNOWN
-        for kind, rows in (("clean", right), ("noisy", known & ~right)):
-            share = ks_deviating_share(evidence.losses[rows], draw.noisy_labels[rows])
-            if share is not None:
-                values[f"losses/ks_deviating_{kind}_{number}"] = share
-    return values

@@ -1,0 +1,119 @@
+"""What one evaluation pass of both networks over the training set gives: losses, predictions and features.
+
+Shapes: n samples looked at, B batch, D features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cpc_lightning.cleaning.evidence import Draw, Evidence
+from cpc_lightning.training.distributed import gather_by_index
+
+FIELDS = ("losses", "given_probability", "predicted", "confidence", "features")
+"""What a pass tells of `Evidence`."""
+
+HALF_BEYOND = 1 << 28
+"""Where there are more features of one network than these 2^28 (1 GiB), they are kept in half precision."""
+
+HALF_MAX = torch.finfo(torch.float16).max
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One evaluation pass of both networks over n training samples.
+
+    Attributes:
+        index: (n,) int64 positions in the training set, ascending.
+        evidence: of network 1 and network 2, with an empty loss history. Only the first process, which fits, has the
+            features; on the others they are (n, 0).
+        suggested: (n,) int64 the class with the largest mean softmax of both networks.
+        confidence: (n,) that largest mean softmax.
+    """
+
+    index: Tensor
+    evidence: tuple[Evidence, Evidence]
+    suggested: Tensor
+    confidence: Tensor
+
+    def of(self, network: int, draw: Draw) -> Evidence:
+        """What `network` (0 or 1) says of the samples in `draw`, all of which were looked at."""
+        seen = self.evidence[network]
+        if len(draw.index) == len(self.index):
+            return seen
+        rows = torch.searchsorted(self.index, draw.index)
+        return replace(seen, **{name: getattr(seen, name)[rows] for name in FIELDS})
+
+
+class Columns:
+    """What one process finds out about its samples, batch by batch, each quantity in one tensor from the start.
+
+    A list of batches would be copied to become one tensor, and features are the largest thing of a run.
+    """
+
+    def __init__(self, mine: int, count: int) -> None:
+        """Make room for `mine` samples of this process, out of `count` of all processes."""
+        self.mine, self.count = mine, count
+        self._done = 0
+        self._columns: dict[str, Tensor] = {}
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Take a batch's values, each (B, ...), by name; the same names in every batch."""
+        rows = len(next(iter(values.values())))
+        for name, column in values.items():
+            if name not in self._columns:
+                self._columns[name] = torch.empty((self.mine, *column.shape[1:]), dtype=self._dtype(column))
+            if self._columns[name].dtype == torch.float16:
+                column = column.clamp(-HALF_MAX, HALF_MAX)
+            self._columns[name][self._done : self._done + rows] = column
+        self._done += rows
+
+    def gather(self, device: torch.device) -> dict[str, Tensor]:
+        """The values of all samples in their order, each (n, ...); features on the first process only."""
+        rows = self._columns.pop("row")
+        return {
+            name: gather_by_index(
+                self._columns.pop(name), rows, self.count, device, everywhere=not name.startswith("features")
+            )
+            for name in list(self._columns)
+        }
+
+    def _dtype(self, column: Tensor) -> torch.dtype:
+        """Half precision for what is large: a rule of sizes alone, so that every machine computes the same."""
+        large = column.is_floating_point() and self.count * math.prod(column.shape[1:]) > HALF_BEYOND
+        return torch.float16 if large else column.dtype
+
+
+def observe_batch(
+    answers: Sequence[tuple[Tensor, Tensor]], labels: Tensor, keep_features: bool = True
+) -> dict[str, Tensor]:
+    """What stage 1 keeps of a batch.
+
+    That is the fields of `Evidence` for each network ("losses_1"), whether they are finite ("finite_1", 0 or 1), and
+    what both suggest.
+
+    Args:
+        answers: features (B, D) and logits (B, K) of network 1 and network 2.
+        labels: (B,) int64 given labels.
+        keep_features: whether "features_1" and "features_2" are among it.
+    """
+    seen: dict[str, Tensor] = {}
+    mean = torch.zeros((), device=labels.device)
+    for number, (features, logits) in enumerate(answers, start=1):
+        probabilities = logits.float().softmax(dim=1)
+        mean = mean + probabilities / len(answers)
+        seen[f"losses_{number}"] = F.cross_entropy(logits.float(), labels, reduction="none")
+        seen[f"given_probability_{number}"] = probabilities.gather(1, labels[:, None]).squeeze(1)
+        seen[f"confidence_{number}"], seen[f"predicted_{number}"] = probabilities.max(dim=1)
+        if keep_features:
+            seen[f"features_{number}"] = features.float()
+        finite = torch.isfinite(seen[f"losses_{number}"]) & torch.isfinite(features).all(dim=1)
+        seen[f"finite_{number}"] = finite.long()  # what every backend sends
+    seen["confidence"], seen["suggested"] = mean.max(dim=1)
+    return seen

@@ -1,0 +1,65 @@
+"""Which settings a resumed run may change, and that the record of an older run still means what it did."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.settings import plain
+from cpc_lightning.errors import InputError
+from cpc_lightning.training import same_run
+from cpc_lightning.training.records import check_same_data
+from cpc_lightning.training.same_run import check_same_config, recorded
+
+OLDER = json.loads(Path(__file__).with_name("older_record.json").read_text())
+"""What a run of the commit before the package's rooms wrote into its checkpoint (tests/training/older_record.json)."""
+
+BEFORE = {
+    "seed": 1,
+    "noise": {"_target_": "cpc_lightning.data.noise.SymmetricNoise", "rate": 0.5},
+    "trainer": {"devices": 1},
+    "run_dir": "here",
+}
+
+
+def test_a_run_of_the_version_before_goes_on(compose):
+    settings = plain(compose(*OLDER["overrides"]))
+    check_same_config(OLDER["config"], settings)
+    parts = Parts(settings)
+    check_same_data(OLDER["data"], parts.dataset.train.labels, parts.dataset)
+    with pytest.raises(InputError, match=r"^seed=2: the run to resume has 1, and cannot continue with another$"):
+        check_same_config(OLDER["config"], settings | {"seed": 2})
+
+
+def test_modules_that_moved_are_found_where_they_are_now():
+    assert recorded(BEFORE)["noise._target_"] == "cpc_lightning.noise.noise.SymmetricNoise"
+    nested = {"crop": {"_target_": "cpc_lightning.data.image_files.Crop"}, "x": {"_target_": "torch.optim.SGD"}}
+    assert recorded(nested)["crop._target_"] == "cpc_lightning.datasets.reading.image_files.Crop"
+    assert recorded(nested)["x._target_"] == "torch.optim.SGD"
+
+
+@pytest.mark.parametrize("module", sorted(same_run.MOVED.values()))
+def test_what_moved_is_there(module):
+    assert __import__(module, fromlist=["__doc__"]).__doc__
+
+
+def test_a_setting_that_the_older_run_lacked_means_what_it_did(monkeypatch):
+    now = BEFORE | {"noise": {"_target_": "cpc_lightning.noise.noise.SymmetricNoise", "rate": 0.5, "shape": "round"}}
+    with pytest.raises(InputError, match=r"^noise.shape=round: the run to resume does not have it"):
+        check_same_config(BEFORE, now)
+    monkeypatch.setattr(same_run, "AS_BEFORE", {"noise.shape": "round", "cleaner.colour": "red"})
+    check_same_config(BEFORE, now)
+    now["noise"]["shape"] = "square"
+    with pytest.raises(InputError, match=r"^noise.shape=square: the run to resume has 'round'"):
+        check_same_config(BEFORE, now)
+
+
+def test_a_setting_that_is_gone_is_refused_and_places_are_free():
+    now = {"noise": BEFORE["noise"], "trainer": {"devices": 2}, "run_dir": "there"}
+    with pytest.raises(InputError, match=r"^noise._target_=cpc_lightning.data.noise.SymmetricNoise: the run to resume"):
+        check_same_config(BEFORE, now)  # today's settings are those of today's modules
+    now["noise"] = {"_target_": "cpc_lightning.noise.noise.SymmetricNoise", "rate": 0.5}
+    with pytest.raises(InputError, match=r"^seed=\(not set\): the run to resume has 1"):
+        check_same_config(BEFORE, now)
+    check_same_config(BEFORE, now | {"seed": 1})
