@@ -10,6 +10,28 @@ from cpc_lightning.cleaning.prototypes import PrototypeHead
 from cpc_lightning.errors import require_integer
 
 
+class Headless(nn.Module):
+    """A backbone made of another library's classifier, whose last layer is gone.
+
+    Args:
+        model: images (B, C, H, W) -> features (B, D).
+        feature_size: D.
+
+    Attributes:
+        feature_size: D.
+    """
+
+    def __init__(self, model: nn.Module, feature_size: int) -> None:
+        super().__init__()
+        self.model = model
+        self.feature_size = feature_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> features (B, D)."""
+        features: Tensor = self.model(images)
+        return features
+
+
 class Network(nn.Module):
     """Backbone, classifier, and projector with prototypes.
 

@@ -6,38 +6,13 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
+from cpc_lightning.backbones.network import Headless
 from cpc_lightning.backbones.torchvision_backbone import suggestion
 from cpc_lightning.backbones.weights import load_weights, require_download
 from cpc_lightning.errors import InputError, require, require_path
 
 
-class TimmBackbone(nn.Module):
-    """A timm model without its classifier.
-
-    Args:
-        model: images (B, C, H, W) -> features (B, D).
-        feature_size: D.
-
-    Attributes:
-        feature_size: D.
-    """
-
-    feature_size: int
-
-    def __init__(self, model: nn.Module, feature_size: int) -> None:
-        super().__init__()
-        self.model = model
-        self.feature_size = feature_size
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) -> features (B, D)."""
-        features: Tensor = self.model(images)
-        return features
-
-
-def timm_backbone(name: str, weights: str | None = None, in_channels: int = 3) -> TimmBackbone:
+def timm_backbone(name: str, weights: str | None = None, in_channels: int = 3) -> Headless:
     """The timm model `name` up to the input of its classifier: pooled features.
 
     Some need a certain image size (the vit family 224, unless their name says another).
@@ -66,7 +41,7 @@ def timm_backbone(name: str, weights: str | None = None, in_channels: int = 3) -
         classifiers = model.pretrained_cfg.get("classifier") or ()
         classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
         load_weights(model, str(weights), tuple(f"{classifier}." for classifier in classifiers))
-    return TimmBackbone(model, getattr(model, "head_hidden_size", model.num_features))
+    return Headless(model, getattr(model, "head_hidden_size", model.num_features))
 
 
 def named_model(timm: Any, name: str, weights: str | None, in_channels: int) -> Any:

@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from cpc_lightning.backbones.network import Headless
 from cpc_lightning.backbones.weights import load_weights, require_download
 from cpc_lightning.errors import InputError, require, require_path
 
@@ -17,30 +18,12 @@ RGB = 3
 AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
 
 
-class TorchvisionBackbone(nn.Module):
-    """A torchvision classifier without its last layer.
-
-    Args:
-        model: images (B, 3, H, W) -> features (B, D).
-        feature_size: D.
-
-    Attributes:
-        feature_size: D.
-    """
-
-    feature_size: int
-
-    def __init__(self, model: nn.Module, feature_size: int) -> None:
-        super().__init__()
-        self.model = model
-        self.feature_size = feature_size
+class TorchvisionBackbone(Headless):
+    """A torchvision classifier without its last layer."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> features (B, D). A grayscale image (C = 1) is repeated as red, green and blue."""
-        if images.shape[1] == 1:
-            images = images.expand(-1, RGB, -1, -1)
-        features: Tensor = self.model(images)
-        return features
+        return super().forward(images.expand(-1, RGB, -1, -1) if images.shape[1] == 1 else images)
 
 
 def torchvision_backbone(name: str, weights: str | None = None, in_channels: int = 3) -> TorchvisionBackbone:
