@@ -1,6 +1,6 @@
 """Do two revisions compute the same? Bit for bit, in small runs of all that the library does.
 
-    python benchmarks/same_result.py b2570b4 HEAD        # before and after a refactoring; about five minutes
+    python benchmarks/same_result.py b2570b4 HEAD        # before and after a refactoring; six minutes of one core
 
 Takes `src/` and `conf/` of both revisions out of git, trains each case with either one on one thread and on the same
 files, and compares labels.csv, the columns that both metrics.csv have (but for seconds; new columns are listed, a lost
