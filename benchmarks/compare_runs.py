@@ -56,7 +56,7 @@ def compare(ours: Path, theirs: Path) -> Comparison:
     if other:
         found.differences.append(f"weights: {len(other)} of {len(both)} tensors differ, the first is {other[0]}")
     if alone:
-        found.differences.append(f"weights: {len(alone)} tensors are in one run alone, the first is {alone[0]}")
+        found.differences.append(f"weights: tensors in one run alone: {len(alone)}, the first is {alone[0]}")
     found.cells[4] = f"{len(both) - len(other)} of {len(both)}"
     return found
 

@@ -239,7 +239,7 @@ def main() -> int:
                 print(f"| {row} | {' | '.join(found.cells)} | {times} |", flush=True)
                 differences += [f"{row}: {line}" for line in found.differences]
                 compared += 1
-    print(f"\n{len(differences)} differences in {compared} comparisons" + (":" if differences else "."))
+    print(f"\nDifferences in {compared} comparisons: {len(differences)}")
     for line in differences:
         print(f"* {line}")
     return 1 if differences else 0

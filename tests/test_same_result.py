@@ -53,7 +53,7 @@ DIFFERENT = {
     ),
     "a tensor less": (
         {"weights": {"a": WEIGHTS["a"]}},
-        "weights: 1 tensors are in one run alone, the first is last.ckpt: b",
+        "weights: tensors in one run alone: 1, the first is last.ckpt: b",
     ),
 }  # fmt: skip
 
