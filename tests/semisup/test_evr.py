@@ -242,6 +242,15 @@ def test_risk_forwards_all_rows_or_only_the_labeled_half(lambda_u, rows):
     assert losses.lambda_u == lambda_u
 
 
+def test_the_risk_trains_whatever_mode_the_network_was_left_in():
+    network, batch = SpyNetwork(), make_batch(labeled=3, unlabeled=2)
+    network.eval()
+    EmpiricalVicinalRisk().risk(
+        network, batch.strong_labeled, torch.eye(3), batch.strong_unlabeled, torch.full((2, 3), 1 / 3), 30.0, 10
+    )
+    assert network.calls == [(10, True, True)]
+
+
 def test_without_unlabeled_loss_partners_still_come_from_the_unlabeled_side():
     network, batch = SpyNetwork(), make_batch(labeled=3, unlabeled=20)
     nothing = torch.zeros_like(batch.strong_labeled)

@@ -12,6 +12,7 @@ from tests.conftest import SMALL
 from cpc_lightning.app.building import add_noise, build, make_method, make_network, make_trainer
 from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.partition import Partition, co_divide
+from cpc_lightning.training.callbacks import EpochTable
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.distributed import gather_by_index
 from cpc_lightning.training.module import CoTrainingModule
@@ -62,11 +63,14 @@ def fit(folder, probe, **more):
     module.training_step = listen
     stage_one = StageOne(probe, seed=1)
     passes = count_passes(stage_one, module)
-    trainer = make_trainer(config, [stage_one])
+    table, logged, log = EpochTable(folder / "metrics.csv", {}), set(), module.log
+    module.log = lambda name, value, **more: (logged.add(name), log(name, value, **more))
+    trainer = make_trainer(config, [stage_one, table])
+    probe.module, probe.datamodule, probe.trainer = module, datamodule, trainer
     trainer.fit(module, datamodule)
     return SimpleNamespace(
         module=module, datamodule=datamodule, probe=probe, seen=seen, stage_one=stage_one, trainer=trainer,
-        passes=passes,
+        passes=passes, table=table, logged=logged,
     )  # fmt: skip
 
 
@@ -212,6 +216,16 @@ def test_stage_1_ran_after_warm_up_and_after_every_epoch_since(fitted):
     assert len({task.seed for task in fitted.probe.tasks}) == 3
     assert [len(task.judging[0].loss_history) for task in fitted.probe.tasks] == [1, 2, 2]  # history_length is 2
     assert fitted.stage_one.verdict.epoch == 3
+
+
+def test_all_that_the_module_and_stage_1_log_is_a_column(fitted):
+    """Whatever its name: "told" is a cleaner's own."""
+    some = {"told", "stage1/seconds", "partition/labeled_2", "gmm/auc_1", "losses/ks_deviating_clean_1"}
+    some |= {"train/learning_rate_2", "train/loss_1", "train/unlabeled_loss_2", "test/accuracy", "test/accuracy_1"}
+    assert some <= fitted.logged
+    lines = fitted.table.path.read_text().splitlines()
+    assert set(lines[0].split(",")) == {"epoch", "seconds", *fitted.logged}
+    assert [row["told"] for row in fitted.table.rows] == [7.0] * 3
 
 
 def test_partitions_travel_through_the_checkpoint(fitted):
