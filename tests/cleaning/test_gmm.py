@@ -115,6 +115,16 @@ def test_aware_equals_sklearn_on_each_class():
     assert not np.allclose(probability, class_agnostic_probability(losses, 7)[0], atol=0.1)
 
 
+def test_every_class_is_fitted_with_the_same_seed():
+    """On these losses the fits with seeds 0, 1 and 2 all differ."""
+    losses, labels = np.tile(skewed(16), 3), np.repeat([0, 1, 2], 300)
+    probability, _ = class_aware_probability(losses, labels, 1)
+    for k in range(3):
+        np.testing.assert_array_equal(probability[labels == k], by_sklearn(skewed(16), 1)[1])
+    others = [by_sklearn(skewed(16), seed)[1] for seed in (0, 2)]
+    assert all(np.abs(probability[:300] - other).max() > 0.04 for other in others)
+
+
 def test_small_constant_and_absent_classes_take_the_agnostic_posterior():
     """Class 0 has its own mixture; 1, 2, 3 have 9, 1, 2 samples; 4 none; 5 is constant; 6 nearly so."""
     labels = np.repeat([0, 1, 2, 3, 5, 6, 7], [100, 9, 1, 2, 30, 30, 10])

@@ -12,6 +12,7 @@ from cpc_lightning.semisup.evr import (
     eval_mode,
     linear_rampup,
     prior_penalty,
+    probabilities_of,
     soft_cross_entropy,
     squared_error,
 )
@@ -196,6 +197,14 @@ class Constant(nn.Module):
 
     def forward(self, images):
         return self.logits.expand(len(images), -1)
+
+
+def test_a_networks_answer_in_half_precision_is_a_softmax_in_single():
+    """Between 0.5 and 1, bfloat16 has steps of 1/256."""
+    logits = torch.tensor([[1.0, 0.0]]).bfloat16()
+    answer = probabilities_of(lambda _: logits, torch.zeros(1))
+    assert answer.dtype == torch.float32
+    assert float(answer[0, 0]) == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-6)
 
 
 def test_guess_literal():

@@ -75,8 +75,10 @@ def test_each_network_judges_its_peers_draw_and_learns_from_its_own(done):
             scaled = (losses - losses.min()) / (losses.max() - losses.min())
             assert torch.allclose(task.judging[own].loss_history, scaled[None], atol=1e-4)
         assert not torch.allclose(said[0][0][1], said[1][0][1], atol=0.1)  # the networks differ
-    for task in done.probe.tasks[:2]:
-        assert not torch.equal(task.draws[0].index, task.draws[1].index)  # and so do the draws
+    for epoch, task in enumerate(done.probe.tasks[:2], start=1):
+        index = done.datamodule.draws(epoch)
+        assert all(torch.equal(draw.index, i) for draw, i in zip(task.draws, index, strict=True))
+        assert not torch.equal(*index)  # and so do the draws
 
 
 def test_each_head_is_its_networks_and_has_its_own_optimizer(done):
@@ -140,6 +142,23 @@ def test_learning_rates_are_logged_under_the_networks_number(compose, small, mon
     monkeypatch.setattr(module, "log", lambda name, value, **_: logged.__setitem__(name, value))
     module.on_train_epoch_start()
     assert logged == {"train/learning_rate_1": 0.1, "train/learning_rate_2": 0.2}
+
+
+def test_accuracies_are_logged_under_the_networks_number(compose, small, monkeypatch):
+    """Network 1 is right on images 0 and 1, network 2 on 2, their sum on 0, 2 and 3; of the sum's five best, on all."""
+    module, logged = build_module(compose(*small), monkeypatch), {}
+    first, second = torch.zeros(4, 10), torch.zeros(4, 10)
+    first[0, 0], first[1, 1], first[2, 9], first[3, 9], first[3, 3] = 5, 1, 1, 1, 0.9
+    second[0, 9], second[1, 9], second[2, 2], second[3, 8], second[3, 3] = 1, 5, 5, 1, 0.9
+    answers = [(torch.zeros(4, 32), logits) for logits in (first, second)]
+    monkeypatch.setattr(module, "features_and_logits", lambda _: answers)
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.__setitem__(name, float(value)))
+    module.on_validation_epoch_start()
+    module.validation_step({"images": torch.zeros(4), "labels": torch.arange(4)}, 0)
+    module.on_validation_epoch_end()
+    assert logged == {
+        "test/accuracy_1": 50, "test/accuracy_2": 25, "test/accuracy": 75, "test/accuracy_top5": 100,
+    }  # fmt: skip
 
 
 def test_every_sample_comes_with_its_own_clean_probability():
