@@ -12,9 +12,10 @@ from tests.training.test_stage_one import fit
 from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
+from cpc_lightning.errors import TrainingError
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.module import CoTrainingModule
-from cpc_lightning.training.stage_one import measure_result
+from cpc_lightning.training.stage_one import StageOne, measure_result
 
 TRUST = 0.9, 0.6  # of network 1 and network 2, in every label
 
@@ -194,3 +195,13 @@ def test_agreement_is_measured_between_the_two_estimates_of_one_network():
     )
     assert values["gmm_cpc/kl_divergence_1"] == pytest.approx(far / 4, rel=1e-5)
     assert values["gmm_cpc/kl_divergence_2"] == pytest.approx((near + 3 * across) / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_network_without_finite_answers_stops_stage_1_and_is_named(done, number):
+    bias = done.module.network(number).classifier.bias.data
+    whole = bias.clone()
+    bias[3] = float("nan")
+    with pytest.raises(TrainingError, match=rf"^network {number + 1} gives no finite answer for \d+ samples"):
+        StageOne(Apart(), seed=1).on_train_epoch_end(done.trainer, done.module)
+    bias.copy_(whole)
