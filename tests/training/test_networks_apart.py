@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from tests.steps import batch, build_module
 from tests.training.test_stage_one import fit
 
+from cpc_lightning.app.train import prepare
 from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
@@ -207,3 +208,11 @@ def test_a_network_without_finite_answers_stops_stage_1_and_is_named(done, numbe
     with pytest.raises(TrainingError, match=rf"^network {number + 1} gives no finite answer for \d+ samples"):
         StageOne(Apart(), seed=1).on_train_epoch_end(done.trainer, done.module)
     bias.copy_(whole)
+
+
+def test_a_run_starts_with_two_networks_of_different_weights(compose, small, tmp_path):
+    first, second = prepare(compose(*small, folder=tmp_path)).module.networks
+    weights = [dict(network.named_parameters()) for network in (first, second)]
+    random = [name for name, value in weights[0].items() if value.std() > 0]  # BatchNorm starts with 1 and 0
+    assert {"classifier.weight", "head.prototypes", "head.projector.weight"} < set(random)
+    assert not [name for name in random if torch.equal(weights[0][name], weights[1][name])]
