@@ -17,11 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from tests.conftest import SMALL
 
 from cpc_lightning.app.command_line import main
+from cpc_lightning.training.same_run import RENAMED
 
 ROOT = Path(__file__).parents[1]
 CONF = Path(cpc_lightning.conf.__path__[0])
 LIST = json.loads((ROOT / "tests" / "public_names.json").read_text())
-RENAMED: dict[str, str] = {}  # of settings and choices, old to new; moves to where the command line checks settings
 CHANGES_NO_SETTINGS = ("experiment", "hparams_search")  # groups whose choices set what others have brought
 WITHIN = {"noise/source": ("noise=open_set",)}  # a group within a choice of another
 

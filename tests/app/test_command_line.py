@@ -1,5 +1,6 @@
 """The command line: what a person who mistypes sees, and what help says."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -281,3 +282,48 @@ def test_a_backbone_that_is_none(command, tmp_path, wrong, mode):
     assert code == 2
     assert wrong.partition("=")[2] in out + err
     assert "Traceback" not in err
+
+
+def test_what_was_renamed_answers_with_its_new_name(command, monkeypatch):
+    names = {"training.length": "training.epochs", "cleaner=cpc": "cleaner=cpc_awr"}
+    monkeypatch.setattr("cpc_lightning.app.settings.RENAMED", names)
+    monkeypatch.setattr("cpc_lightning.app.compose.RENAMED", names)
+    for typed in ("training.length=3", "+training.length=3"):
+        assert command(typed) == (2, "", "error: training.length=3: is now called training.epochs\n")
+    assert command("cleaner=cpc") == (2, "", "error: cleaner=cpc: is now called cleaner=cpc_awr\n")
+
+
+QUICK = """
+import sys
+from cpc_lightning.__main__ import main
+sys.argv[1:] = {arguments}
+code = main()
+assert code == {code}, code
+heavy = sorted({{"torch", "torchvision", "pytorch_lightning", "wandb", "numpy", "sklearn", "rich"}} & {{*sys.modules}})
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["noize=symmetric"], 2),
+        (["noise=symetric"], 2),
+        (["training.epoch=3"], 2),
+        (["+training.epoch=3"], 2),
+        (["~seed"], 2),
+    ],
+    ids=str,
+)
+def test_what_needs_no_torch_does_not_import_it(arguments, code, tmp_path):
+    script = QUICK.format(arguments=arguments, code=code)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_version(command):
+    code, out, err = command("--version")
+    assert (code, err) == (0, "")
+    assert out == f"cpc-lightning {importlib.metadata.version('cpc-lightning')}\n"

@@ -69,7 +69,8 @@ def test_metrics_csv_has_a_row_an_epoch_and_its_metrics(finished):
     for name in ("train/loss_1", "train/loss_2", "test/accuracy_1", "test/accuracy_2", "test/accuracy", "seconds"):
         assert all(math.isfinite(float(row[name])) for row in rows), name
     for name in ("partition/labeled_1", "partition/unlabeled_2", "gmm/auc", "cpc/auc", "gmm/precision_1",
-                 "cpc/recall_2", "gmm_cpc/kl_divergence_1", "gmm_cpc/agreement_2"):  # fmt: skip
+                 "cpc/recall_2", "gmm_cpc/kl_divergence_1", "gmm_cpc/agreement_2",
+                 "prototypes/loss_1", "prototypes/steps_2"):  # fmt: skip
         assert all(math.isfinite(float(row[name])) for row in rows), name  # warm-up is one epoch: stage 1 ends it
     for name in ("train/labeled_loss_1", "train/unlabeled_loss_2", "train/prior_penalty_1"):
         assert [row[name] == "" for row in rows] == [True, False, False], name  # stage 2 starts with the second epoch

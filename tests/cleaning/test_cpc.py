@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from cpc_lightning.cleaning.cpc import CpcCleaner
 from cpc_lightning.cleaning.evidence import Draw
 from cpc_lightning.cleaning.gmm import GmmCleaner, scale_losses
-from cpc_lightning.cleaning.prototypes import PrototypeHead, confident_predictions, fit_prototypes
+from cpc_lightning.cleaning.prototypes import PrototypeFit, PrototypeHead, confident_predictions, fit_prototypes
 from cpc_lightning.errors import InputError
 
 
@@ -85,8 +85,8 @@ def test_the_peers_mixture_teaches_on_own_features():
         # What own's prototypes say divides for the peer, at the prototypes' threshold.
         assert result.partitions[peer].labeled.tolist() == again.draws[0].index[q > 0.6].tolist()
         assert torch.equal(result.partitions[peer].clean_probability, q)
-        assert result.scalars[f"prototype_loss_{own + 1}"] == fit.loss
-        assert result.scalars[f"prototype_steps_{own + 1}"] == 150
+        assert result.scalars[f"prototypes/loss_{own + 1}"] == fit.loss
+        assert result.scalars[f"prototypes/steps_{own + 1}"] == 150
     assert not torch.equal(result.partitions[0].clean, result.partitions[1].clean)
 
 
@@ -246,8 +246,16 @@ def test_tolerance_ends_a_settled_fit():
     settled = CpcCleaner(True, steps=2000, tolerance=0.2).clean(make_task()).scalars
     full = CpcCleaner(True, steps=600, tolerance=0).clean(make_task()).scalars
     for r in "12":
-        assert settled[f"prototype_steps_{r}"] < 600
-        assert full[f"prototype_steps_{r}"] == 600
+        assert settled[f"prototypes/steps_{r}"] < 600
+        assert full[f"prototypes/steps_{r}"] == 600
+
+
+def test_each_networks_fit_is_told_under_its_number(monkeypatch):
+    fits = iter([PrototypeFit(3, 0.5), PrototypeFit(7, 0.25)])
+    monkeypatch.setattr("cpc_lightning.cleaning.cpc.fit_prototypes", lambda *_, **__: next(fits))
+    assert CpcCleaner(False).clean(make_task()).scalars == {
+        "prototypes/loss_1": 0.5, "prototypes/loss_2": 0.25, "prototypes/steps_1": 3, "prototypes/steps_2": 7,
+    }  # fmt: skip
 
 
 def test_history_reaches_the_mixture():

@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from tests.cleaning.conftest import evidence_of, whole_set_task
 
+from cpc_lightning.cleaning.evidence import Draw
 from cpc_lightning.cleaning.gmm import (
     CLASS_AGNOSTIC,
     GmmCleaner,
@@ -113,6 +115,16 @@ def test_aware_equals_sklearn_on_each_class():
     assert not np.allclose(probability, class_agnostic_probability(losses, 7)[0], atol=0.1)
 
 
+def test_every_class_is_fitted_with_the_same_seed():
+    """On these losses the fits with seeds 0, 1 and 2 all differ."""
+    losses, labels = np.tile(skewed(16), 3), np.repeat([0, 1, 2], 300)
+    probability, _ = class_aware_probability(losses, labels, 1)
+    for k in range(3):
+        np.testing.assert_array_equal(probability[labels == k], by_sklearn(skewed(16), 1)[1])
+    others = [by_sklearn(skewed(16), seed)[1] for seed in (0, 2)]
+    assert all(np.abs(probability[:300] - other).max() > 0.04 for other in others)
+
+
 def test_small_constant_and_absent_classes_take_the_agnostic_posterior():
     """Class 0 has its own mixture; 1, 2, 3 have 9, 1, 2 samples; 4 none; 5 is constant; 6 nearly so."""
     labels = np.repeat([0, 1, 2, 3, 5, 6, 7], [100, 9, 1, 2, 30, 30, 10])
@@ -180,6 +192,28 @@ def test_what_one_network_finds_divides_for_the_other():
     assert result.estimates[0].clean_probability is result.estimates[0].gmm
     assert result.estimates[0].cpc is None
     assert result.estimates[0].mixtures[CLASS_AGNOSTIC].means == pytest.approx((0.125, 0.925), abs=0.01)
+
+
+@pytest.mark.parametrize("class_aware", [False, True])
+def test_each_network_judges_the_samples_that_its_peer_trains_on(class_aware):
+    """Draws of 60 and 80 samples, as Clothing1M has them; what networks say of their own draws is not looked at."""
+    sizes = 60, 80
+    draws = [Draw(torch.arange(n) + 10 * n, torch.arange(n) % (2 + r), torch.zeros(n)) for r, n in enumerate(sizes)]
+    losses = two_humps(80, 1)[0].astype(np.float32), two_humps(60, 2)[0].astype(np.float32)  # of network 1, of 2
+    task = task_of([losses[0]], [losses[1]], np.zeros(80, dtype=int))
+    judging = tuple(replace(e, loss_history=torch.tensor(q)[None]) for e, q in zip(task.judging, losses, strict=True))
+    task = replace(task, draws=tuple(draws), judging=judging, learning=(None, None))
+    result = GmmCleaner(class_aware).clean(task)
+    for own, peer in ((0, 1), (1, 0)):
+        labels = draws[peer].noisy_labels.numpy()
+        doubles = losses[own].astype(np.float64)
+        expected = by_sklearn(doubles, 0)[1]
+        for k in range(2 + peer) if class_aware else ():
+            expected[labels == k] = by_sklearn(doubles[labels == k], 0)[1]
+        np.testing.assert_array_equal(result.estimates[own].gmm.numpy(), expected.astype(np.float32))
+        partition = result.partitions[peer]
+        assert torch.equal(partition.index, draws[peer].index)
+        assert torch.equal(partition.clean_probability, result.estimates[own].gmm)
 
 
 @pytest.mark.parametrize(("recorded", "length", "used"), [(7, 5, 5), (3, 5, 3), (7, 1, 1), (5, 5, 5)])

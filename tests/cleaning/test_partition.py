@@ -27,6 +27,7 @@ def test_a_threshold_that_float32_cannot_hold_is_still_strict():
         ([0.1, 0.4, 0.2, 0.3], [11, 13]),  # nobody passes: the two highest
         ([0.1, 0.2, 0.9, 0.2], [11, 12]),  # one passes: itself, and the earlier of the tied
         ([0.0, 0.0, 0.0, 0.0], [10, 11]),  # all tied: by position
+        ([0.0] * 100, [10, 11]),  # more than a sort that is not stable keeps in order
         ([0.2], [10]),  # a single sample
     ],
 )

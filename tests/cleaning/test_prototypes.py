@@ -172,9 +172,18 @@ def test_head_by_hand():
     assert torch.equal(head.clean_probability(features, torch.tensor([1])), expected)
 
 
+def test_prototypes_start_at_a_length_of_about_one():
+    """Each of 64 numbers has a standard deviation of 1/8, so that v' c_k is as large as a number of v'."""
+    torch.manual_seed(0)
+    drawn = PrototypeHead(65, 64, 500).prototypes.detach()
+    assert float(drawn.std()) == pytest.approx(1 / 8, rel=0.02)  # five standard errors
+    assert float(drawn.mean()) == pytest.approx(0, abs=0.004)
+
+
 def test_dead_features_stay_silent():
     features = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
     features[:, 1] = 1234.567
+    features[::2, 1] = 1234.5671  # the neighbour in float32: a rounding error, not a signal
     features[:, 2] = 0.0
     head = PrototypeHead(3, 2, 2)
     head.standardise_to(features)
@@ -294,6 +303,13 @@ def test_whether_a_loss_has_settled_is_seen_on_whole_passes():
         still = sgd(head, lr=0.0)
         fit = fit_prototypes(head, still, *data, alpha=0.0, steps=1000, batch_size=1, seed=seed, tolerance=1e-3)
         assert fit.steps == 4 * WINDOW
+
+
+def test_a_loss_that_stays_is_noticed_after_two_hundred_steps():
+    """A pass of one step: the losses of 100 steps are held against those of the 100 before."""
+    head, data = random_case()
+    fit = fit_prototypes(head, sgd(head, lr=0.0), *data, alpha=0.0, steps=1000, batch_size=40, seed=0, tolerance=1e-3)
+    assert fit.steps == 200
 
 
 def test_fit_does_not_stop_while_the_loss_falls():

@@ -59,6 +59,13 @@ def test_suspected_is_what_the_file_says():
     assert report().suspected.tolist() == [False, True, True]
 
 
+def test_a_label_is_suspected_by_the_mean_of_both_networks():
+    """Means 0.475, 0.55 and 0.5, of which 0.5 is not above the threshold."""
+    told = report(clean_probabilities=torch.tensor([[0.9, 0.2, 0.9], [0.05, 0.9, 0.1]]))
+    assert told.clean_probability.tolist() == pytest.approx([0.475, 0.55, 0.5])
+    assert told.suspected.tolist() == [True, False, True]
+
+
 def test_hostile_file_names_are_inert(tmp_path):
     names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", "\x1b[2J.png", "../../etc/passwd", "a\tb\r\n=1,2"]
     expected = [

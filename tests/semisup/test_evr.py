@@ -12,6 +12,7 @@ from cpc_lightning.semisup.evr import (
     eval_mode,
     linear_rampup,
     prior_penalty,
+    probabilities_of,
     soft_cross_entropy,
     squared_error,
 )
@@ -198,6 +199,14 @@ class Constant(nn.Module):
         return self.logits.expand(len(images), -1)
 
 
+def test_a_networks_answer_in_half_precision_is_a_softmax_in_single():
+    """Between 0.5 and 1, bfloat16 has steps of 1/256."""
+    logits = torch.tensor([[1.0, 0.0]]).bfloat16()
+    answer = probabilities_of(lambda _: logits, torch.zeros(1))
+    assert answer.dtype == torch.float32
+    assert float(answer[0, 0]) == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-6)
+
+
 def test_guess_literal():
     network, peer = Constant([0.2, 0.8]), Constant([0.6, 0.4])
     batch = make_batch(labeled=1, unlabeled=1, num_classes=2)
@@ -240,6 +249,15 @@ def test_risk_forwards_all_rows_or_only_the_labeled_half(lambda_u, rows):
     assert network.calls[-1] == (rows, True, True)
     assert (float(losses.unlabeled) == 0) == (lambda_u == 0)
     assert losses.lambda_u == lambda_u
+
+
+def test_the_risk_trains_whatever_mode_the_network_was_left_in():
+    network, batch = SpyNetwork(), make_batch(labeled=3, unlabeled=2)
+    network.eval()
+    EmpiricalVicinalRisk().risk(
+        network, batch.strong_labeled, torch.eye(3), batch.strong_unlabeled, torch.full((2, 3), 1 / 3), 30.0, 10
+    )
+    assert network.calls == [(10, True, True)]
 
 
 def test_without_unlabeled_loss_partners_still_come_from_the_unlabeled_side():

@@ -112,3 +112,38 @@ def test_a_run_on_the_cpu_pins_no_memory_though_there_is_a_gpu(dataset, monkeypa
             datamodule.evidence_dataloader(torch.arange(9)),
         )
         assert [loader.pin_memory for loader in loaders] == [pinned] * 3
+
+
+def at(dataset, epoch=0, rank=0, world_size=1, **more):
+    """A data module in an epoch, as one of several processes."""
+    datamodule = CoTrainingDataModule(dataset, 4, seed=3, **more)
+    root = SimpleNamespace(root_device=torch.device("cpu"))
+    datamodule.trainer = SimpleNamespace(current_epoch=epoch, global_rank=rank, world_size=world_size, strategy=root)
+    return datamodule
+
+
+def trained_on(datamodule):
+    return torch.cat([batch["index"] for batch in datamodule.train_dataloader()]).tolist()
+
+
+def test_every_epoch_has_an_order_of_its_own(dataset):
+    first, second, again = (trained_on(at(dataset, epoch)) for epoch in (0, 1, 0))
+    assert first == again
+    assert first != second
+    assert sorted(first) == sorted(second) == sorted([*range(40), *range(40)])  # all samples, by each network
+
+
+def test_the_limit_holds_for_each_network(dataset):
+    loader = at(dataset, limit_batches=3).train_dataloader()
+    assert [batch["network"] for batch in loader] == [0, 0, 0, 1, 1, 1]
+
+
+def test_processes_share_what_there_is(dataset):
+    """Two of them: together they train on all samples, look at each one once, and have draws of twice the size."""
+    both = [at(dataset, rank=rank, world_size=2) for rank in (0, 1)]
+    first, second = map(trained_on, both)
+    assert sorted(first + second) == sorted([*range(40), *range(40)])
+    looked_at = [torch.cat([b["index"] for b in d.evidence_dataloader(torch.arange(5, 40))]).tolist() for d in both]
+    assert looked_at == [list(range(5, 40, 2)), list(range(6, 40, 2))]
+    drawn = at(dataset, world_size=2, balanced_batches=2)
+    assert [[len(index) for index in drawn.draws(1, warmup)] for warmup in (False, True)] == [[16, 16], [32, 32]]

@@ -63,3 +63,14 @@ def test_a_setting_that_is_gone_is_refused_and_places_are_free():
     with pytest.raises(InputError, match=r"^seed=\(not set\): the run to resume has 1"):
         check_same_config(BEFORE, now)
     check_same_config(BEFORE, now | {"seed": 1})
+
+
+def test_an_older_run_is_read_in_todays_names(monkeypatch):
+    names = {"training.length": "training.epochs", "cleaner=cpc": "cleaner=cpc_awr"}
+    monkeypatch.setattr(same_run, "RENAMED", names)
+    assert same_run.renamed("training.length=3") == "training.epochs=3"
+    assert same_run.renamed("+training.length=a=b") == "+training.epochs=a=b"
+    assert same_run.renamed("cleaner=cpc") == "cleaner=cpc_awr"
+    assert same_run.renamed("cleaner=gmm_agn") == "cleaner=gmm_agn"
+    assert same_run.renamed("~callbacks") == "~callbacks"
+    assert recorded({"training": {"length": 3}}) == {"training.epochs": 3}

@@ -14,6 +14,7 @@ from cpc_lightning.app.settings import plain
 from cpc_lightning.app.trainer import make_trainer
 from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.partition import Partition, co_divide
+from cpc_lightning.training.callbacks import EpochTable
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.distributed import gather_by_index
 from cpc_lightning.training.measures import measure_losses, measure_result
@@ -59,11 +60,14 @@ def fit(folder, probe, **more):
     module.training_step = listen
     stage_one = StageOne(probe, seed=1)
     passes = count_passes(stage_one, module)
-    trainer = make_trainer(method.settings, [stage_one])
+    table, logged, log = EpochTable(folder / "metrics.csv", {}), set(), module.log
+    module.log = lambda name, value, **more: (logged.add(name), log(name, value, **more))
+    trainer = make_trainer(method.settings, [stage_one, table])
+    probe.module, probe.datamodule, probe.trainer = module, datamodule, trainer
     trainer.fit(module, datamodule)
     return SimpleNamespace(
         module=module, datamodule=datamodule, probe=probe, seen=seen, stage_one=stage_one, trainer=trainer,
-        passes=passes,
+        passes=passes, table=table, logged=logged,
     )  # fmt: skip
 
 
@@ -211,6 +215,16 @@ def test_stage_1_ran_after_warm_up_and_after_every_epoch_since(fitted):
     assert fitted.stage_one.verdict.epoch == 3
 
 
+def test_all_that_the_module_and_stage_1_log_is_a_column(fitted):
+    """Whatever its name: "told" is a cleaner's own."""
+    some = {"told", "stage1/seconds", "partition/labeled_2", "gmm/auc_1", "losses/ks_deviating_clean_1"}
+    some |= {"train/learning_rate_2", "train/loss_1", "train/unlabeled_loss_2", "test/accuracy", "test/accuracy_1"}
+    assert some <= fitted.logged
+    lines = fitted.table.path.read_text().splitlines()
+    assert set(lines[0].split(",")) == {"epoch", "seconds", *fitted.logged}
+    assert [row["told"] for row in fitted.table.rows] == [7.0] * 3
+
+
 def test_partitions_travel_through_the_checkpoint(fitted):
     state = fitted.datamodule.state_dict()
     other = CoTrainingDataModule(fitted.datamodule.dataset, 64, seed=1)
@@ -273,9 +287,9 @@ def share_by_scipy(losses, labels):
 
 @pytest.mark.parametrize("draws", [False, True])
 def test_the_losses_of_classes_are_compared_at_the_end_of_the_warm_up_alone(fitted, tmp_path, draws):
-    """In draws of their own, network 1 judges network 2's. What was logged is of the first stage 1, not of a later."""
+    """In draws of their own, network 1 judges network 2's. Only the first stage 1 logs it."""
     done = fit(tmp_path, AllClean(), balanced_batches=4) if draws else fitted
-    task, logged = done.probe.tasks[0], done.trainer.callback_metrics
+    task, (logged, *later) = done.probe.tasks[0], done.table.rows
     assert torch.equal(task.draws[0].index, task.draws[1].index) != draws
     shares = []
     for number in (0, 1):
@@ -284,7 +298,8 @@ def test_the_losses_of_classes_are_compared_at_the_end_of_the_warm_up_alone(fitt
             ("clean", draw.noisy_labels == draw.true_labels), ("noisy", draw.noisy_labels != draw.true_labels)
         ):  # fmt: skip
             shares.append(share_by_scipy(losses[rows], draw.noisy_labels[rows]))
-            assert float(logged[f"losses/ks_deviating_{kind}_{number + 1}"]) == pytest.approx(shares[-1])
+            assert logged[f"losses/ks_deviating_{kind}_{number + 1}"] == pytest.approx(shares[-1])
+    assert not [name for row in later for name in row if name.startswith("losses/")]
     assert len(set(shares)) > 1 or not draws
 
 

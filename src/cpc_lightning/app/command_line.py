@@ -226,13 +226,14 @@ def continued(arguments: list[str], multirun: bool) -> list[str]:
     if path is None:
         return arguments
     from cpc_lightning.training.checkpoints import RECORD, find_checkpoint, read_checkpoint, read_overrides, run_folder
+    from cpc_lightning.training.same_run import renamed
 
     require(not multirun, "resume", path, "continues one run; resume the jobs of a sweep one by one, without -m")
     checkpoint = find_checkpoint(path)
     folder = run_folder(path, checkpoint)
     saved = read_overrides(path) if checkpoint is None else read_checkpoint(checkpoint)[RECORD]["overrides"]
     names = {argument.split("=", 1)[0].lstrip("+~") for argument in arguments if "=" in argument}
-    own = [text for text in saved if text.split("=", 1)[0].lstrip("+~") not in {*names, "resume"}]
+    own = [text for text in map(renamed, saved) if text.split("=", 1)[0].lstrip("+~") not in {*names, "resume"}]
     own.append("hydra.mode=RUN")  # a search's file says MULTIRUN
     if folder is not None and "hydra.run.dir" not in names:
         own.append(f"hydra.run.dir={quoted(str(folder))}")

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cpc_lightning.app.settings import check_names, near, plain, unknown
 from cpc_lightning.errors import InputError, first_line, require
-from cpc_lightning.training.same_run import flatten
+from cpc_lightning.training.same_run import RENAMED, flatten
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable  # moves to importlib.resources.abc in Python 3.14
@@ -162,6 +162,8 @@ def check_group(override: Override, groups: Mapping[str, Sequence[str]]) -> None
         text = "null" if choice is None else str(choice)
         there = text in groups[name] or (choice is None and name in ("experiment", "hparams_search"))
         expected = f"is no choice of this group{near(text, groups[name])}; there are: {', '.join(groups[name])}"
+        if f"{name}={text}" in RENAMED:
+            expected = f"is now called {RENAMED[f'{name}={text}']}"
         require(there, name, text, expected)
 
 

@@ -16,12 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cpc_lightning.errors import InputError, first_line, require, require_integer
-from cpc_lightning.training.same_run import flatten
+from cpc_lightning.training.same_run import RENAMED, flatten
 
 OWN_PARTS = ("callbacks", "logger")  # groups to which parts of one's own can be added
-RENAMED: dict[str, str] = {}
-"""Settings that had another name in an earlier version: old full name to new one."""
-
 MOST_EPOCHS = 100_000
 
 

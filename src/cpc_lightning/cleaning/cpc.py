@@ -84,10 +84,10 @@ class CpcCleaner:
             Partition.from_probability(task.draws[0].index, second.clean_probability, threshold),
         )
         scalars = {
-            "prototype_loss_1": first_fit.loss,
-            "prototype_loss_2": second_fit.loss,
-            "prototype_steps_1": float(first_fit.steps),
-            "prototype_steps_2": float(second_fit.steps),
+            "prototypes/loss_1": first_fit.loss,
+            "prototypes/loss_2": second_fit.loss,
+            "prototypes/steps_1": float(first_fit.steps),
+            "prototypes/steps_2": float(second_fit.steps),
         }
         thresholds = {"gmm": self.gmm.threshold, "cpc": self.threshold}
         return CleaningResult((first, second), partitions, threshold, thresholds, scalars)

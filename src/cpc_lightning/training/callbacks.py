@@ -12,11 +12,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from cpc_lightning.errors import require
 from cpc_lightning.files import atomic_write
 
 
 class EpochTable(pl.Callback):
     """Keeps metrics.csv: one row an epoch, a column for each metric, rewritten as a whole and atomically.
+
+    Every metric that was logged up to then has a column, whatever its name: none may vanish without a word. (Lightning
+    adds its duplicates NAME_step and NAME_epoch only for what is logged both ways, which this library does not do.)
 
     The rows are part of the checkpoint, and the file follows them: after a resume no row is lost or comes twice,
     whatever the file holds.
@@ -39,11 +43,17 @@ class EpochTable(pl.Callback):
         trainer.callback_metrics.clear()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add the epoch's row. Listed after stage 1, whose metrics it holds too."""
+        """Add the epoch's row. Listed after stage 1, whose metrics it holds too.
+
+        Raises:
+            InputError: a metric has the name of a column that is the table's own.
+        """
         # Sorted: Lightning's order depends on what was logged before, which a resumed run has forgotten.
-        measured = {name: value.item() for name, value in sorted(trainer.callback_metrics.items()) if "/" in name}
-        row = {"epoch": trainer.current_epoch, **self.constants, **measured, "seconds": time.monotonic() - self._begin}
-        self.rows.append(row)
+        measured = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        own = {"epoch": trainer.current_epoch, **self.constants}
+        for name in (*own, "seconds"):
+            require(name not in measured, "callbacks", name, "is logged by one of them, and metrics.csv's own column")
+        self.rows.append({**own, **measured, "seconds": time.monotonic() - self._begin})
         if trainer.is_global_zero:
             self.write()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ FREE = (
         "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler",
     )),
 )  # fmt: skip
+
+RENAMED: Mapping[str, str] = {}
+"""What had another name in an earlier version: settings ("training.epochs") and choices ("cleaner=cpc_awr")."""
 
 AS_BEFORE: Mapping[str, Any] = {}
 """Settings that the records of older runs lack: full name to the value that means what those runs did."""
@@ -50,9 +54,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def renamed(override: str) -> str:
+    """An override of an older run in today's names."""
+    sign, name, rest = re.fullmatch(r"([+~]*)([^=]*)(.*)", override, re.DOTALL).groups()  # type: ignore[union-attr]
+    return f"{sign}{RENAMED.get(f'{name}{rest}', f'{RENAMED.get(name, name)}{rest}')}"
+
+
 def recorded(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run's record, by full name, as this version would have recorded them."""
-    flat = {**AS_BEFORE, **flatten(saved)}
+    flat = {**AS_BEFORE, **{RENAMED.get(name, name): value for name, value in flatten(saved).items()}}
     for name, value in flat.items():
         module, _, made = str(value).rpartition(".")
         for before, now in MOVED.items():
