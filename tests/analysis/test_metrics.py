@@ -13,7 +13,6 @@ from cpc_lightning.analysis.metrics import (
     estimate_agreement,
     ks_deviating_share,
     noise_rate,
-    summarise_accuracy,
 )
 
 
@@ -148,9 +147,3 @@ def test_ks_share_is_that_of_one_test_for_each_class(seed, ties):
     for significance in (0.01, 0.05, 0.3, 0.7, 0.95):
         expected = np.mean([p < significance for p in p_values])
         assert ks_deviating_share(torch.tensor(losses), torch.tensor(labels), significance) == expected
-
-
-def test_summarise_accuracy():
-    history = [0.99, 0.1, *([0.5] * 8), 0.7]  # the last ten: .1 + 8 * .5 + .7 = 4.8
-    assert summarise_accuracy(history) == {"best": 0.99, "last": 0.7, "last10": pytest.approx(0.48)}
-    assert summarise_accuracy([0.25, 0.75]) == {"best": 0.75, "last": 0.75, "last10": 0.5}

@@ -5,8 +5,6 @@ Shapes: n samples looked at, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kstwo
@@ -110,11 +108,3 @@ def ks_deviating_share(losses: Tensor, labels: Tensor, significance: float = 0.0
     effective = np.round(counts * len(whole) / (counts + len(whole))).clip(min=1)
     p_values = kstwo.sf(distances, effective)
     return float(np.mean(p_values < significance))
-
-
-def summarise_accuracy(history: Sequence[float]) -> dict[str, float | None]:
-    """Best, last, and mean of the last 10 (or of all, if fewer) of an accuracy recorded each epoch; or None."""
-    if not history:
-        return dict.fromkeys(("best", "last", "last10"))
-    last10 = history[-10:]
-    return {"best": max(history), "last": history[-1], "last10": sum(last10) / len(last10)}

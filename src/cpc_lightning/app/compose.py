@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,9 +20,6 @@ from omegaconf.errors import OmegaConfBaseException
 from cpc_lightning.app.settings import check_names, near, plain, unknown
 from cpc_lightning.errors import InputError, first_line, require
 from cpc_lightning.training.same_run import RENAMED, flatten
-
-if TYPE_CHECKING:
-    from importlib.abc import Traversable  # moves to importlib.resources.abc in Python 3.14
 
 CONFIG_MODULE = "cpc_lightning.conf"
 LISTS = ("logger", "callbacks", "experiment")  # groups of which several choices go together
@@ -171,7 +168,7 @@ def config_groups(folders: Iterable[Path] = ()) -> dict[str, list[str]]:
     """Choices of each group in conf/ and in other `folders`, and of the groups within ("noise/source")."""
     groups: dict[str, list[str]] = {}
 
-    def walk(folder: Traversable, name: str) -> None:
+    def walk(folder: Any, name: str) -> None:
         leaves = [leaf.name for leaf in folder.iterdir() if leaf.name.endswith(".yaml")]
         if name and leaves:
             groups[name] = sorted({*groups.get(name, ()), *(leaf.removesuffix(".yaml") for leaf in leaves)})

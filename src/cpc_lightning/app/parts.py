@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -42,15 +42,8 @@ from cpc_lightning.training.stage_one import StageOne
 from cpc_lightning.views.views import Views
 
 
-@dataclass(frozen=True)
-class Begun:
-    """What a run goes on from.
-
-    Attributes:
-        checkpoint: the file.
-        data: what `describe_data` said of the data then.
-        noisy_labels: (N,) int64.
-    """
+class Begun(NamedTuple):
+    """What a run goes on from: the file, what `describe_data` said of the data then, and the noisy labels (N,)."""
 
     checkpoint: Path
     data: Mapping[str, Any]

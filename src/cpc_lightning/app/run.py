@@ -15,16 +15,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_warn
 
-from cpc_lightning.analysis.metrics import summarise_accuracy
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.settings import plain
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError
 from cpc_lightning.files import atomic_write, remove_stale
-from cpc_lightning.report.labels import LabelReport
-from cpc_lightning.report.summary import print_summary, write_summary
+from cpc_lightning.report.summary import print_summary, summarise, write_summary
 from cpc_lightning.report.tables import write_bad_images, write_classes
-from cpc_lightning.training.callbacks import EpochTable
 from cpc_lightning.training.checkpoints import FOLDER, OVERRIDES, bring_checkpoints
 
 OUTPUTS = {
@@ -83,7 +80,7 @@ def run_parts(parts: Parts) -> dict[str, Any]:
             sys.modules["wandb"].finish()  # or the next job of a sweep logs into this one's run
 
     seconds = table.seconds_before + time.monotonic() - parts.begin
-    summary = summarise(table, report, selected, seconds) | {"overrides": overrides}
+    summary = summarise(table.rows, report, selected, seconds) | {"overrides": overrides}
     if trainer.is_global_zero:
         write_summary(folder / "summary.json", summary)
         print_summary(summary, {"folder": str(folder), **OUTPUTS})
@@ -117,40 +114,3 @@ def record_data(folder: Path, dataset: ImageDataset) -> None:
     if dataset.left_out:
         write_bad_images(folder / "bad_images.csv", dataset.left_out)
         rank_zero_warn(f"images that cannot be read are left out: {len(dataset.left_out)}, listed in bad_images.csv")
-
-
-def summarise(
-    table: EpochTable,
-    report: LabelReport,
-    selected: Mapping[str, float],
-    seconds: float,
-) -> dict[str, Any]:
-    """The run in a few numbers; None where one does not apply. The cleaner's are those of the final verdict.
-
-    Accuracies of both networks together, in percent, are named after their set: "test_accuracy_best",
-    "test_accuracy_top5_best", "ilsvrc12_accuracy_best", ... "test_accuracy_selected" is that of the networks that the
-    set "val" selects; "test_prototype_accuracy_last", ... are those of class prototypes as classifiers.
-    "ks_deviating_clean_1", ... are the shares of classes of Figure 1, at the end of the warm-up.
-    """
-    last = table.rows[-1]
-    measured = [name for name in last if name.endswith(("/accuracy", "/accuracy_top5", "/prototype_accuracy"))]
-    return {
-        **{
-            f"{name.replace('/', '_')}_{key}": value
-            for name in dict.fromkeys(("test/accuracy", *measured))
-            for key, value in summarise_accuracy(list(table.column(name))).items()
-        },
-        "test_accuracy_selected": None,
-        **{f"{name.replace('/', '_')}_selected": v for name, v in selected.items() if name[-2:] not in ("_1", "_2")},
-        **{f"cleaner_{m}_{c}": last.get(f"{c}/{m}") for c in ("gmm", "cpc") for m in ("auc", "precision", "recall")},
-        **{
-            f"ks_deviating_{of}": next(iter(table.column(f"losses/ks_deviating_{of}")), None)
-            for of in ("clean_1", "clean_2", "noisy_1", "noisy_2")
-        },
-        "noise_rate_nominal": table.constants["noise/rate_nominal"],
-        "noise_rate_actual": table.constants["noise/rate_actual"],
-        "suspected_labels": None if report.suspected is None else int(report.suspected.sum()),
-        "training_samples": len(report.noisy_labels),
-        "epochs": len(table.rows),
-        "seconds": seconds,
-    }

@@ -218,11 +218,18 @@ def enlarged(images: ImageFiles, positions: Sequence[int]) -> list[Finding]:
 
 
 def two_views(views: Views, dataset: ImageDataset) -> Tensor:
-    """Two strong views of the first image, (2, C, h, w), as a network reads them; and a try at evaluation's view."""
+    """Two strong views of the first image, (2, C, h, w), as a network reads them; and a try at evaluation's view.
+
+    Raises:
+        InputError: where the views do not fit the images.
+    """
     first = torch.tensor([0])
     images = dataset.train.images.fetch_views(first, 1, 0)[0]
-    views.evaluation(dataset.train.images.fetch(first))
-    return views.normalise(views.strong(images.expand(2, *images.shape[1:])))
+    try:
+        views.evaluation(dataset.train.images.fetch(first))
+        return views.normalise(views.strong(images.expand(2, *images.shape[1:])))
+    except InputError as error:
+        raise error.within("views") from None
 
 
 def stand_in(views: Views) -> ImageDataset:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.checkup.data import image_findings, label_findings, size_findings, stand_in, two_views
@@ -36,7 +35,7 @@ from cpc_lightning.training.observation import HALF_BEYOND
 from cpc_lightning.training.same_run import flatten
 from cpc_lightning.training.samplers import CoTrainingSampler, warmup_share
 from cpc_lightning.training.selection import VALIDATION
-from cpc_lightning.views.views import VIEWS, Views
+from cpc_lightning.views.views import VIEWS
 
 
 class Examination:
@@ -127,7 +126,7 @@ class Examination:
         if self.parts.left_out is not None:
             found = f"backbone.weights={self.parts.left_out.value} {self.parts.left_out.expected}"
             findings.add("backbone", "warning", found, "without a network: a file's path")
-        inputs = None if views is None else findings.attempt("views", lambda: seen_by_network(views, dataset))
+        inputs = None if views is None else findings.attempt("views", lambda: two_views(views, dataset))
         if network is None or inputs is None:
             return None
         shape = " x ".join(str(side) for side in inputs.shape[1:])
@@ -207,14 +206,6 @@ def plan_of(settings: Mapping[str, Any], cleaner: Cleaner, noise: Noise) -> Plan
 def last_part(node: Mapping[str, Any]) -> str:
     """The name of what the node builds, without its module."""
     return str(node.get("_target_", "")).rsplit(".", 1)[-1]
-
-
-def seen_by_network(views: Views, dataset: ImageDataset) -> Tensor:
-    """`two_views`; what does not fit names its setting."""
-    try:
-        return two_views(views, dataset)
-    except InputError as error:
-        raise error.within("views") from None
 
 
 def held_bytes(images: Images) -> int:

@@ -1,9 +1,9 @@
-"""summary.json, and the table that ends a run."""
+"""A run in a few numbers: summary.json, and the table that ends a run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,62 @@ from rich.table import Table
 
 from cpc_lightning.errors import one_line
 from cpc_lightning.files import atomic_write
+from cpc_lightning.report.labels import LabelReport
+
+
+def summarise(
+    rows: Sequence[Mapping[str, float | None]],
+    report: LabelReport,
+    selected: Mapping[str, float],
+    seconds: float,
+) -> dict[str, Any]:
+    """A run in a few numbers; None where one does not apply. The cleaner's are those of the final verdict.
+
+    Args:
+        rows: one mapping from metric name to value an epoch.
+        report: the verdict on the labels.
+        selected: metrics of the networks that the set "val" selects; empty without one.
+        seconds: that the run took.
+
+    Accuracies of both networks together, in percent, are named after their set: "test_accuracy_best",
+    "test_accuracy_top5_best", "ilsvrc12_accuracy_best", ... "test_accuracy_selected" is that of the networks that the
+    set "val" selects; "test_prototype_accuracy_last", ... are those of class prototypes as classifiers.
+    "ks_deviating_clean_1", ... are the shares of classes of Figure 1, at the end of the warm-up.
+    """
+    last = rows[-1]
+
+    def column(name: str) -> list[float]:
+        return [value for row in rows if (value := row.get(name)) is not None]
+
+    measured = [name for name in last if name.endswith(("/accuracy", "/accuracy_top5", "/prototype_accuracy"))]
+    return {
+        **{
+            f"{name.replace('/', '_')}_{key}": value
+            for name in dict.fromkeys(("test/accuracy", *measured))
+            for key, value in summarise_accuracy(column(name)).items()
+        },
+        "test_accuracy_selected": None,
+        **{f"{name.replace('/', '_')}_selected": v for name, v in selected.items() if name[-2:] not in ("_1", "_2")},
+        **{f"cleaner_{m}_{c}": last.get(f"{c}/{m}") for c in ("gmm", "cpc") for m in ("auc", "precision", "recall")},
+        **{
+            f"ks_deviating_{of}": next(iter(column(f"losses/ks_deviating_{of}")), None)
+            for of in ("clean_1", "clean_2", "noisy_1", "noisy_2")
+        },
+        "noise_rate_nominal": last["noise/rate_nominal"],
+        "noise_rate_actual": last["noise/rate_actual"],
+        "suspected_labels": None if report.suspected is None else int(report.suspected.sum()),
+        "training_samples": len(report.noisy_labels),
+        "epochs": len(rows),
+        "seconds": seconds,
+    }
+
+
+def summarise_accuracy(history: Sequence[float]) -> dict[str, float | None]:
+    """Best, last, and mean of the last 10 (or of all, if fewer) of an accuracy recorded each epoch; or None."""
+    if not history:
+        return dict.fromkeys(("best", "last", "last10"))
+    last10 = history[-10:]
+    return {"best": max(history), "last": history[-1], "last10": sum(last10) / len(last10)}
 
 
 def write_summary(path: str | Path, summary: Mapping[str, object]) -> None:

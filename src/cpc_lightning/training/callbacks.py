@@ -6,7 +6,6 @@ import csv
 import io
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +74,6 @@ class EpochTable(pl.Callback):
         """Take over what `state_dict` gave."""
         self.rows = list(state_dict["rows"])
         self.seconds_before = sum(row["seconds"] or 0.0 for row in self.rows)
-
-    def column(self, name: str) -> Sequence[float]:
-        """The values of one metric in the order of epochs, without the epochs that have none."""
-        return [value for row in self.rows if (value := row.get(name)) is not None]
 
 
 def _cell(value: float | None) -> float | str:
