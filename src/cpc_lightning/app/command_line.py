@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cpc_lightning.app.compose import CONFIG_MODULE, Asked, Composed, help_text, parse, read
 from cpc_lightning.app.endings import FAILURE, MISTAKE, ending_of, quieten, say
@@ -90,7 +90,7 @@ def single(arguments: list[str], composed: Composed) -> int:
     from cpc_lightning.app.parts import Parts
 
     folder = str(check_writable("hydra.run.dir", composed.config))
-    overrides = list(composed.config.hydra.overrides.task)
+    overrides = typed(composed.config.hydra)
     parts: list[Parts] = [Parts(composed.settings(folder), overrides, composed.usual).ready()]
     arguments = [text for text in arguments if not text.startswith("hydra.run.dir=")]
     arguments.append(f"hydra.run.dir={quoted(folder)}")  # or a second would make it another folder
@@ -98,6 +98,11 @@ def single(arguments: list[str], composed: Composed) -> int:
         arguments += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]  # the first one writes
     call_hydra(arguments, lambda config: job(parts.pop))
     return 0
+
+
+def typed(hydra: Any) -> list[str]:
+    """The overrides of Hydra's config as they were typed; an interpolation in one of them stays."""
+    return cast(list[str], OmegaConf.to_container(hydra.overrides.task, resolve=False))
 
 
 def job(make_parts: Callable[[], Parts]) -> float | None:
@@ -189,7 +194,7 @@ def sweep_job(config: DictConfig) -> float | None:
     """One job of a sweep, in this process or in one that a launcher has started."""
     from cpc_lightning.app.parts import Parts
 
-    return job(lambda: Parts(plain(config), HydraConfig.get().overrides.task).ready())
+    return job(lambda: Parts(plain(config), typed(HydraConfig.get())).ready())
 
 
 def end_jobs() -> None:
