@@ -19,12 +19,14 @@ from cpc_lightning.views.policies import POLICIES
 DEVICE = "cuda"
 
 # Everything that a step can do: AutoAugment's operations and an unlabeled half that is forwarded.
-GRAY_STEP = ("semisup.lambda_u=25", "semisup.rampup_epochs=0", "views.policy=symbols")
+# A narrower network would keep out of channels last.
+WIDTH = "backbone.width=16"
+GRAY_STEP = ("semisup.lambda_u=25", "semisup.rampup_epochs=0", "views.policy=symbols", WIDTH)
 # Those of colours, too, and equalize, which leaves images of fewer than 256 pixels as they are.
 COLOR = (3, 16, 16)
 COLOR_STEP = (
     "semisup.lambda_u=25", "views.policy=cifar10", "views.size=16", "views.padding=2", "views.flip=true",
-    "views.mean=[0.49,0.48,0.45]", "views.std=[0.2,0.2,0.2]",
+    "views.mean=[0.49,0.48,0.45]", "views.std=[0.2,0.2,0.2]", WIDTH,
 )  # fmt: skip
 
 
