@@ -34,7 +34,7 @@ TIME_LIMIT = 600  # seconds that a run may take
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 SMALL = (
-    "backbone=small_resnet", "backbone.width=8", "embedding_size=16", "training.limit_batches=4", "callbacks=none",
+    "backbone=small_resnet", "backbone.width=16", "embedding_size=16", "training.limit_batches=4", "callbacks=none",
     "trainer.precision=32-true",
 )  # fmt: skip
 NOISE = ("noise=symmetric", "noise.rate=0.5")

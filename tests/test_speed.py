@@ -9,10 +9,10 @@ import torch
 from tests.steps import GRAY, batch, build_module
 from torch import nn
 
+from cpc_lightning.backbones.layout import match_layout
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.training.datamodule import CoTrainingDataModule
-from cpc_lightning.training.layout import match_layout
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.views import autoaugment
 from cpc_lightning.views.policies import POLICIES
@@ -20,12 +20,14 @@ from cpc_lightning.views.policies import POLICIES
 DEVICE = "cuda"
 
 # Everything that a step can do: AutoAugment's operations and an unlabeled half that is forwarded.
-GRAY_STEP = ("semisup.lambda_u=25", "semisup.rampup_epochs=0", "views.policy=symbols")
+# A narrower network would keep out of channels last.
+WIDTH = "backbone.width=16"
+GRAY_STEP = ("semisup.lambda_u=25", "semisup.rampup_epochs=0", "views.policy=symbols", WIDTH)
 # Those of colours, too, and equalize, which leaves images of fewer than 256 pixels as they are.
 COLOR = (3, 16, 16)
 COLOR_STEP = (
     "semisup.lambda_u=25", "views.policy=cifar10", "views.size=16", "views.padding=2", "views.flip=true",
-    "views.mean=[0.49,0.48,0.45]", "views.std=[0.2,0.2,0.2]",
+    "views.mean=[0.49,0.48,0.45]", "views.std=[0.2,0.2,0.2]", WIDTH,
 )  # fmt: skip
 
 

@@ -12,8 +12,20 @@ def leave(*_: object) -> NoReturn:
     os._exit(128 + signal.SIGINT)
 
 
+def let_threads_sleep() -> None:
+    """Have OpenMP's threads sleep while they wait for each other, unless the user's environment says how they wait.
+
+    By default libgomp's spin, which beside other work takes the time of the very thread that they wait for
+    (docs/reliability.md). It reads the environment once, when torch loads it, so this comes before; processes that are
+    started later inherit it.
+    """
+    if "GOMP_SPINCOUNT" not in os.environ:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 def main() -> int:
     """Run the command line. Ctrl-C is answered from the first moment, while torch is still being imported."""
+    let_threads_sleep()
     before = signal.signal(signal.SIGINT, leave)
     from cpc_lightning.app.command_line import main as run
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torchmetrics.classification import MulticlassAccuracy
 
+from cpc_lightning.backbones.layout import match_layout, may_be_channels_last
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.errors import InputError, TrainingError, first_line, require, require_integer, require_number
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, SemisupBatch, confidence_penalty
-from cpc_lightning.training.layout import match_layout
 from cpc_lightning.views.views import VIEWS, Views
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -61,7 +61,8 @@ class CoTrainingModule(pl.LightningModule):
             confidence_penalty: weight of the negative entropy in warm-up.
             seed: every epoch re-seeds from (seed, epoch, process), so that a resumed run draws what this one would.
             channels_last: store the weights of convolutions with the channels as neighbours in memory, which their fast
-                kernels read without reordering. Checkpoints load with either.
+                kernels read without reordering; not of networks that would break there (`may_be_channels_last`).
+                Checkpoints load with either.
             compile: have torch.compile write the backbones' code, in place: names in checkpoints stay.
         """
         super().__init__()
@@ -71,8 +72,9 @@ class CoTrainingModule(pl.LightningModule):
         require(isinstance(compile, bool), "compile", compile, "must be true or false")
         self.automatic_optimization = False
         self.networks = nn.ModuleList(networks)
-        if channels_last:
-            self.networks.to(memory_format=torch.channels_last)
+        for network in networks:
+            if channels_last and may_be_channels_last(network):
+                network.to(memory_format=torch.channels_last)
         if compile:
             require_compiler()
             for network in networks:
