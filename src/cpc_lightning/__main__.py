@@ -1,4 +1,4 @@
-"""`python -m cpc_lightning`."""
+"""Entry point of `python -m cpc_lightning`."""
 
 import os
 import signal

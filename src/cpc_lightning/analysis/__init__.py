@@ -1,1 +1,1 @@
-"""Analysis of a run: arrays in, figure out."""
+"""Metrics and figures of a run: arrays in, numbers or a matplotlib figure out."""

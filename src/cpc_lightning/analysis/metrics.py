@@ -1,4 +1,4 @@
-"""How good a cleaner and a classifier are. Tensors in, plain numbers out; None where a number has no meaning.
+"""Metrics of cleaners and of loss distributions. Tensors in, plain numbers out; None where a number has no meaning.
 
 Shapes: n samples looked at, K classes.
 """

@@ -1,1 +1,1 @@
-"""From the command line to a run: overrides, checked settings, parts, processes."""
+"""The application: command line, composition of settings, parts of a run, processes."""

@@ -1,4 +1,4 @@
-"""Builds what a node of the settings names, and turns what its constructor objects to into one line about a setting."""
+"""Instantiates a node of the settings (`_target_`); what its constructor refuses becomes one line about a setting."""
 
 from __future__ import annotations
 

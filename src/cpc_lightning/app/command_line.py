@@ -1,4 +1,4 @@
-"""The command line: overrides are checked and composed, then a run, a sweep, a resumed run or a check begins."""
+"""The command line: starts a run, a sweep, a resumed run or a check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parses and checks Hydra overrides, and composes the config of a run, or the configs of a sweep's jobs."""
+"""Parses and checks Hydra overrides, and composes the config of a run or of a sweep's jobs."""
 
 from __future__ import annotations
 

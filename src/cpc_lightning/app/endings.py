@@ -1,4 +1,4 @@
-"""How a run ends for people: what went wrong in one line, an exit code, and no words of the libraries below."""
+"""Error messages and exit codes: what is printed when a run does not end well."""
 
 from __future__ import annotations
 

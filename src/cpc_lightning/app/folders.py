@@ -1,4 +1,4 @@
-"""The folder of a run, or of a sweep: its name, and whether it can be written, before it is made."""
+"""The output folder of a run or a sweep: its name, and whether it can be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes of one run: those that this one starts, and those that torchrun or srun have started beside it.
+"""Starts and supervises the processes of a distributed run; recognises torchrun and srun.
 
 `trainer=ddp` makes the process that a person or a sweep starts a supervisor that trains nothing itself. It starts
 `trainer.devices` others on this job's own settings, and ends all when one ends badly. So a job of a sweep is trained by

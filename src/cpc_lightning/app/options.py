@@ -1,4 +1,4 @@
-"""The options of the command line (what begins with a dash), and texts quoted for shell and Hydra."""
+"""Command-line options (`--help`, `-m`, `--config-dir`), and quoting for shell and Hydra."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From checked settings to the parts of a run, each built once, when it is first asked for."""
+"""Builds the parts of a run from its settings, each once, when it is first used."""
 
 from __future__ import annotations
 

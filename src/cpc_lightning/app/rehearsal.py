@@ -1,4 +1,4 @@
-"""Tries out a run for `mode=check`: has its parts built as the run would, without downloads, and looked at."""
+"""Builds the parts of a run for `mode=check`, without downloads, and has them examined."""
 
 from __future__ import annotations
 

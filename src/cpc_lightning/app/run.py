@@ -1,4 +1,4 @@
-"""One run, from its settings to its report."""
+"""Runs training, from ready parts to the written report."""
 
 from __future__ import annotations
 

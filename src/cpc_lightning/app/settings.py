@@ -1,8 +1,7 @@
-"""Checked settings: a composed config becomes plain values, or one line names the setting that cannot be used.
+"""Checks settings against the yaml files: their names, their kinds, and those of the run as a whole.
 
-The yaml files are the schema: which settings there are (`check_names`), and of what kind each is (`check_kinds`). Both
-are told before torch is imported. Ranges are the business of the constructors, and how settings fit together that of
-`parts`.
+The yaml files are the schema. Names are checked before torch is imported, so that a typing mistake is answered at once.
+Ranges are checked by the constructors, and whether settings fit together by `parts`.
 """
 
 from __future__ import annotations

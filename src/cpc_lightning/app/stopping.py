@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop, as an exception: SIGINT (Ctrl-C), SIGTERM, and SIGUSR1, which SLURM may send.
+"""Turns the signals SIGINT (Ctrl-C), SIGTERM and SIGUSR1 (SLURM) into an exception that stops the run.
 
 The last checkpoint of an epoch's end stands. Nothing is saved in the middle of an epoch, because a run cannot be
 continued from there bit for bit.

@@ -1,4 +1,4 @@
-"""Lightning's trainer: what of it can be chosen, whether this machine has it, and the callbacks of every run."""
+"""Checks the settings of Lightning's Trainer against this machine, and makes the trainer."""
 
 from __future__ import annotations
 

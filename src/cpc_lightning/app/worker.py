@@ -1,4 +1,4 @@
-"""`python -m cpc_lightning.app.worker FOLDER`: one of the processes that `launch.supervise` starts."""
+"""Entry point of one process of a distributed run: `python -m cpc_lightning.app.worker FOLDER`."""
 
 from __future__ import annotations
 

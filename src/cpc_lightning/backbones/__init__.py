@@ -1,1 +1,1 @@
-"""Backbones, their weights, and the network made of one. Pure."""
+"""Backbones, their weights, and the network made of one. Plain torch and torchvision."""

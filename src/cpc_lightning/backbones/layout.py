@@ -1,4 +1,4 @@
-"""The order of memory in which a network's convolutions work, and the optimizers' states of their weights lie."""
+"""Memory layout (channels last) of networks and of their optimizers' states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One of the two co-trained networks: backbone and classifier, which predict, and the head, which judges labels."""
+"""The network that is co-trained: backbone, classifier, and projector with prototypes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any model of timm (PyTorch Image Models) as a backbone; an extra: `pip install cpc-lightning[timm]`."""
+"""Models of timm (PyTorch Image Models) as backbones; an extra: `pip install cpc-lightning[timm]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any of torchvision's image classifiers as a backbone: images (B, C, H, W) -> features (B, D)."""
+"""Image classifiers of torchvision as backbones: images (B, C, H, W) -> features (B, D)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What can be found out about a run before it starts (`mode=check`). Neither Lightning nor Hydra."""
+"""`mode=check`: examines a run before it starts."""

@@ -1,4 +1,4 @@
-"""What a data set holds, and what the noise makes of its labels. Shapes: N samples, K classes."""
+"""Checks of the data set: sizes, classes, labels, a sample of images. Shapes: N samples, K classes."""
 
 from __future__ import annotations
 

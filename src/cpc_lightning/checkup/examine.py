@@ -1,4 +1,4 @@
-"""`mode=check`: everything that a run needs is looked at before anybody waits a night. Nothing is written.
+"""`mode=check`: examines the parts of a run one after the other. Nothing is written.
 
 What fails becomes a finding, and the rest is looked at all the same; only what depends on it is left out.
 """

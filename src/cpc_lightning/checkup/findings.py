@@ -1,4 +1,4 @@
-"""What `mode=check` found out about a run: one row a finding, and the exit code that all of them make."""
+"""Findings of `mode=check`: one row each, their table, and the exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run needs of a machine, estimated: memory, disk, steps. Shapes: N samples, B batch, D features."""
+"""Estimates the memory, disk space and steps of a run. Shapes: N samples, B batch, D features."""
 
 from __future__ import annotations
 

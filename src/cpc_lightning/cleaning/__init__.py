@@ -1,1 +1,1 @@
-"""Who is clean: loss mixtures, class prototypes and the partitions that follow from them. numpy and torch only."""
+"""Cleaners, stage 1: loss mixtures, class prototypes and partitions. Plain numpy and torch."""

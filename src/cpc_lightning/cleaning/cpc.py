@@ -1,4 +1,4 @@
-"""The class prototype-based cleaner: prototypes learn from the loss mixture's verdict, then overrule it (Section 4)."""
+"""The class prototype-based cleaner, CPC (Section 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stage 1 looks at and what it says: the evidence of one network, and a cleaner's answer.
+"""Inputs and outputs of a cleaner: what the networks say of the samples, and the cleaner's answer.
 
 Shapes: n samples looked at, N training samples, h epochs, D features.
 """

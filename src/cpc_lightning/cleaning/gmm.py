@@ -1,4 +1,4 @@
-"""Who is clean by the size of its loss: a two-component Gaussian mixture over the losses (DivideMix; Section 3).
+"""The loss cleaner: a two-component Gaussian mixture fitted to the losses (DivideMix; Section 3).
 
 Shapes: n samples looked at, K classes.
 """

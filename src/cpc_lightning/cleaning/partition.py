@@ -1,4 +1,4 @@
-"""The answer of stage 1: which samples a network trains on with their labels, and which without.
+"""Partitions: which samples a network trains on with their labels, and which without.
 
 Shapes: n samples looked at, of N training samples.
 """

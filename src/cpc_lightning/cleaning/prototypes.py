@@ -1,4 +1,4 @@
-"""Class prototypes: who is clean by the distance of its feature to what its label should look like (Eq. 2-5).
+"""Class prototypes: the head of a network and its training by Eq. 2-5.
 
 Shapes: n samples looked at, B batch, K classes, D features, d embedding, T steps.
 """

@@ -1,4 +1,4 @@
-"""What cleaners are measured against: no cleaning at all, and cleaning that knows the truth."""
+"""Reference cleaners: none, and the oracle that knows the true labels."""
 
 from __future__ import annotations
 

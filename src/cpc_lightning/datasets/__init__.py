@@ -1,1 +1,1 @@
-"""What images and labels there are: one file a source. Pure: torch, torchvision, PIL and the standard library."""
+"""Data sets: images and labels, one file a source. Plain torch, torchvision, PIL and the standard library."""

@@ -1,4 +1,4 @@
-"""What a data set is: images by position, the given labels, and what is known of the true ones.
+"""The contract of a data set: images by position, given labels, and true labels where they are known.
 
 Shapes: N samples, B batch, K classes, C channels, H x W pixels.
 """

@@ -1,4 +1,4 @@
-"""From lists of image files to a data set, and what to do about files that cannot be read.
+"""Makes a data set of lists of image files; reports files that cannot be read.
 
 Shapes: N images, K classes.
 """

@@ -1,4 +1,4 @@
-"""Images of one's own in a folder for each class."""
+"""Data sets of your own images: a folder for each class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of one's own, listed in a csv file."""
+"""Data sets of your own images: listed in a csv file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Setting a share of the samples aside, class by class. Shapes: N samples, K classes."""
+"""Holds out a share of the samples, class by class. Shapes: N samples, K classes."""
 
 from __future__ import annotations
 

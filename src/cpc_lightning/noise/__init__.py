@@ -1,1 +1,1 @@
-"""How labels become wrong on purpose. Pure."""
+"""Synthetic label noise, and noisy labels from files. Plain torch and numpy."""

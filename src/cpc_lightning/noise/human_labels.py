@@ -1,4 +1,4 @@
-"""CIFAR-10N and CIFAR-100N: what people on a crowd-sourcing platform said is in CIFAR's images (Wei et al. 2022).
+"""CIFAR-10N and CIFAR-100N: labels by crowd workers (Wei et al. 2022).
 
 The published files hold a dict of label arrays in the order of the training set, as `torch.save` or numpy pickled it.
 """

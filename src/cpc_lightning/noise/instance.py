@@ -1,4 +1,4 @@
-"""Label noise that depends on the image (Xia et al. 2020, Part-dependent Label Noise, Algorithm 2).
+"""Instance-dependent label noise (Xia et al. 2020, Part-dependent Label Noise, Algorithm 2).
 
 Shapes: N samples, n of them at a time, K classes, S values of an image (C H W).
 """

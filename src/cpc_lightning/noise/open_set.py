@@ -1,4 +1,4 @@
-"""Open-set noise: images that show none of the classes, under labels that name one.
+"""Open-set noise: images of none of the classes, under labels that name one.
 
 Shapes: N samples, B batch, V views, C channels, H x W pixels.
 """

@@ -1,1 +1,1 @@
-"""What a run leaves behind for people: the label report, the summary, tables."""
+"""What a run leaves behind: labels.csv, summary.json, tables."""

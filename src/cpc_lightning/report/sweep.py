@@ -1,4 +1,4 @@
-"""The table of a sweep: `python -m cpc_lightning.report.sweep multirun/FOLDER`.
+"""Prints the table of a sweep: `python -m cpc_lightning.report.sweep multirun/FOLDER`.
 
 Runs that differ in nothing but their seed make one row: mean ± standard deviation (n - 1) over them.
 """

@@ -1,4 +1,4 @@
-"""Small files beside a run's main ones: the classes, and the images that were left out."""
+"""Writes classes.json and bad_images.csv."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Learn from the answer: MixMatch and the empirical vicinal risk. torch only."""
+"""Semi-supervised training on a partition, stage 2: MixMatch and the empirical vicinal risk. Plain torch."""

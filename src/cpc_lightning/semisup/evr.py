@@ -1,4 +1,4 @@
-"""Stage 2: the empirical vicinal risk (Eq. 1, 11-13), that is MixMatch as in DivideMix on the views of AugDesc.
+"""Stage 2's loss: the empirical vicinal risk (Eq. 1, 11-13), MixMatch as in DivideMix on the views of AugDesc.
 
 Shapes: B labeled and Bu unlabeled samples a batch, V views, K classes, C channels, H x W pixels.
 """

@@ -1,4 +1,4 @@
-"""MixMatch's parts, as DivideMix uses them: guesses, refined labels and mixup. Pure functions.
+"""MixMatch as DivideMix uses it: co-guessing, co-refinement, sharpening, mixup.
 
 Shapes: B batch, V views, K classes, M mixed rows, C channels, H x W pixels.
 """

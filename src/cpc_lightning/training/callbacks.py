@@ -1,4 +1,4 @@
-"""A run's records: the table of epochs, and checkpoints that are whole."""
+"""Writes metrics.csv, one row an epoch."""
 
 from __future__ import annotations
 

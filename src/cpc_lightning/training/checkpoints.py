@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, loaded as plain data, and continued only by the run that they belong to."""
+"""Writes and reads checkpoints: whole or not at all, plain data only."""
 
 from __future__ import annotations
 

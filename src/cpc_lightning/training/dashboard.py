@@ -1,4 +1,4 @@
-"""The run on Weights & Biases beyond its scalars: loss histograms with their mixtures, and suspicious images."""
+"""Logs loss histograms and suspicious images to Weights & Biases."""
 
 from __future__ import annotations
 

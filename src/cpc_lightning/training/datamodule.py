@@ -1,4 +1,4 @@
-"""The data side of Lightning: which samples each network trains on, this epoch."""
+"""The LightningDataModule: batches of both networks, from the current partitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several processes of one run must agree on. Without a process group every function is the identity."""
+"""Communication between the processes of a run. Without a process group every function is the identity."""
 
 from __future__ import annotations
 

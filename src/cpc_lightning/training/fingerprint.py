@@ -1,4 +1,4 @@
-"""What tells two data sets apart, in a few lines of text: a run can only go on with the data that it began with.
+"""Digests of a data set, by which a resumed run recognises its data.
 
 Shapes: N samples.
 """

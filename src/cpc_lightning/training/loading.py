@@ -1,4 +1,4 @@
-"""From positions to batches: data sets that answer a whole list of positions at once, one gather a batch.
+"""Data loading: whole batches from lists of positions, one gather a batch.
 
 `BatchLoader(CoTrainingDataset(...), batch_sampler=sampler)` takes their answers as they are.
 

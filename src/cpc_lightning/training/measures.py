@@ -1,4 +1,4 @@
-"""What is logged of a stage 1: how good the division is, and how the losses of classes differ."""
+"""Metrics of stage 1 for the log: quality of the division, loss distributions of classes."""
 
 from __future__ import annotations
 

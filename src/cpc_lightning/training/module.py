@@ -1,4 +1,4 @@
-"""Two networks that teach each other: the warm-up, stage 2 and evaluation, with manual optimization.
+"""The LightningModule: co-trains two networks with manual optimization.
 
 The module knows neither noise nor cleaner. A batch says which network it trains and carries what that takes.
 """

@@ -1,4 +1,4 @@
-"""What one evaluation pass of both networks over the training set gives: losses, predictions and features.
+"""The evaluation pass of stage 1: losses, predictions and features of both networks.
 
 Shapes: n samples looked at, B batch, D features.
 """

@@ -1,4 +1,4 @@
-"""What a checkpoint records of its run, so that only the same run goes on from it."""
+"""The record of a run in its checkpoints: settings, overrides and data, compared when a run is resumed."""
 
 from __future__ import annotations
 

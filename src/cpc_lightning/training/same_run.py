@@ -1,4 +1,4 @@
-"""Whether a run can go on with these settings: which of them are free, and what the records of older runs mean."""
+"""Compares the settings of a resumed run with its record; translates records of older versions."""
 
 from __future__ import annotations
 

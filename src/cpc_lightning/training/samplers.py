@@ -1,4 +1,4 @@
-"""The co-training schedule: which samples each step of each network trains on.
+"""Batch samplers of co-training: which samples each step of each network trains on.
 
 Shapes: n labeled, m unlabeled samples of one network; B batch of one process; G = B * world_size, the global batch.
 """

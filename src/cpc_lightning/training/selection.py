@@ -1,4 +1,4 @@
-"""Model selection on a clean validation set: each network as it was when it did best there."""
+"""Model selection on a clean validation set, for each network by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 1 under Lightning: look at the training set with both networks, ask the cleaner, divide for the next epoch."""
+"""The callback that runs stage 1: observe the training set, ask the cleaner, set the partitions of the next epoch."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Augmentation of a batch of images on their device: crops, flips, AutoAugment. Pure."""
+"""Augmentation of a batch of images on their device: crops, flips, AutoAugment. Plain torch."""

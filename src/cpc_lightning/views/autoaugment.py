@@ -1,4 +1,4 @@
-"""AutoAugment (Cubuk et al. 2019) and RandAugment on a batch: every image draws its own sub-policy, without a loop.
+"""AutoAugment (Cubuk et al. 2019) and RandAugment on a batch: every image draws its own sub-policy.
 
 torchvision draws one set of parameters for everything it is given at once: on a batch, every image would get the same
 one. Here each of the two steps of a sub-policy sorts the batch by the operation drawn, applies every operation once, to

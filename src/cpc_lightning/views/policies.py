@@ -1,4 +1,4 @@
-"""What AutoAugment and RandAugment draw from: sub-policies of two steps, and what a step's magnitude means.
+"""Policies of AutoAugment and RandAugment: their sub-policies and the magnitudes of their steps.
 
 Shapes: H x W pixels.
 """

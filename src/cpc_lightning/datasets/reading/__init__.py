@@ -1,1 +1,1 @@
-"""Reading what lies on disk: image files, idx files, pickles, lists and label files."""
+"""Readers of files: images, idx, pickles, lists of images, label files."""

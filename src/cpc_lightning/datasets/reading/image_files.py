@@ -1,4 +1,4 @@
-"""Images by file name: decoded when they are asked for, in the worker processes, once for all views of an image.
+"""Image files: decoded in the worker processes when they are needed, once for all views of an image.
 
 Every kind of image becomes 8-bit RGB (see `decode`), then a view of one size. A batch's seed alone decides the crops,
 whichever worker draws them.

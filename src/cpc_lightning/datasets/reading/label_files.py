@@ -1,4 +1,4 @@
-"""One label per training sample in a file: .npy, .json, .csv or .txt, by the name's ending. Shapes: N samples."""
+"""Reads and writes one label per training sample: .npy, .json, .csv or .txt. Shapes: N samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text files that list images: lines `PATH LABEL` (Clothing1M, WebVision) or lines `PATH`. Read line by line.
+"""Reads text files that list images: lines `PATH LABEL` (Clothing1M, WebVision) or lines `PATH`.
 
 Everything wrong raises an `InputError` named "root" that gives file and line.
 """

@@ -1,4 +1,4 @@
-"""File names by the million: one buffer of bytes and where each name ends, rather than a Python string for each."""
+"""File names by the million, in one buffer of bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pickled arrays, read without running what a pickle may name: only arrays and plain containers come out.
+"""Reads pickled arrays without running code: only arrays and plain containers come out.
 
 A pickle can name any function to be called while it is read. These readers know the few that numpy's own pickles
 name, and refuse all others.

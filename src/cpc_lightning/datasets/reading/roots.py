@@ -1,4 +1,4 @@
-"""Where data sets are looked for."""
+"""Folders in which data sets are looked for."""
 
 from __future__ import annotations
 
