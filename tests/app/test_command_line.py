@@ -1,15 +1,20 @@
 """The command line: what a person who mistypes sees, and what help says."""
 
+import csv
 import importlib.metadata
 import json
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
+import torch
+from hydra.core.hydra_config import HydraConfig
 
 import cpc_lightning.datasets.digits
+from cpc_lightning.app.command_line import main
 from cpc_lightning.report.sweep import read_runs, sweep_rows
 
 MISTAKES = [
@@ -327,3 +332,54 @@ def test_version(command):
     code, out, err = command("--version")
     assert (code, err) == (0, "")
     assert out == f"cpc-lightning {importlib.metadata.version('cpc-lightning')}\n"
+
+
+def test_a_run_in_a_process_leaves_it_as_it_was(tmp_path, small, monkeypatch):
+    """A notebook goes on after a run, and starts the next one."""
+    monkeypatch.setattr(sys, "argv", ["notebook", "-f", "kernel.json"])
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    torch.use_deterministic_algorithms(False)
+    torch.set_float32_matmul_precision("highest")
+    filters = list(warnings.filters)
+    for folder in ("first", "second"):
+        assert main([*small, "cleaner=none", f"hydra.run.dir={tmp_path / folder}"]) == 0
+        assert sys.argv == ["notebook", "-f", "kernel.json"]
+        assert "PL_GLOBAL_SEED" not in os.environ
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert warnings.filters == filters
+        assert HydraConfig.instance().cfg is None
+    assert (tmp_path / "first/labels.csv").read_bytes() == (tmp_path / "second/labels.csv").read_bytes()
+
+
+def test_a_run_that_fails_in_a_process_answers_with_its_code(tmp_path, small, capsys):
+    exploding = ["optimizer.schedule.milestones=[1]", "optimizer.schedule.gamma=1e30"]
+    assert main([*small, "cleaner=none", *exploding, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    assert capsys.readouterr().err.startswith("error: the loss became")
+
+
+STOP = "+callbacks.stop={{_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: {}, patience: 0}}"
+
+
+@pytest.mark.parametrize("cleaner", ["none", "cpc_awr"])
+def test_a_run_that_ends_early_has_its_verdict(command, tmp_path, small, cleaner):
+    """An accuracy that is to stay below zero stops the run after its first epoch of six, a warm-up."""
+    stop = STOP.format("test/accuracy").replace("patience: 0", "divergence_threshold: 0.0")
+    settings = [*small, "training.epochs=6", f"cleaner={cleaner}", stop]
+    code, _, err = command(*settings, f"hydra.run.dir={tmp_path / 'run'}")
+    assert (code, err) == (0, "")
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["epochs"] == 1
+    with (tmp_path / "run/labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 1438
+    assert summary["suspected_labels"] == (None if cleaner == "none" else sum(r["suspected"] == "true" for r in rows))
+    code, _, err = command(f"resume={tmp_path / 'run'}")
+    assert (code, err) == (0, "")
+    assert json.loads((tmp_path / "run/summary.json").read_text())["epochs"] == 2
+
+
+def test_a_metric_to_stop_by_that_there_is_not(command, tmp_path, small):
+    code, _, err = command(*small, "cleaner=none", STOP.format("test/acuracy"), f"hydra.run.dir={tmp_path / 'run'}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: callbacks=monitor: Early stopping conditioned on metric `test/acuracy`")

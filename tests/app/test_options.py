@@ -1,5 +1,6 @@
 """What is printed can be typed."""
 
+import os
 import shlex
 
 import pytest
@@ -31,7 +32,7 @@ FOLDERS = [
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_command_to_continue_names_the_folder_to_shell_and_hydra(folder):
     *begin, override = shlex.split(continuing(folder))
-    assert begin == ["python", "-m", "cpc_lightning"]
+    assert begin == ["cd", os.getcwd(), "&&", "python", "-m", "cpc_lightning"]
     (parsed,) = OverridesParser.create().parse_overrides([override])
     assert parsed.key_or_group == "resume"
     value = parsed.value()
@@ -39,4 +40,10 @@ def test_the_command_to_continue_names_the_folder_to_shell_and_hydra(folder):
 
 
 def test_a_plain_folder_is_printed_plainly():
-    assert continuing("runs/a-b/1.2") == "python -m cpc_lightning resume=runs/a-b/1.2"
+    assert continuing("runs/a-b/1.2") == f"cd {os.getcwd()} && python -m cpc_lightning resume=runs/a-b/1.2"
+
+
+def test_it_continues_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "a b").mkdir()
+    monkeypatch.chdir(tmp_path / "a b")
+    assert continuing("r") == f"cd '{tmp_path}/a b' && python -m cpc_lightning resume=r"

@@ -73,7 +73,10 @@ def test_a_signal_ends_a_run_in_one_line_that_says_how_to_continue(tmp_path, str
     begin = time.monotonic()
     assert run.send(number, group=name == "SIGINT") == 128 + number
     assert time.monotonic() - begin < 20
-    assert run.log.read_text() == f"stopped by {name}; to continue: python -m cpc_lightning resume={run.folder}\n"
+    assert (
+        run.log.read_text()
+        == f"stopped by {name}; to continue: cd {Path.cwd()} && python -m cpc_lightning resume={run.folder}\n"
+    )
     assert not [path for path in run.folder.rglob("*") if path.name.endswith(".tmp")]
     continues(run, straight)
 

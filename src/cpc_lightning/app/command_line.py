@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,7 +35,13 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    quieten()
+    with as_found():
+        quieten()
+        return answer(arguments)
+
+
+def answer(arguments: list[str]) -> int:
+    """`main`, without what protects the caller's process."""
     try:
         if shows(arguments):
             return show(arguments)
@@ -56,6 +64,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped by SIGINT before the run began", file=sys.stderr)
         return 128 + signal.SIGINT
+    except SystemExit as exit:  # of a job, which has said why, or of Hydra
+        return exit.code if isinstance(exit.code, int) else FAILURE if exit.code else 0
+
+
+@contextmanager
+def as_found() -> Iterator[None]:
+    """Leave what the run shares with its process as it was: a notebook or a script goes on after it."""
+    arguments, config = sys.argv[:], HydraConfig.instance().cfg
+    seeds = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
+    strict, precision = False, "highest"
+    if torch := sys.modules.get("torch"):
+        strict, precision = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        sys.argv[:], HydraConfig.instance().cfg = arguments, config
+        for name, value in seeds.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        if torch := sys.modules.get("torch"):
+            torch.use_deterministic_algorithms(strict)
+            torch.set_float32_matmul_precision(precision)
 
 
 def call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], object]) -> None:
@@ -72,14 +102,13 @@ def show(arguments: Sequence[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(help_text(arguments), flush=True)
         return 0
-    said, code = io.StringIO(), 0
+    said = io.StringIO()
     try:
         with redirect_stdout(said):
             call_hydra(arguments, lambda config: None)
-    except SystemExit as exit:
-        code = exit.code if isinstance(exit.code, int) else FAILURE if exit.code else 0
-    print(said.getvalue(), end="", flush=True)
-    return code
+    finally:
+        print(said.getvalue(), end="", flush=True)
+    return 0
 
 
 # One run --------------------------------------------------------------------------------------------------------------

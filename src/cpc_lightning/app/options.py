@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -63,6 +64,9 @@ def quoted(text: str) -> str:
 
 
 def continuing(run_dir: str) -> str:
-    """The command that continues the run in the folder `run_dir`, as a shell and Hydra read it."""
+    """The command that continues the run in the folder `run_dir`, as a shell and Hydra read it, in any folder.
+
+    It first goes to the present folder, where relative paths in the run's settings start.
+    """
     folder = run_dir if PLAIN.fullmatch(run_dir) else quoted(run_dir)
-    return f"python -m cpc_lightning {shlex.quote(f'resume={folder}')}"
+    return f"cd {shlex.quote(os.getcwd())} && python -m cpc_lightning {shlex.quote(f'resume={folder}')}"

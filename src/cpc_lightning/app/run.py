@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_warn
 
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.settings import plain
 from cpc_lightning.datasets.dataset import ImageDataset
-from cpc_lightning.errors import InputError
+from cpc_lightning.errors import InputError, first_line
 from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.report.summary import print_summary, summarise, write_summary
 from cpc_lightning.report.tables import write_bad_images, write_classes
@@ -71,6 +72,8 @@ def run_parts(parts: Parts) -> dict[str, Any]:
             report.write(folder / "labels.csv")
         selected = parts.select.test(trainer, parts.module, parts.datamodule) if parts.select else {}
     except Exception as error:
+        if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(error):
+            raise InputError("callbacks", "monitor", first_line(error)) from error  # a metric that there is not, say
         if isinstance(error, InputError) or not while_restoring(error):
             raise
         reason = f"cannot be loaded ({type(error).__name__}: {str(error)[:200]})"

@@ -59,46 +59,71 @@ class StageOne(pl.Callback):
         """Take the cleaner, and the seed of its fits and draws."""
         self.cleaner, self.seed = cleaner, seed
         self.verdict: Verdict | None = None
+        self._trained = 0  # epochs, in this process
         self._loss_history: list[Tensor] = []  # newest last, each (2, N), min-max scaled
         self._final: dict[str, Any] | None = None  # what the last epoch's verdict says of every label
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Divide the data once the warm-up is over; without an active cleaner only look, at the very end."""
         module = cast(CoTrainingModule, pl_module)
-        datamodule = cast(CoTrainingDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-        trained = trainer.current_epoch + 1
-        if not (trained >= module.warmup_epochs if self.cleaner.active else trained == trainer.max_epochs):
+        self._trained = trainer.current_epoch + 1
+        final = self._trained == trainer.max_epochs
+        if not (self._trained >= module.warmup_epochs if self.cleaner.active else final):
             return
         begin = time.monotonic()
+        for name, value in self._judge(trainer, module, final).items():
+            pl_module.log(name, value)
+        pl_module.log("stage1/seconds", time.monotonic() - begin)
+        if final:
+            self._final = self._conclusion()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give the final verdict where a callback, such as early stopping, ends the run before its last epoch."""
+        if self._final is not None or not self._trained:
+            return
+        every = cast(CoTrainingDataModule, trainer.datamodule).noisy_labels  # type: ignore[attr-defined]
+        if self.verdict is None or self.verdict.epoch != self._trained or len(self.verdict.suggested) < len(every):
+            self._judge(trainer, cast(CoTrainingModule, pl_module), final=True)
+        self._final = self._conclusion()
+
+    def _judge(self, trainer: pl.Trainer, module: CoTrainingModule, final: bool) -> dict[str, float]:
+        """Observe, ask the cleaner, and set the next partitions and `verdict`; what is worth logging of it, by name.
+
+        Args:
+            trainer: whose data and optimizers it takes.
+            module: the networks.
+            final: look at every label, not only at those that are trained on next.
+        """
+        datamodule = cast(CoTrainingDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         self.verdict = None  # or two of them would be in memory
-        index = datamodule.draws(trained)
-        if trained == trainer.max_epochs:  # the final verdict is on every label
-            index = (torch.arange(len(datamodule.noisy_labels)),) * 2
+        index = (torch.arange(len(datamodule.noisy_labels)),) * 2 if final else datamodule.draws(self._trained)
         first, second = (Draw(i, datamodule.noisy_labels[i], datamodule.true_labels[i]) for i in index)
         draws = first, second
         seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat(index)))
         judging = self._with_history((seen.of(0, draws[1]), seen.of(1, draws[0])))
-        result = None
+        result, values = None, {}
         if self.cleaner.active:
-            progress = (trained - module.warmup_epochs) / cast(int, trainer.max_epochs)
+            progress = max(0.0, (self._trained - module.warmup_epochs) / cast(int, trainer.max_epochs))
             learning = seen.of(0, draws[0]), seen.of(1, draws[1])
-            result = self._divide(trainer, module, draws, judging, learning, progress, trained)
+            result = self._divide(trainer, module, draws, judging, learning, progress, self._trained)
             datamodule.partitions = result.partitions
             values = measure_result(result, draws)
-            if trained == module.warmup_epochs:
+            if self._trained == module.warmup_epochs:
                 values |= measure_losses(judging, draws)
-            for name, value in values.items():
-                pl_module.log(name, value)
         light = replace(judging[0], features=torch.empty(0)), replace(judging[1], features=torch.empty(0))
-        self.verdict = Verdict(trained, draws, light, result, seen.suggested, seen.confidence)
-        if trained == trainer.max_epochs:
-            self._final = {
-                "clean_probabilities": result and torch.stack([e.clean_probability.cpu() for e in result.estimates]),
-                "threshold": result and result.threshold,
-                "suggested": seen.suggested,
-                "confidence": seen.confidence,
-            }
-        pl_module.log("stage1/seconds", time.monotonic() - begin)
+        self.verdict = Verdict(self._trained, draws, light, result, seen.suggested, seen.confidence)
+        return values
+
+    def _conclusion(self) -> dict[str, Any]:
+        """What the present verdict, on every label, says of each of them."""
+        verdict = cast(Verdict, self.verdict)
+        result = verdict.result
+        return {
+            "clean_probabilities": result and torch.stack([e.clean_probability.cpu() for e in result.estimates]),
+            "threshold": result and result.threshold,
+            "suggested": verdict.suggested,
+            "confidence": verdict.confidence,
+        }
 
     @torch.no_grad()
     def _observe(
