@@ -19,6 +19,7 @@ from tests.runs import digest
 
 from cpc_lightning.app.endings import Ending
 from cpc_lightning.app.launch import reason
+from cpc_lightning.app.settings import plain
 from cpc_lightning.app.trainer import process_count
 
 PYTHON = [sys.executable, "-m", "cpc_lightning"]
@@ -155,7 +156,7 @@ def test_what_torchrun_cannot_start(command, tmp_path, monkeypatch, arguments, s
 @pytest.mark.parametrize(("devices", "count"), [("3", 3), ("auto", 1), ("[0,2]", 2), ("-1", 1)])
 @pytest.mark.skipif(torch.cuda.is_available(), reason="counts the devices of a machine without a GPU")
 def test_how_many_processes_are_asked_for(compose, devices, count):
-    assert process_count(compose("trainer=ddp", f"trainer.devices={devices}").trainer) == count
+    assert process_count(plain(compose("trainer=ddp", f"trainer.devices={devices}"))["trainer"]) == count
 
 
 def test_the_reason_is_what_explains_most(tmp_path):

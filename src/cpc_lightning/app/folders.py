@@ -25,7 +25,7 @@ def agree_on_folder() -> None:
         os.environ[STARTED] = "job_{SLURM_JOB_ID}.{SLURM_STEP_ID}".format_map(
             {name: os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")}
         )
-    elif starter() == "torchrun":
+    elif starter() == "torchrun" and "MASTER_ADDR" in os.environ:
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
         now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
