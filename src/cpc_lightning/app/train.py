@@ -33,7 +33,7 @@ from cpc_lightning.app.building import (
 )
 from cpc_lightning.app.settings import plain_settings
 from cpc_lightning.datasets.dataset import ImageDataset
-from cpc_lightning.errors import InputError
+from cpc_lightning.errors import InputError, one_line
 from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.summary import print_summary, write_summary
@@ -225,6 +225,8 @@ def record_data(folder: Path, dataset: ImageDataset) -> None:
     if dataset.left_out:
         write_bad_images(folder / "bad_images.csv", dataset.left_out)
         rank_zero_warn(f"images that cannot be read are left out: {len(dataset.left_out)}, listed in bad_images.csv")
+    for line in dataset.remarks:
+        rank_zero_warn(one_line(line))
 
 
 def summarise(

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cpc_lightning.checkup.findings import Finding, counted
 from cpc_lightning.datasets.dataset import UNKNOWN, ArrayImages, ImageDataset, Split
-from cpc_lightning.datasets.reading.image_files import ImageFiles, open_image
+from cpc_lightning.datasets.reading.formats import open_image
+from cpc_lightning.datasets.reading.image_files import ImageFiles
 from cpc_lightning.errors import InputError
 from cpc_lightning.views.views import VIEWS, Views
 
@@ -36,11 +37,7 @@ def size_findings(dataset: ImageDataset, minimum: int | None) -> list[Finding]:
         first = dataset.left_out[0]
         found = f"{len(dataset.left_out):,} images are left out; the first: {first.path} ({first.reason})"
         findings.append(Finding("data set", "warning", found))
-    if dataset.left_aside:
-        kinds = sorted(dataset.left_aside.items(), key=lambda kind: -kind[1])
-        what = listed([f"{count:,} {kind}" for kind, count in kinds])
-        found = f"{sum(dataset.left_aside.values()):,} files or links among the images are not looked at: {what}"
-        findings.append(Finding("data set", "warning", found, "other formats: convert them, to .jpg or .png say"))
+    findings += [Finding("data set", "warning", line) for line in dataset.remarks]
     num_classes = len(dataset.class_names)
     counts = torch.bincount(dataset.train.labels, minlength=num_classes)
     smallest, largest = int(counts.argmin()), int(counts.argmax())

@@ -16,6 +16,7 @@ import torch
 
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.datasets.file_dataset import Listed, file_dataset, require_no_repeat
+from cpc_lightning.datasets.reading.folders import is_folder
 from cpc_lightning.datasets.reading.image_files import Crop
 from cpc_lightning.datasets.reading.list_files import labeled_lines, lines_of, require_folder, wrong_line
 from cpc_lightning.datasets.reading.paths import PathList
@@ -68,7 +69,7 @@ def labels_of(folder: Path, name: str) -> dict[bytes, int]:
 def image_prefix(folder: Path) -> bytes:
     """What the names of images start with under `folder`: "images/", or nothing where 0/ to 9/ lie there."""
     for prefix in (PREFIX, b""):
-        if any((folder / prefix.decode() / str(digit)).is_dir() for digit in range(10)):
+        if any(is_folder("root", folder / prefix.decode() / str(digit)) for digit in range(10)):
             return prefix
     raise InputError("root", str(folder), "holds neither folders images/0/ to images/9/ nor 0/ to 9/")
 

@@ -6,7 +6,7 @@ Shapes: N samples, B batch, K classes, C channels, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -69,13 +69,15 @@ class Split:
         labels: (N,) int64 in 0..K-1, the labels that come with the images.
         true_labels: (N,) int64 in 0..K-1, or `UNKNOWN`, or `NONE_OF_THE_CLASSES`; None where nothing is known. For
             metrics only.
-        paths: N file names, or None for images that have none.
+        paths: N file names, as the user's list writes them, or None for images that have none.
+        rows: (N,) int64 line of the user's list that names each image, or None where there is no such list.
     """
 
     images: Images
     labels: Tensor
     true_labels: Tensor | None = None
     paths: Sequence[str] | None = None
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -108,7 +110,7 @@ class ImageDataset:
             selected on it.
         class_map: for asymmetric noise, the class that each listed class is mistaken for; None where there is none.
         left_out: images that the lists name and the sets leave out.
-        left_aside: how many files and links a folder holds that are not looked at, by what they are (".heic").
+        remarks: lines that a run says once before it trains: what is not looked at, what looks wrong with the data.
         test_at_end: whether "test" is looked at only once, with the networks that "val" selects.
     """
 
@@ -118,7 +120,7 @@ class ImageDataset:
     evaluation: Mapping[str, Split]
     class_map: Mapping[int, int] | None = None
     left_out: Sequence[BadImage] = ()
-    left_aside: Mapping[str, int] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
     test_at_end: bool = False
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from cpc_lightning.files import atomic_write
 
 COLUMNS = (
     "index", "path", "noisy_label", "clean_probability_1", "clean_probability_2", "clean_probability", "suspected",
-    "suggested_label", "confidence", "true_label", "noisy_class", "suggested_class",
+    "suggested_label", "confidence", "true_label", "noisy_class", "suggested_class", "true_class", "row",
 )  # fmt: skip
 
 ROWS = 1 << 14
@@ -39,6 +39,7 @@ class LabelReport:
         confidence: (N,) that largest mean softmax.
         class_names: of each class.
         paths: N file names, or None.
+        rows: (N,) int64 lines of the user's table, or None.
     """
 
     noisy_labels: Tensor
@@ -49,6 +50,7 @@ class LabelReport:
     confidence: Tensor
     class_names: Sequence[str]
     paths: Sequence[str] | None = None
+    rows: Tensor | None = None
 
     @property
     def clean_probability(self) -> Tensor | None:
@@ -64,7 +66,7 @@ class LabelReport:
     def write(self, path: str | Path) -> None:
         """Write the report as csv, atomically. What is unknown or does not apply is left blank.
 
-        Paths and names of classes are `inert`.
+        Paths are `inert`; names of classes are those of classes.json, their control characters escaped.
         """
         suspected = self.suspected
         with atomic_write(path) as file:
@@ -78,7 +80,7 @@ class LabelReport:
 
     def _rows(self, part: slice, suspected: Tensor | None) -> Iterator[tuple[object, ...]]:
         """The rows of the samples in `part`; `suspected` is of all."""
-        names = [inert(name) for name in self.class_names]
+        names = [one_line(name) for name in self.class_names]
         index = range(len(self.noisy_labels))[part]
         blank: list[object] = [""] * len(index)
         judged = [blank] * 4
@@ -88,11 +90,14 @@ class LabelReport:
             judged = [[f"{value:.6f}" for value in column.tolist()] for column in shown]
             judged.append(["true" if value else "false" for value in suspected[part].tolist()])
         noisy_labels, suggested = self.noisy_labels[part].tolist(), self.suggested[part].tolist()
+        true_labels = self.true_labels[part].tolist()
         return zip(
             index, blank if self.paths is None else map(inert, self.paths[part]), noisy_labels, *judged,
             suggested, [f"{value:.6f}" for value in self.confidence[part].tolist()],
-            [SHOWN.get(label, label) for label in self.true_labels[part].tolist()],
+            [SHOWN.get(label, label) for label in true_labels],
             [names[label] for label in noisy_labels], [names[label] for label in suggested],
+            [names[label] if label >= 0 else SHOWN[label] for label in true_labels],
+            blank if self.rows is None else self.rows[part].tolist(),
             strict=True,
         )  # fmt: skip
 

@@ -250,6 +250,7 @@ class StageOne(pl.Callback):
             true_labels=datamodule.true_labels,
             class_names=datamodule.dataset.class_names,
             paths=datamodule.dataset.train.paths,
+            rows=datamodule.dataset.train.rows,
             **self._final,
         )
 
