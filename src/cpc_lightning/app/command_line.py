@@ -24,7 +24,7 @@ from cpc_lightning.app.settings import check_kinds
 from cpc_lightning.app.stopping import stop_on_signals
 from cpc_lightning.checkup.findings import exit_code, print_findings
 from cpc_lightning.datasets.dataset import ImageDataset
-from cpc_lightning.errors import InputError, Stopped, TrainingError, one_line, require
+from cpc_lightning.errors import InputError, Stopped, TrainingError, one_line, print_anything, require
 from cpc_lightning.training.checkpoints import RECORD, find_checkpoint, read_checkpoint, read_overrides, run_folder
 from cpc_lightning.training.distributed import lost_process, process_number, starter
 
@@ -165,6 +165,7 @@ def report(arguments: Sequence[str]) -> int:
 
 def quieten() -> None:
     """Silence what Lightning says about itself and not about the run."""
+    print_anything()
     for name in ("utilities.rank_zero", "utilities.seed", "utilities.distributed"):
         for package in ("pytorch_lightning", "lightning_fabric"):
             logging.getLogger(f"{package}.{name}").setLevel(logging.WARNING)

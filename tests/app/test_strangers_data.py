@@ -1,0 +1,85 @@
+"""What strangers' folders and tables lead to, from the command line to labels.csv: what is said, and written."""
+
+import io
+import json
+import shutil
+import sys
+
+import pytest
+from tests.app.test_file_runs import SHORT, rows_of
+from tests.datasets.image_trees import save_text, write_folders
+
+from cpc_lightning.app.command_line import main
+
+QUICK = (*SHORT, "cleaner=gmm_agn")
+
+
+def test_a_run_says_what_it_found_and_labels_csv_joins(command, tmp_path):
+    """A table of ./paths with a copy, two spellings of one class and a thumbnail; then its labels.csv as a table."""
+    write_folders(tmp_path, {"x": 24})
+    shutil.copy(tmp_path / "x/0.jpg", tmp_path / "x/24.jpg")
+    own = [f"./x/{n}.jpg,{('cat', 'dog', 'Cat')[n % 3]}" for n in range(25)] + ["./x/@eaDir/1.jpg,cat"]
+    save_text(tmp_path / "own.csv", "\n".join(["path,label,split", *(f"{row}," for row in own)]))
+    table = ("dataset=table", f"dataset.file={tmp_path / 'own.csv'}")
+    with pytest.warns(UserWarning, match="are left out") as warned:
+        code, _, error = command(*table, *QUICK, f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 0, error
+    said = "\n".join(str(warning.message) for warning in warned)
+    assert "1 rows name what a NAS or a file manager added, and are left out; the first: ./x/@eaDir/1.jpg" in said
+    assert "classes equal but for case, blanks, Unicode form or how a number is written: 'Cat' and 'cat'" in said
+    assert "are copies of others: " in said or "are trained on too: " in said
+    labels = rows_of(tmp_path / "run/labels.csv")
+    assert {row["path"] for row in labels} <= {row.split(",")[0] for row in own}
+    lines = (tmp_path / "own.csv").read_text().splitlines()
+    classes = json.loads((tmp_path / "run/classes.json").read_text())
+    for row in labels:
+        path, label, _ = lines[int(row["row"]) - 1].split(",")
+        assert (path, label) == (row["path"], row["noisy_class"])
+        assert classes[int(row["noisy_label"])] == label
+    code, out, error = command("mode=check", *table, *QUICK)
+    assert code == 0, error
+    assert "'Cat' and 'cat'" in " ".join(out.split())
+
+    again = ("dataset=table", f"dataset.file={tmp_path / 'run/labels.csv'}", f"hydra.run.dir={tmp_path / 'run2'}")
+    code, _, error = command(*again, *QUICK)
+    assert code == 0, error
+    assert json.loads((tmp_path / "run2/classes.json").read_text()) == classes
+    assert {row["path"] for row in rows_of(tmp_path / "run2/labels.csv")} < {row["path"] for row in labels}
+
+
+def test_mistakes_in_tables_are_one_line_before_training(command, tmp_path):
+    write_folders(tmp_path, {"x": 12})
+    cases = {
+        "path,label\n"
+        + "".join(f"x/{n}.jpg,{n % 3 - 1}\n" for n in range(12)): "line 2: label is '-1', which says 'not",
+        "path,label,true_label\n" + "".join(f"x/{n}.jpg,{'ab'[n % 2]},{n % 2}\n" for n in range(12)): "by two names",
+    }
+    for text, says in cases.items():
+        save_text(tmp_path / "t.csv", text)
+        code, out, error = command("dataset=table", f"dataset.file={tmp_path / 't.csv'}", *QUICK,
+                                   f"hydra.run.dir={tmp_path / 'run'}")  # fmt: skip
+        assert (code, error.count("\n"), out) == (2, 1, "")
+        assert says in error
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_terminal_that_cannot_show_a_name(tmp_path, monkeypatch):
+    write_folders(tmp_path, {"猫": 8, "b": 16})
+    for encoding in ("cp1252", "ascii"):
+        shown = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding=encoding))
+        assert main(["mode=check", "dataset=imagefolder", f"dataset.root={tmp_path}", *QUICK]) == 0
+        sys.stdout.flush()
+        assert r"\u732b" in shown.getvalue().decode(encoding)
+
+
+def test_folders_that_are_numbers_keep_their_numbers(command, tmp_path):
+    write_folders(tmp_path / "d", {str(k): 3 for k in range(11)})
+    code, _, error = command(
+        "dataset=imagefolder", f"dataset.root={tmp_path / 'd'}", *QUICK, f"hydra.run.dir={tmp_path / 'run'}"
+    )
+    assert code == 0, error
+    with (tmp_path / "run/labels.csv").open(newline="") as file:
+        assert all(
+            row["path"].split("/")[0] == row["noisy_label"] == row["noisy_class"] for row in csv.DictReader(file)
+        )
