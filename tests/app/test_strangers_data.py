@@ -79,7 +79,5 @@ def test_folders_that_are_numbers_keep_their_numbers(command, tmp_path):
         "dataset=imagefolder", f"dataset.root={tmp_path / 'd'}", *QUICK, f"hydra.run.dir={tmp_path / 'run'}"
     )
     assert code == 0, error
-    with (tmp_path / "run/labels.csv").open(newline="") as file:
-        assert all(
-            row["path"].split("/")[0] == row["noisy_label"] == row["noisy_class"] for row in csv.DictReader(file)
-        )
+    for row in rows_of(tmp_path / "run/labels.csv"):
+        assert row["path"].split("/")[0] == row["noisy_label"] == row["noisy_class"]
