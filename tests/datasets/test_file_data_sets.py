@@ -275,6 +275,24 @@ def test_clothing1m_in_both_layouts(tmp_path, images):
     assert brightest - darkest == pytest.approx(13 * 13, abs=20)
 
 
+def test_clothing1m_with_its_clean_labels(tmp_path):
+    """Image 0 of the noisy list has a clean label too; of the images for validation two are made ones to train on."""
+    write_clothing1m(tmp_path)
+    save_text(
+        tmp_path / "noisy_label_kv.txt", (tmp_path / "noisy_label_kv.txt").read_text().replace("0,0.jpg 1", "0,0.jpg 5")
+    )
+    keys = (tmp_path / "clean_val_key_list.txt").read_text().split()
+    save_text(tmp_path / "clean_val_key_list.txt", "\n".join(keys[2:]))
+    save_text(tmp_path / "clean_train_key_list.txt", "\n".join(["images/0/0,0.jpg", *keys[:2]]))
+    before = clothing1m(str(tmp_path), CROP).train
+    assert (len(before), before.labels[0], before.trusted) == (42, 5, None)
+    data = clothing1m(str(tmp_path), CROP, trust_clean=True).train
+    assert list(data.paths) == [*before.paths, *keys[:2]]
+    assert data.labels.tolist() == [0, *before.labels[1:].tolist(), 0, 1]
+    assert torch.nonzero(data.trusted).flatten().tolist() == [0, 42, 43]
+    assert data.true_labels.tolist() == [0, *[-1] * 41, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("file", "text", "says"),
     [

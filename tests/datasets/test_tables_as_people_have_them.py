@@ -327,3 +327,43 @@ def test_rows_of_a_nas_are_left_out_and_said(images):
         "2 rows name what a NAS or a file manager added, and are left out; "
         "the first: x/@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg",
     )  # fmt: skip
+
+
+# Rows without a label, and labels that are confirmed ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nothing", ["-1", "nan", ""])
+def test_rows_without_a_label_are_used_where_asked_for(images, nothing):
+    rows = [f"x/{n}.jpg,{n % 3 if n < 15 else nothing}" for n in range(24)]
+    data = opened(images / "t.csv", "path,label", *rows, unlabeled="use", test_share=0.2)
+    assert data.class_names == ("0", "1", "2")
+    given = dict(zip(data.train.paths, data.train.labels.tolist(), strict=True))
+    assert [given[f"x/{n}.jpg"] for n in range(15, 24)] == [-1] * 9
+    assert data.evaluation["test"].labels.tolist() == [0, 1, 2]  # a fifth of five each; none without a label
+    assert data.remarks == (
+        "9 of 21 images to train on have no label: stage 2 learns from them without one where semisup.lambda_u is "
+        "above 0, and each gets a suggestion",
+    )  # fmt: skip
+
+
+def test_what_rows_without_a_label_can_get_wrong(images):
+    for rows, says, more in (
+        (["x/0.jpg,a,", "x/1.jpg,b,", "x/2.jpg,,test"], "line 4: split is test, and there is neither a label nor", {}),
+        (["x/0.jpg,,", "x/1.jpg,,"], "holds no label", {}),
+        (["x/0.jpg,a,", "x/1.jpg,b,"], "unlabeled=yes: must be one of error, use", {"unlabeled": "yes"}),
+    ):
+        with pytest.raises(InputError, match=says):
+            opened(images / "t.csv", "path,label,split", *rows, **{"unlabeled": "use", **more})
+
+
+def test_labels_that_a_person_has_confirmed(images):
+    words = ("true", "", "yes", "False", "1", "0", "TRUE", "no")
+    rows = [f"x/{n}.jpg,{'ab'[n % 2]},{words[n % 8]},{'test' if n > 15 else ''}" for n in range(18)]
+    data = opened(images / "t.csv", "path,label,trusted,split", *rows)
+    assert data.train.trusted.tolist() == [True, False, True, False, True, False, True, False] * 2
+    assert data.remarks == ("8 of 16 labels to train on are trusted: never suspected",)
+    assert opened(images / "u.csv", "path,label", *(",".join(row.split(",")[:2]) for row in rows)).train.trusted is None
+    with pytest.raises(InputError, match="line 3: trusted is 'maybe'; it must be true, false or blank"):
+        opened(images / "t.csv", "path,label,trusted", "x/0.jpg,a,", "x/1.jpg,b,maybe")
+    with pytest.raises(InputError, match="line 3: trusted is true, and there is no label"):
+        opened(images / "t.csv", "path,label,trusted", "x/0.jpg,a,", "x/1.jpg,,1", "x/2.jpg,b,", unlabeled="use")

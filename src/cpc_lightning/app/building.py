@@ -24,7 +24,7 @@ from cpc_lightning.backbones.network import Network
 from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError, first_line, require, require_integer
-from cpc_lightning.noise.noise import Noise
+from cpc_lightning.noise.noise import Noise, keep_certain
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.training.checkpoints import BEST, FOLDER, LAST, AtomicCheckpointIO
 from cpc_lightning.training.distributed import starter
@@ -221,7 +221,7 @@ def check_schedule(schedule: Any, epochs: int) -> None:
 def add_noise(dataset: ImageDataset, noise: Noise, seed: int) -> ImageDataset:
     """The data set with noisy training labels."""
     with settings_of("noise"):
-        return replace(dataset, train=noise.corrupt(dataset, seed))
+        return replace(dataset, train=keep_certain(dataset.train, noise.corrupt(dataset, seed)))
 
 
 def make_network(config: DictConfig, dataset: ImageDataset) -> Network:

@@ -263,6 +263,8 @@ def summarise(
         "noise_rate_actual": rates["noise/rate_actual"],
         "suspected_labels": None if report.suspected is None else int(report.suspected.sum()),
         "training_samples": len(report.noisy_labels),
+        "unlabeled_samples": int((report.noisy_labels < 0).sum()),
+        "trusted_labels": 0 if report.trusted is None else int(report.trusted.sum()),
         "epochs": len(table.rows),
         "seconds": seconds,
     }

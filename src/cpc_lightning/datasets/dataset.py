@@ -20,6 +20,9 @@ UNKNOWN = -1
 NONE_OF_THE_CLASSES = -2
 """Among true labels: the image shows none of the classes (open-set noise). Whatever label it is given is wrong."""
 
+UNLABELED = -1
+"""Among the labels to train on: the image has none. It is learnt from without one, and gets a suggestion."""
+
 
 class Images(Protocol):
     """Images that answer a whole list of positions at once."""
@@ -66,11 +69,12 @@ class Split:
 
     Attributes:
         images: N images.
-        labels: (N,) int64 in 0..K-1, the labels that come with the images.
+        labels: (N,) int64 in 0..K-1, the labels that come with the images; to train on also `UNLABELED`.
         true_labels: (N,) int64 in 0..K-1, or `UNKNOWN`, or `NONE_OF_THE_CLASSES`; None where nothing is known. For
             metrics only.
         paths: N file names, as the user's list writes them, or None for images that have none.
         rows: (N,) int64 line of the user's list that names each image, or None where there is no such list.
+        trusted: (N,) bool, the labels that a person has confirmed: never suspected; None where none is.
     """
 
     images: Images
@@ -78,6 +82,7 @@ class Split:
     true_labels: Tensor | None = None
     paths: Sequence[str] | None = None
     rows: Tensor | None = None
+    trusted: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -125,7 +130,8 @@ class ImageDataset:
 
     def __post_init__(self) -> None:
         require("test" in self.evaluation, "dataset", self.name, "must have an evaluation set named test")
-        check_labels("train", self.train, len(self.class_names))
+        check_labels("train", self.train, len(self.class_names), lowest=UNLABELED)
+        require(bool((self.train.labels >= 0).any()), "train", "no label", "at least one image needs one")
         for name, split in self.evaluation.items():
             check_labels(name, split, len(self.class_names))
 
@@ -135,8 +141,8 @@ class ImageDataset:
         return {name: split for name, split in self.evaluation.items() if not (self.test_at_end and name == "test")}
 
 
-def check_labels(name: str, split: Split, num_classes: int) -> None:
-    """Raise `InputError` unless the split has one label in 0..K-1 for each of its images, and at least one image."""
+def check_labels(name: str, split: Split, num_classes: int, lowest: int = 0) -> None:
+    """Raise `InputError` unless the split has one label in lowest..K-1 for each image, and at least one image."""
     require(num_classes >= 2, "classes", num_classes, "at least 2 classes are needed")
     require(len(split.images) > 0, name, 0, "holds no images")
     require(
@@ -145,7 +151,7 @@ def check_labels(name: str, split: Split, num_classes: int) -> None:
         f"{len(split.images)} images",
         f"comes with {len(split.labels)} labels; one label for each image is needed",
     )
-    wrong = (split.labels < 0) | (split.labels >= num_classes)
+    wrong = (split.labels < lowest) | (split.labels >= num_classes)
     if bool(wrong.any()):
         first = int(torch.nonzero(wrong)[0])
         require(

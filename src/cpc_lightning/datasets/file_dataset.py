@@ -41,6 +41,7 @@ class Listed:
         true_labels: (N,) int64, -1 where unknown; None where nothing is known.
         written: N names as the list writes them; None where they are the same.
         rows: (N,) int64 line of the list that names each image; None where there is no such list.
+        trusted: (N,) bool, labels that a person has confirmed; None where none is.
     """
 
     root: str
@@ -49,6 +50,7 @@ class Listed:
     true_labels: Tensor | None = None
     written: PathList | None = None
     rows: Tensor | None = None
+    trusted: Tensor | None = None
 
     def take(self, places: Tensor) -> Listed:
         """The images at `places` (n,) int64, in that order."""
@@ -59,6 +61,7 @@ class Listed:
             None if self.true_labels is None else self.true_labels[places],
             None if self.written is None else self.written.take(places.tolist()),
             None if self.rows is None else self.rows[places],
+            None if self.trusted is None else self.trusted[places],
         )
 
     @property
@@ -118,7 +121,9 @@ def file_dataset(
     files = {part: ImageFiles(listed.root, listed.paths, crop) for part, listed in kept.items()}
     top, levels = range_of_levels(files, seen)
     parts = {
-        part: Split(replace(files[part], top=top), listed.labels, listed.true_labels, listed.names, listed.rows)
+        part: Split(
+            replace(files[part], top=top), listed.labels, listed.true_labels, listed.names, listed.rows, listed.trusted
+        )
         for part, listed in kept.items()
     }
     said = (*remarks, *levels, *copies_among(parts, files, seen))

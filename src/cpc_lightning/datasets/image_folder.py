@@ -129,7 +129,9 @@ def require_classes(folder: Path, class_names: Sequence[str]) -> None:
 
 def set_aside(train: Listed, num_classes: int, test_share: float, split_seed: int) -> dict[str, Listed]:
     """The parts train and test: test is a share of each class, train the rest."""
-    chosen = held_out(train.labels, num_classes, test_share, split_seed)
+    labeled = torch.nonzero(train.labels >= 0).flatten()  # without a label there is nothing to test
+    chosen = torch.zeros(len(train.labels), dtype=torch.bool)
+    chosen[labeled] = held_out(train.labels[labeled], num_classes, test_share, split_seed)
     require(bool(chosen.any()), "test_share", test_share, "leaves nothing to test on: every class has one image")
     return {"train": train.take(torch.nonzero(~chosen).flatten()), "test": train.take(torch.nonzero(chosen).flatten())}
 

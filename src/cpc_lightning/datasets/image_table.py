@@ -18,12 +18,15 @@ from cpc_lightning.datasets.reading.list_files import require_folder
 from cpc_lightning.datasets.reading.paths import PathList
 from cpc_lightning.errors import InputError, require
 
+UNLABELED_ROWS = ("error", "use")
+
 
 def image_table(
     file: str,
     crop: Crop,
     root: str | None = None,
     encoding: str | None = None,
+    unlabeled: str = "error",
     test_share: float = 0.2,
     split_seed: int = 0,
     on_bad_image: str = "error",
@@ -41,6 +44,8 @@ def image_table(
       classes. For metrics; and sets to evaluate on go by it. Of both columns, the one that names classes as `label`
       does.
 
+    * `trusted`, optional: true for a label that a person has confirmed, which is then never suspected; false or blank.
+
     A run's own labels.csv is such a table, and so is a part of its rows: without `label`, `noisy_class` is.
 
     Args:
@@ -49,6 +54,8 @@ def image_table(
         root: the folder that the paths start from; None: for a file beside a run's config.yaml that run's, else the
             file's. No path may lead out of it.
         encoding: of the file's text; None: UTF-8.
+        unlabeled: what to do about rows to train on whose label is blank, nan or a negative number: "error", or "use"
+            their images without one.
         test_share: share of each class's images to set aside, in (0, 1).
         split_seed: decides which ones.
         on_bad_image: see `file_dataset`.
@@ -62,6 +69,7 @@ def image_table(
         require(table.is_file(), "file", file, "is not a file" if table.exists() else "is not there")
     except OSError as error:
         raise InputError("file", file, f"cannot be read: {error.strerror or error}") from None
+    require(unlabeled in UNLABELED_ROWS, "unlabeled", unlabeled, f"must be one of {', '.join(UNLABELED_ROWS)}")
     folder = (recorded_root(table.parent) or table.parent) if root is None else require_folder("root", root)
     inside = Inside(folder, encoding)
     rows = Rows(table, inside, encoding)
@@ -69,11 +77,18 @@ def image_table(
     paths = PathList(map(inside.path, written)) if rows.rewritten else written
     require(len(paths) > 0, "file", file, "holds no rows")
     require_no_repeat("file", file, paths)
-    class_names, labels, true_labels = rows.classes()
+    class_names, labels, true_labels = rows.classes(unlabeled == "use")
     everything = Listed(
-        str(folder), paths, labels, true_labels, written if rows.rewritten else None, tensor_of(rows.lines)
+        str(folder),
+        paths,
+        labels,
+        true_labels,
+        written if rows.rewritten else None,
+        tensor_of(rows.lines),
+        rows.trusted(labels),
     )
     splits = tensor_of(rows.splits)
+    rows.require_something_to_test(by_truth(everything).labels)
     parts = {
         name: everything.take(torch.nonzero(splits == code).flatten())
         for code, name in enumerate(SPLITS)
@@ -84,8 +99,20 @@ def image_table(
         parts |= set_aside(parts["train"], len(class_names), test_share, split_seed)
     train = parts.pop("train")
     evaluation = {name: by_truth(part) for name, part in parts.items()}
-    remarks = [*rows.remarks(), *remarks_on(class_names)]
+    remarks = [*rows.remarks(), *remarks_on(class_names), *remarks_on_labels(train)]
     return file_dataset("table", class_names, train, evaluation, crop, on_bad_image, remarks=remarks)
+
+
+def remarks_on_labels(train: Listed) -> list[str]:
+    """How many images to train on have no label, and how many one that is trusted."""
+    lines, count = [], len(train.labels)
+    without = int((train.labels < 0).sum())
+    if without:
+        what = "stage 2 learns from them without one where semisup.lambda_u is above 0, and each gets a suggestion"
+        lines.append(f"{without:,} of {count:,} images to train on have no label: {what}")
+    if train.trusted is not None and bool(train.trusted.any()):
+        lines.append(f"{int(train.trusted.sum()):,} of {count:,} labels to train on are trusted: never suspected")
+    return lines
 
 
 def by_truth(part: Listed) -> Listed:

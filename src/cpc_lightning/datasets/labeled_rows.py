@@ -20,6 +20,8 @@ from cpc_lightning.errors import InputError, require
 SPLITS = ("train", "val", "test")
 LABEL, OWN_LABEL = "label", "noisy_class"
 TRUTHS = ("true_class", "true_label")
+TRUSTED = "trusted"
+WORDS = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("", "false", "no", "0", "0.0"), False)
 NO_CLASS = "none"
 """The true label of an image that shows none of the classes, as labels.csv writes it."""
 
@@ -39,6 +41,7 @@ class Rows:
         self._columns: dict[str, array[int]] = {}  # of each row, a place among the different texts; -1 where blank
         self._seen: dict[str, int] = {}
         self._added: list[str] = []
+        self._trusted: array[int] | None = None
 
     def __iter__(self) -> Iterator[str]:
         for line, row in rows_of(self.table, self.encoding, self._take_columns):
@@ -58,6 +61,8 @@ class Rows:
             for name, places in self._columns.items():
                 text = row[name].strip()
                 places.append(self._seen.setdefault(text, len(self._seen)) if text else -1)
+            if self._trusted is not None:
+                self._trusted.append(self._confirmed(row[TRUSTED].strip(), line))
             self.splits.append(SPLITS.index(split or "train"))
             self.lines.append(line)
             yield path
@@ -67,10 +72,41 @@ class Rows:
         there = ", ".join(map(str, columns)) or "none"
         expected = f"must have the columns path and label; it has: {there}"
         require("path" in columns and label in columns, "file", str(self.table), expected)
+        self._trusted = array("b") if TRUSTED in columns else None
         self._columns = {name: array("i") for name in (label, *TRUTHS) if name in columns}
 
-    def classes(self) -> tuple[list[str], Tensor, Tensor | None]:
+    def _confirmed(self, text: str, line: int) -> bool:
+        word = WORDS.get(text.lower())
+        if word is None:
+            raise self._wrong(line, f"{TRUSTED} is {text[:40]!r}; it must be true, false or blank")
+        return word
+
+    def trusted(self, labels: Tensor) -> Tensor | None:
+        """Which labels (N,) a person has confirmed, (N,) bool; None without such a column.
+
+        Raises:
+            InputError: where that is said of a row without a label.
+        """
+        if self._trusted is None:
+            return None
+        confirmed = tensor_of(self._trusted).bool()
+        empty = torch.nonzero(confirmed & (labels < 0)).flatten().tolist()
+        if empty:
+            raise self._wrong(self.lines[empty[0]], f"{TRUSTED} is true, and there is no label")
+        return confirmed
+
+    def require_something_to_test(self, labels: Tensor) -> None:
+        """Raise `InputError` where a row of val or test has no label (N,), true or given: it is -1."""
+        empty = torch.nonzero((labels < 0) & (tensor_of(self.splits) > 0)).flatten().tolist()
+        if empty:
+            split = SPLITS[self.splits[empty[0]]]
+            raise self._wrong(self.lines[empty[0]], f"split is {split}, and there is neither a label nor a true one")
+
+    def classes(self, use_unlabeled: bool = False) -> tuple[list[str], Tensor, Tensor | None]:
         """The classes' names, each row's label, and each row's true label if any is known; (N,) int64 as in `Split`.
+
+        Args:
+            use_unlabeled: whether rows may have no label.
 
         Raises:
             InputError: where a row has no label, numbers leave a gap, one class goes by two names or is the only one.
@@ -79,7 +115,8 @@ class Rows:
         (label, places), *truths = self._columns.items()
         # Of a run's own classes every name is one: a folder may be called -1.
         meant = {text: place for text, place in self._seen.items() if own or not says_nothing(text)}
-        self._require_labels(tensor_of(places), label, meant)
+        if not use_unlabeled:
+            self._require_labels(tensor_of(places), label, meant)
         given = self._texts(places, meant)
         truth = self._truth(given, [(name, self._texts(column, meant), column) for name, column in truths], label)
         known = self._texts(truth, meant) - ({NO_CLASS} - given)
@@ -109,9 +146,8 @@ class Rows:
         if without:
             text = next((text for text, place in self._seen.items() if place == int(places[without[0]])), "")
             what = f"is {text!r}, which says 'not labeled'" if text else "is blank"
-            raise self._wrong(
-                self.lines[without[0]], f"{label} {what} ({len(without):,} rows have none): leave them out"
-            )
+            advice = "dataset.unlabeled=use takes their images without one"
+            raise self._wrong(self.lines[without[0]], f"{label} {what} ({len(without):,} rows have none): {advice}")
 
     def _texts(self, places: Sequence[int], meant: dict[str, int]) -> set[str]:
         """The different labels of a column."""
@@ -135,6 +171,7 @@ class Rows:
 
     def _numbered(self, texts: set[str], own: bool) -> tuple[list[str], dict[str, int]]:
         """The classes' names in their order, and the class number of each different label."""
+        require(bool(texts), "file", str(self.table), "holds no label")
         whole = {text: whole_number(text) for text in texts}
         if own or None in whole.values():
             names = in_order(texts)
