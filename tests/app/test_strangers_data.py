@@ -131,7 +131,7 @@ def test_images_without_a_label_get_a_suggestion_and_trusted_labels_no_suspicion
 def test_images_without_a_label_are_learnt_from_in_stage_2_alone(compose, tmp_path):
     """In warm-up no step sees one; in stage 2 the unlabeled side goes round all of them, the labeled side none."""
     settings = ["dataset=table", confirmed_and_unlabeled(tmp_path), "dataset.unlabeled=use", *SHORT, "noise=symmetric",
-                "noise.rate=0.9"]  # fmt: skip
+                "noise.rate=0.9", "training.limit_batches=null"]  # fmt: skip
     datamodule = prepare(compose(*settings, folder=tmp_path / "run")).datamodule
     without = set(datamodule.unlabeled.tolist())
     assert len(without) == 8

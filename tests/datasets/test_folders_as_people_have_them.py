@@ -15,7 +15,8 @@ from cpc_lightning.datasets import file_dataset
 from cpc_lightning.datasets.image_folder import image_folder
 from cpc_lightning.datasets.reading import copies, formats
 from cpc_lightning.datasets.reading.copies import Looked, file_digests, remarks_on_copies
-from cpc_lightning.datasets.reading.image_files import Crop, decode, top_level
+from cpc_lightning.datasets.reading.image_files import Crop, decode
+from cpc_lightning.datasets.reading.levels import top_level
 from cpc_lightning.datasets.webvision import webvision
 from cpc_lightning.errors import InputError
 

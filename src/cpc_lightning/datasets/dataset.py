@@ -116,6 +116,7 @@ class ImageDataset:
         class_map: for asymmetric noise, the class that each listed class is mistaken for; None where there is none.
         left_out: images that the lists name and the sets leave out.
         remarks: lines that a run says once before it trains: what is not looked at, what looks wrong with the data.
+        some_unlabeled: whether images to train on may have no label.
         test_at_end: whether "test" is looked at only once, with the networks that "val" selects.
     """
 
@@ -126,11 +127,13 @@ class ImageDataset:
     class_map: Mapping[int, int] | None = None
     left_out: Sequence[BadImage] = ()
     remarks: Sequence[str] = ()
+    some_unlabeled: bool = False
     test_at_end: bool = False
 
     def __post_init__(self) -> None:
         require("test" in self.evaluation, "dataset", self.name, "must have an evaluation set named test")
-        check_labels("train", self.train, len(self.class_names), lowest=UNLABELED)
+        lowest = UNLABELED if self.some_unlabeled else 0
+        check_labels("train", self.train, len(self.class_names), lowest)
         require(bool((self.train.labels >= 0).any()), "train", "no label", "at least one image needs one")
         for name, split in self.evaluation.items():
             check_labels(name, split, len(self.class_names))

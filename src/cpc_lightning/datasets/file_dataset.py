@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from cpc_lightning.datasets.dataset import BadImage, ImageDataset, Split
+from cpc_lightning.datasets.dataset import UNLABELED, BadImage, ImageDataset, Split
 from cpc_lightning.datasets.reading.copies import Looked, file_digests, remarks_on_copies
 from cpc_lightning.datasets.reading.formats import NEEDS_HEIF, lacks_decoder
-from cpc_lightning.datasets.reading.image_files import TOPS, Crop, ImageFiles, Seen, top_level
+from cpc_lightning.datasets.reading.image_files import Crop, ImageFiles, Seen
+from cpc_lightning.datasets.reading.levels import TOPS, top_level
 from cpc_lightning.datasets.reading.paths import PathList
 from cpc_lightning.errors import InputError, require
 from cpc_lightning.files import usable_cores
@@ -130,6 +131,7 @@ def file_dataset(
     return ImageDataset(
         name, tuple(class_names), parts["train"], {part: parts[part] for part in evaluation},
         left_out=tuple(left_out), remarks=said, test_at_end=test_at_end,
+        some_unlabeled=bool((train.labels == UNLABELED).any()),
     )  # fmt: skip
 
 

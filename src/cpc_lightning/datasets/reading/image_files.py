@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cpc_lightning.datasets.reading.copies import digest_of
 from cpc_lightning.datasets.reading.formats import NEEDS_HEIF, begins_like_heif, lacks_decoder, open_image
+from cpc_lightning.datasets.reading.levels import TOPS, UnreadableImageError, is_deep, to_rgb
 from cpc_lightning.datasets.reading.paths import PathList
 from cpc_lightning.errors import InputError, require, require_integer
 
@@ -30,17 +31,8 @@ MAX_PIXELS = 89_478_485
 MAX_ASPECT = 8
 """Of an image more than so many times as long as wide only the middle is looked at: a strip of 1 x 100,000 pixels,
 scaled to a shorter side of 256, would take 20 GB."""
-TOPS = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
-"""The highest levels of grayscale images, as cameras and scanners have them."""
-BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels: white, on which cut-out products and drawings are meant to be seen."""
-
 # torchvision's RandomResizedCrop: shares of the area, ratios of the sides, and how often it tries.
 AREA, RATIO, ATTEMPTS = (0.08, 1.0), (3 / 4, 4 / 3), 10
-
-
-class UnreadableImageError(Exception):
-    """An image file that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -270,36 +262,6 @@ def upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:
         return image
-
-
-def is_deep(image: Image.Image) -> bool:
-    """Whether it is grayscale with more than 8 bits: "I;16", "I;16B"; some 16-bit files open as 32-bit "I"."""
-    return image.mode.startswith("I")
-
-
-def top_level(highest: int) -> int:
-    """The highest level that fits the bits that a data set of grayscale images uses, of which `highest` is the highest.
-
-    Cameras of 12 bits write files of 16: scaled from those, all their images would be black.
-    """
-    return next(top for top in TOPS if highest <= top or top == TOPS[-1])
-
-
-def to_rgb(image: Image.Image, top: int = TOPS[-1]) -> Image.Image:
-    """8-bit RGB of a decoded image of any mode; see `decode`. One that goes beyond `top` is scaled from 16 bits."""
-    if image.mode == "F":
-        raise UnreadableImageError("holds floating-point levels, whose range is not known")
-    if is_deep(image):
-        levels = np.asarray(image).astype(np.int64)
-        if levels.min() < 0 or levels.max() > TOPS[-1]:
-            raise UnreadableImageError("holds 32-bit levels, whose range is not known")
-        full = top if levels.max() <= top else TOPS[-1]
-        return Image.fromarray(np.rint(levels * (255 / full)).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(ground, image).convert("RGB")
-    return image.convert("RGB")
 
 
 def reason(file: str, error: Exception) -> str:
