@@ -12,6 +12,9 @@ from PIL import Image
 from tests.datasets.image_trees import picture, save_jpeg, save_text, write_folders, write_webvision
 
 from cpc_lightning.datasets import file_dataset
+from cpc_lightning.datasets.cifar import cifar10
+from cpc_lightning.datasets.clothing1m import clothing1m
+from cpc_lightning.datasets.fashion_mnist import fashion_mnist
 from cpc_lightning.datasets.image_folder import image_folder
 from cpc_lightning.datasets.reading import copies, formats
 from cpc_lightning.datasets.reading.copies import Looked, file_digests, remarks_on_copies
@@ -362,3 +365,18 @@ def test_the_range_of_levels():
     assert [top_level(n) for n in (1, 255, 256, 1023, 1024, 4095, 4096, 16384, 65535)] == [
         255, 255, 1023, 1023, 4095, 4095, 16383, 65535, 65535
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [cifar10, fashion_mnist, clothing1m])
+def test_a_root_whose_files_may_not_be_looked_at(tmp_path, monkeypatch, make):
+    stat = os.stat
+    (tmp_path / "closed").mkdir()
+
+    def guarded(path, *arguments, **more):
+        if isinstance(path, (str, os.PathLike)) and f"{tmp_path}/closed/" in os.fspath(path):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return stat(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "stat", guarded)
+    with pytest.raises(InputError, match=r"^root=.*closed/.*: cannot be read: Permission denied"):
+        make(root=str(tmp_path / "closed"), **({"crop": CROP} if make is clothing1m else {}))

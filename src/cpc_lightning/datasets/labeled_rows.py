@@ -21,7 +21,7 @@ SPLITS = ("train", "val", "test")
 LABEL, OWN_LABEL = "label", "noisy_class"
 TRUTHS = ("true_class", "true_label")
 TRUSTED = "trusted"
-WORDS = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("", "false", "no", "0", "0.0"), False)
+WORDS = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(("", "nan", "false", "no", "0", "0.0"), False)
 NO_CLASS = "none"
 """The true label of an image that shows none of the classes, as labels.csv writes it."""
 
@@ -167,7 +167,7 @@ class Rows:
         name, texts, _ = some[-1]
         shown = [", ".join(in_order(of)[:3]) for of in (given, texts)]
         names = f"{label} says {shown[0]} where {name} says {shown[1]}: is that one class by two names?"
-        raise InputError("file", str(self.table), f"{names} Both must name classes alike, as labels.csv's *_class do")
+        raise InputError("file", str(self.table), f"{names} Give both by the same ones; labels.csv has true_class")
 
     def _numbered(self, texts: set[str], own: bool) -> tuple[list[str], dict[str, int]]:
         """The classes' names in their order, and the class number of each different label."""

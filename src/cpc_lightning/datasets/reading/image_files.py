@@ -104,7 +104,7 @@ class Crop:
         return min(size[0], round(size[1] * RATIO[1])), min(size[1], round(size[0] / RATIO[0]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class Seen:
     """What a look at an image tells.
 
