@@ -191,6 +191,14 @@ def test_cleaned_tables_that_people_make_of_it(run, images, rename, truth):
         )
 
 
+def test_of_two_columns_of_truth_the_one_that_speaks_as_label_does(images):
+    """Folders 1, 2 and 3 are classes 0, 1 and 2: numbers in all columns, and 1 and 2 in both manners."""
+    rows = [f"x/{n}.jpg,{n % 3},{n % 3 + 1},{n % 3}" for n in range(12)]
+    data = opened(images / "t.csv", "path,label,true_class,true_label", *rows)
+    assert data.class_names == ("0", "1", "2")
+    assert torch.equal(data.train.true_labels, data.train.labels)
+
+
 def test_the_unsuspected_rows_alone_with_classes_that_are_numbers(images):
     """Folders called 3 and 7: in labels.csv they are classes 0 and 1, and their names stay names."""
     folders = [f"{('3', '7')[n % 2]},{n % 2},{('3', '7')[n % 2]},x/{n}.jpg" for n in range(8)]
