@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from cpc_lightning.files import atomic_write
+from cpc_lightning.files import atomic_write, files_in
 
 
 def test_replaces_the_file_only_at_the_end(tmp_path):
@@ -74,3 +74,17 @@ def test_the_longest_name_that_the_file_system_takes(tmp_path):
     with atomic_write(path) as file:
         file.write(b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_files_in_a_folder(tmp_path, monkeypatch):
+    for name in ("b.ckpt", "a.ckpt", "c.txt"):
+        (tmp_path / name).touch()
+    assert files_in(tmp_path, ".ckpt") == [tmp_path / "a.ckpt", tmp_path / "b.ckpt"]
+    assert files_in(tmp_path / "absent", ".ckpt") == files_in(tmp_path / "c.txt", "") == []
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(PermissionError):
+        files_in(tmp_path, ".ckpt")

@@ -7,6 +7,7 @@ Nothing here imports the rest of the library.
 from __future__ import annotations
 
 import signal
+import sys
 from numbers import Integral, Real
 
 
@@ -53,6 +54,13 @@ class Stopped(BaseException):  # not an Exception, for the reason that KeyboardI
 def one_line(text: str) -> str:
     """`text` with line breaks and control characters escaped, so that a hostile name cannot forge output."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def print_anything() -> None:
+    """Have standard output escape what its encoding lacks, as standard error does: a name must not end a run."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)  # a notebook's has none, and takes everything
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
 
 
 def first_line(error: BaseException) -> str:

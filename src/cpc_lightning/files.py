@@ -64,6 +64,18 @@ def remove_stale(folder: str | os.PathLike[str]) -> None:
             path.unlink(missing_ok=True)
 
 
+def files_in(folder: str | os.PathLike[str], ending: str) -> list[Path]:
+    """The files and folders in `folder` whose names end so, by name; none where there is no such folder.
+
+    Unlike `Path.glob`, which is silent about it, this raises `OSError` where the folder may not be read.
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [Path(folder, name) for name in names if name.endswith(ending)]
+
+
 def usable_cores() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,7 +15,7 @@ from tests.datasets.image_trees import (
     write_webvision,
 )
 
-from cpc_lightning.checkup.data import shared_images, size_findings
+from cpc_lightning.checkup.data import shared_images
 from cpc_lightning.datasets import file_dataset
 from cpc_lightning.datasets.clothing1m import CLASS_NAMES, clothing1m
 from cpc_lightning.datasets.image_folder import image_folder
@@ -132,15 +132,14 @@ def test_layouts_that_would_be_misread(tmp_path, folders, says):
 
 def test_what_is_left_aside_is_counted(tmp_path):
     write_folders(tmp_path, {"a": 5, "b": 5})
-    (tmp_path / "b/linked").symlink_to(tmp_path / "a")
-    for name in ("a/1.HEIC", "b/2.heic", "b/3.jfif", "a/.hidden", "a/README"):
+    for name in ("a/1.txt", "b/2.TXT", "b/3.mp4", "a/.hidden", "a/README", "b/Thumbs.db"):
         save_text(tmp_path / name, "")
-    data = image_folder(str(tmp_path), CROP)
-    assert data.left_aside == {".heic": 2, ".jfif": 1, "linked folders": 1, "without an ending": 1}
-    rows = [row.found for row in size_findings(data, None) if row.status == "warning"]
-    assert rows == [
-        "5 files or links among the images are not looked at: 2 .heic, 1 without an ending, 1 linked folders and 1 more"
-    ]
+    save_jpeg(tmp_path / "beside.jpg", 3)
+    (line,) = image_folder(str(tmp_path), CROP).remarks
+    assert line == (
+        "5 files or links among the images are not looked at: 2 .txt, 1 without an ending, 1 .mp4, "
+        "1 images in no folder of a class; other formats: convert them, to .jpg or .png say"
+    )
 
 
 def test_more_that_folders_can_get_wrong(tmp_path):
@@ -194,7 +193,13 @@ def test_a_header_with_blanks_after_its_commas(tmp_path):
     write_folders(tmp_path, {"x": 4})
     rows = ["label, path", *(f'c{n % 2}, "./x/{n}.jpg"' for n in range(4))]
     data = table(tmp_path, *rows, test_share=0.5)
-    assert sorted([*data.train.paths, *data.evaluation["test"].paths]) == [f"x/{n}.jpg" for n in range(4)]
+    assert everywhere(data) == {f"./x/{n}.jpg": f"x/{n}.jpg" for n in range(4)}
+
+
+def everywhere(data):
+    """Path as written and path from the root on, of all images."""
+    splits = (data.train, data.evaluation["test"])
+    return {name: path for split in splits for name, path in zip(split.paths, split.images.paths, strict=True)}
 
 
 def test_a_table_elsewhere_with_absolute_paths(tmp_path):
@@ -202,7 +207,7 @@ def test_a_table_elsewhere_with_absolute_paths(tmp_path):
     (tmp_path / "lists").mkdir()
     rows = ["path,label", *(f"{tmp_path}/images/x/{n}.jpg,c{n % 2}" for n in range(4))]
     data = table(tmp_path / "lists", *rows, root=str(tmp_path / "images"), test_share=0.5)
-    assert sorted([*data.train.paths, *data.evaluation["test"].paths]) == [f"x/{n}.jpg" for n in range(4)]
+    assert everywhere(data) == {f"{tmp_path}/images/x/{n}.jpg": f"x/{n}.jpg" for n in range(4)}
     assert data.train.true_labels is None
 
 
@@ -212,8 +217,9 @@ def test_a_table_elsewhere_with_absolute_paths(tmp_path):
         (["path;label", "a;b"], "columns path and label; it has: path;label"),
         ([], "it has: none"),
         (["path,label"], "holds no rows"),
-        (["path,label", "a.jpg,x", "b.jpg,"], "line 3: path and label must be given"),
-        (["path,label", "a.jpg,x", "b.jpg"], "line 3: path and label must be given"),
+        (["path,label", "a.jpg,x", "b.jpg,"], "line 3: label is blank"),
+        (["path,label", "a.jpg,x", "b.jpg"], "line 3: label is blank"),
+        (["path,label", "a.jpg,x", ",y"], "line 3: path must be given"),
         (["path,label", "a.jpg,x", "a.jpg,y"], "a.jpg is there twice, as images 1 and 2"),
         (["path,label", "a.jpg,x", "b.jpg,x"], "one class only, x"),
         (["path,label", "a.jpg,1", "b.jpg,2"], "no label is 0, but one is 2: numbers must run from 0"),
@@ -267,6 +273,24 @@ def test_clothing1m_in_both_layouts(tmp_path, images):
     assert list(data.watched) == ["val"]
     darkest, brightest = brightness(data.evaluation["test"])[[0, 13]].tolist()
     assert brightest - darkest == pytest.approx(13 * 13, abs=20)
+
+
+def test_clothing1m_with_its_clean_labels(tmp_path):
+    """Image 0 of the noisy list has a clean label too; of the images for validation two are made ones to train on."""
+    write_clothing1m(tmp_path)
+    save_text(
+        tmp_path / "noisy_label_kv.txt", (tmp_path / "noisy_label_kv.txt").read_text().replace("0,0.jpg 1", "0,0.jpg 5")
+    )
+    keys = (tmp_path / "clean_val_key_list.txt").read_text().split()
+    save_text(tmp_path / "clean_val_key_list.txt", "\n".join(keys[2:]))
+    save_text(tmp_path / "clean_train_key_list.txt", "\n".join(["images/0/0,0.jpg", *keys[:2]]))
+    before = clothing1m(str(tmp_path), CROP).train
+    assert (len(before), before.labels[0], before.trusted) == (42, 5, None)
+    data = clothing1m(str(tmp_path), CROP, trust_clean=True).train
+    assert list(data.paths) == [*before.paths, *keys[:2]]
+    assert data.labels.tolist() == [0, *before.labels[1:].tolist(), 0, 1]
+    assert torch.nonzero(data.trusted).flatten().tolist() == [0, 42, 43]
+    assert data.true_labels.tolist() == [0, *[-1] * 41, 0, 1]
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_views_depend_on_the_seed_alone(files, random_resized):
 
 def test_an_image_is_decoded_once_for_all_its_views(files, monkeypatch):
     decoded = []
-    monkeypatch.setattr(image_files, "decode", lambda file, side: decoded.append(file) or decode(file, side))
+    monkeypatch.setattr(image_files, "decode", lambda file, *more: decoded.append(file) or decode(file, *more))
     files.fetch_views(torch.tensor([4, 1]), 4, seed=0)
     assert decoded == [files.file(4), files.file(1)]
 
@@ -300,13 +300,13 @@ def test_what_cannot_be_read_says_why(tmp_path):
     expected = unreadable(tmp_path)
     images = ImageFiles(str(tmp_path), PathList([*expected, "whole.jpg"]), CROP)
     for position, says in enumerate(expected.values()):
-        assert says in images.look(position, whole=True)
+        assert says in images.look(position, whole=True).reason
         with pytest.raises(InputError, match="on_bad_image=skip") as error:
             images.fetch(torch.tensor([10, position]))
         assert error.value.setting == "image"
         assert says in str(error.value)
-    assert images.look(10, whole=True) is None
-    by_header = {name for n, name in enumerate(images.paths) if images.look(n, whole=False)}
+    assert images.look(10, whole=True).reason is None
+    by_header = {name for n, name in enumerate(images.paths) if images.look(n, whole=False).reason}
     assert by_header == set(expected) - {"cut.jpg", "damaged.png"}
 
 

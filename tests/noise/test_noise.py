@@ -5,6 +5,7 @@ import json
 import math
 import pickle
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.datasets.labeled import corrupt, labeled
 
+from cpc_lightning.analysis.metrics import noise_rate
+from cpc_lightning.datasets.dataset import ArrayImages, Split
 from cpc_lightning.datasets.reading.label_files import read_labels, save_labels
 from cpc_lightning.errors import InputError
-from cpc_lightning.noise.noise import AsymmetricNoise, FileNoise, NoNoise, SymmetricNoise
+from cpc_lightning.noise.noise import AsymmetricNoise, FileNoise, NoNoise, SymmetricNoise, keep_certain
 
 DIGITS_MAP = {7: 1, 2: 7, 5: 6, 6: 5, 3: 8}
 TWENTY = torch.arange(20) % 10  # 0 1 2 ... 9 0 1 2 ... 9
@@ -359,3 +362,13 @@ def test_dividemix_noise_file(tmp_path):
     with open(tmp_path / "0.5_sym.json", "w") as file:
         json.dump([6, 9, 4], file)
     assert read_labels(str(tmp_path / "0.5_sym.json")).tolist() == [6, 9, 4]
+
+
+def test_noise_leaves_trusted_labels_and_absent_ones_as_they_are():
+    labels, trusted = torch.tensor([0, 1, 2, -1, -1, 0]), torch.tensor([True, False, True, False, False, False])
+    before = Split(ArrayImages(torch.zeros(6, 1, 2, 2, dtype=torch.uint8)), labels, trusted=trusted)
+    after = replace(before, labels=torch.tensor([2, 2, 1, 0, 2, 1]))
+    assert keep_certain(before, after).labels.tolist() == [0, 2, 2, -1, -1, 1]
+    plain = replace(before, labels=labels.clamp(min=0), trusted=None)
+    assert keep_certain(plain, after) is after
+    assert noise_rate(torch.tensor([0, -1, 1]), torch.tensor([0, 0, 0])) == 0.5

@@ -1,6 +1,7 @@
 """The table of a sweep, with means and deviations worked out by hand."""
 
 import json
+import os
 
 from cpc_lightning.report.sweep import main, mean_and_deviation, read_runs, sweep_rows
 
@@ -65,6 +66,21 @@ def test_markdown(tmp_path, capsys):
 def test_a_folder_without_runs(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"folder={tmp_path}: holds no finished run (no summary.json)\n"
+
+
+def test_a_folder_that_may_not_be_read_is_no_smaller_table(tmp_path, capsys, monkeypatch):
+    write(tmp_path, 0, ["seed=1"], 90.0, None)
+    scandir = os.scandir
+
+    def guarded(path):
+        if os.fspath(path) == str(tmp_path / "closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    (tmp_path / "closed").mkdir()
+    assert main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"folder={tmp_path}/closed: cannot be read: Permission denied\n"
 
 
 def test_hostile_values_neither_break_the_table_nor_the_terminal(tmp_path, capsys):

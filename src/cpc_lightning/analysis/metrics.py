@@ -11,7 +11,7 @@ from scipy.stats import kstwo
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from cpc_lightning.datasets.dataset import UNKNOWN
+from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED
 
 
 def cleaner_metrics(
@@ -69,8 +69,8 @@ def estimate_agreement(gmm: Tensor, cpc: Tensor, gmm_threshold: float, cpc_thres
 
 
 def noise_rate(noisy_labels: Tensor, true_labels: Tensor) -> float | None:
-    """Share of wrong labels among the samples (n,) whose true label is known (not -1); None if none is."""
-    known = true_labels != UNKNOWN
+    """Share of wrong labels among those (n,) whose true label is known (not -1); None if none is. -1 is no label."""
+    known = (true_labels != UNKNOWN) & (noisy_labels != UNLABELED)
     if not bool(known.any()):
         return None
     return float((noisy_labels != true_labels)[known].double().mean())

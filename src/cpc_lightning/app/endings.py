@@ -9,7 +9,7 @@ import warnings
 
 from cpc_lightning.app.launch import GRACE, Ending, RunError, process_number, starter
 from cpc_lightning.app.options import continuing
-from cpc_lightning.errors import InputError, Stopped, TrainingError, one_line
+from cpc_lightning.errors import InputError, Stopped, TrainingError, one_line, print_anything
 
 MISTAKE = 2  # exit codes; a run that a signal stops ends with 128 + its number
 FAILURE = 1
@@ -50,6 +50,7 @@ def say(ending: Ending) -> None:
 
 def quieten() -> None:
     """Silence what Lightning says about itself and not about the run."""
+    print_anything()
     for name in ("utilities.rank_zero", "utilities.seed", "utilities.distributed"):
         for package in ("pytorch_lightning", "lightning_fabric"):
             logging.getLogger(f"{package}.{name}").setLevel(logging.WARNING)

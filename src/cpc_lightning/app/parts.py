@@ -21,7 +21,7 @@ from cpc_lightning.backbones.network import Network
 from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError, first_line, require
-from cpc_lightning.noise.noise import Noise
+from cpc_lightning.noise.noise import Noise, keep_certain
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.training.callbacks import EpochTable
 from cpc_lightning.training.checkpoints import (
@@ -173,7 +173,8 @@ class Parts:
         """The data set with its noisy training labels."""
         clean = self.clean_dataset
         with settings_of("noise"):
-            return replace(clean, train=self.noise.corrupt(clean, self.settings["noise_seed"]))
+            noisy = self.noise.corrupt(clean, self.settings["noise_seed"])
+        return replace(clean, train=keep_certain(clean.train, noisy))
 
     def check_truth(self) -> None:
         """Raise `InputError` where the cleaner needs true labels that the data set does not have."""

@@ -19,7 +19,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.settings import plain
 from cpc_lightning.datasets.dataset import ImageDataset
-from cpc_lightning.errors import InputError, first_line
+from cpc_lightning.errors import InputError, first_line, one_line
 from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.report.summary import print_summary, summarise, write_summary
 from cpc_lightning.report.tables import write_bad_images, write_classes
@@ -117,3 +117,5 @@ def record_data(folder: Path, dataset: ImageDataset) -> None:
     if dataset.left_out:
         write_bad_images(folder / "bad_images.csv", dataset.left_out)
         rank_zero_warn(f"images that cannot be read are left out: {len(dataset.left_out)}, listed in bad_images.csv")
+    for line in dataset.remarks:
+        rank_zero_warn(one_line(line))

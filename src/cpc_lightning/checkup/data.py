@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from cpc_lightning.checkup.findings import Finding, counted
-from cpc_lightning.datasets.dataset import UNKNOWN, ArrayImages, ImageDataset, Split
-from cpc_lightning.datasets.reading.image_files import ImageFiles, open_image
+from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ArrayImages, ImageDataset, Split
+from cpc_lightning.datasets.reading.formats import open_image
+from cpc_lightning.datasets.reading.image_files import ImageFiles
 from cpc_lightning.errors import InputError
 from cpc_lightning.views.views import VIEWS, Views
 
@@ -36,13 +37,10 @@ def size_findings(dataset: ImageDataset, minimum: int | None) -> list[Finding]:
         first = dataset.left_out[0]
         found = f"{len(dataset.left_out):,} images are left out; the first: {first.path} ({first.reason})"
         findings.append(Finding("data set", "warning", found))
-    if dataset.left_aside:
-        kinds = sorted(dataset.left_aside.items(), key=lambda kind: -kind[1])
-        what = listed([f"{count:,} {kind}" for kind, count in kinds])
-        found = f"{sum(dataset.left_aside.values()):,} files or links among the images are not looked at: {what}"
-        findings.append(Finding("data set", "warning", found, "other formats: convert them, to .jpg or .png say"))
+    findings += [Finding("data set", "warning", line) for line in dataset.remarks]
     num_classes = len(dataset.class_names)
-    counts = torch.bincount(dataset.train.labels, minlength=num_classes)
+    given = dataset.train.labels
+    counts = torch.bincount(given[given != UNLABELED], minlength=num_classes)
     smallest, largest = int(counts.argmin()), int(counts.argmax())
     found = f"{int(counts[smallest]):,} images ({dataset.class_names[smallest]})"
     found += f" to {int(counts[largest]):,} ({dataset.class_names[largest]})"
@@ -75,6 +73,7 @@ def label_findings(split: Split, nominal_rate: float | None, class_names: Sequen
     """
     true_labels = split.true_labels
     known = torch.zeros(len(split), dtype=torch.bool) if true_labels is None else true_labels != UNKNOWN
+    known &= split.labels != UNLABELED
     if true_labels is None or not bool(known.any()):
         found = "the true labels are not known: no rate of wrong ones, no AUC of the cleaner"
         return [Finding("labels", "ok", found)]

@@ -49,11 +49,13 @@ class Draw:
         index: (n,) int64 positions of the samples in the training set.
         noisy_labels: (n,) int64 given labels.
         true_labels: (n,) int64, -1 where unknown, -2 for none of the classes. Only the oracle reads them.
+        trusted: (n,) bool, labels that a person has confirmed; None where none is.
     """
 
     index: Tensor
     noisy_labels: Tensor
     true_labels: Tensor
+    trusted: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from torchvision import datasets
 from torchvision.datasets.utils import calculate_md5
 
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
+from cpc_lightning.datasets.reading.folders import is_folder
 from cpc_lightning.datasets.reading.pickles import read_pickle
-from cpc_lightning.datasets.reading.roots import own_root, roots
+from cpc_lightning.datasets.reading.roots import is_there, own_root, roots
 from cpc_lightning.errors import InputError, require
 
 SIDE, CHANNELS = 32, 3
@@ -109,7 +110,7 @@ def _read_dataset(
         _download(source, own_root(root))
         folder = _find(root, source.base_folder, meta[0])
     if folder is None:
-        require(root is None or Path(root).expanduser().is_dir(), "root", root, "is not a folder")
+        require(root is None or is_folder("root", Path(root).expanduser()), "root", root, "is not a folder")
         missing = roots(root)[-1] / source.base_folder / meta[0]
         raise InputError("root", root, f"there is no {missing}: set download=true, or name the folder that holds it")
     for file, md5 in files.items():
@@ -127,7 +128,7 @@ def _read_dataset(
 def _find(root: str | None, base: str, file: str) -> Path | None:
     """The first folder to hold `file`, among those to look into and, in each, its folder `base`."""
     candidates = [folder for outer in roots(root) for folder in (outer / base, outer)]
-    return next((folder for folder in candidates if (folder / file).is_file()), None)
+    return next((folder for folder in candidates if is_there(folder / file)), None)
 
 
 def _download(source: type[Any], root: str) -> None:

@@ -6,7 +6,7 @@ Shapes: N samples, B batch, K classes, C channels, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -19,6 +19,9 @@ UNKNOWN = -1
 
 NONE_OF_THE_CLASSES = -2
 """Among true labels: the image shows none of the classes (open-set noise). Whatever label it is given is wrong."""
+
+UNLABELED = -1
+"""Among the labels to train on: the image has none. It is learnt from without one, and gets a suggestion."""
 
 
 class Images(Protocol):
@@ -66,16 +69,20 @@ class Split:
 
     Attributes:
         images: N images.
-        labels: (N,) int64 in 0..K-1, the labels that come with the images.
+        labels: (N,) int64 in 0..K-1, the labels that come with the images; to train on also `UNLABELED`.
         true_labels: (N,) int64 in 0..K-1, or `UNKNOWN`, or `NONE_OF_THE_CLASSES`; None where nothing is known. For
             metrics only.
-        paths: N file names, or None for images that have none.
+        paths: N file names, as the user's list writes them, or None for images that have none.
+        rows: (N,) int64 line of the user's list that names each image, or None where there is no such list.
+        trusted: (N,) bool, the labels that a person has confirmed: never suspected; None where none is.
     """
 
     images: Images
     labels: Tensor
     true_labels: Tensor | None = None
     paths: Sequence[str] | None = None
+    rows: Tensor | None = None
+    trusted: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -108,7 +115,8 @@ class ImageDataset:
             selected on it.
         class_map: for asymmetric noise, the class that each listed class is mistaken for; None where there is none.
         left_out: images that the lists name and the sets leave out.
-        left_aside: how many files and links a folder holds that are not looked at, by what they are (".heic").
+        remarks: lines that a run says once before it trains: what is not looked at, what looks wrong with the data.
+        some_unlabeled: whether images to train on may have no label.
         test_at_end: whether "test" is looked at only once, with the networks that "val" selects.
     """
 
@@ -118,12 +126,15 @@ class ImageDataset:
     evaluation: Mapping[str, Split]
     class_map: Mapping[int, int] | None = None
     left_out: Sequence[BadImage] = ()
-    left_aside: Mapping[str, int] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
+    some_unlabeled: bool = False
     test_at_end: bool = False
 
     def __post_init__(self) -> None:
         require("test" in self.evaluation, "dataset", self.name, "must have an evaluation set named test")
-        check_labels("train", self.train, len(self.class_names))
+        lowest = UNLABELED if self.some_unlabeled else 0
+        check_labels("train", self.train, len(self.class_names), lowest)
+        require(bool((self.train.labels >= 0).any()), "train", "no label", "at least one image needs one")
         for name, split in self.evaluation.items():
             check_labels(name, split, len(self.class_names))
 
@@ -133,8 +144,8 @@ class ImageDataset:
         return {name: split for name, split in self.evaluation.items() if not (self.test_at_end and name == "test")}
 
 
-def check_labels(name: str, split: Split, num_classes: int) -> None:
-    """Raise `InputError` unless the split has one label in 0..K-1 for each of its images, and at least one image."""
+def check_labels(name: str, split: Split, num_classes: int, lowest: int = 0) -> None:
+    """Raise `InputError` unless the split has one label in lowest..K-1 for each image, and at least one image."""
     require(num_classes >= 2, "classes", num_classes, "at least 2 classes are needed")
     require(len(split.images) > 0, name, 0, "holds no images")
     require(
@@ -143,7 +154,7 @@ def check_labels(name: str, split: Split, num_classes: int) -> None:
         f"{len(split.images)} images",
         f"comes with {len(split.labels)} labels; one label for each image is needed",
     )
-    wrong = (split.labels < 0) | (split.labels >= num_classes)
+    wrong = (split.labels < lowest) | (split.labels >= num_classes)
     if bool(wrong.any()):
         first = int(torch.nonzero(wrong)[0])
         require(

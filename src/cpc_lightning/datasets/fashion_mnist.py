@@ -7,6 +7,7 @@ from pathlib import Path
 from torchvision import datasets
 
 from cpc_lightning.datasets.dataset import ImageDataset
+from cpc_lightning.datasets.reading.folders import is_folder
 from cpc_lightning.datasets.reading.idx import find_idx_files, first_missing, idx_dataset
 from cpc_lightning.datasets.reading.roots import own_root, roots
 from cpc_lightning.errors import InputError, require
@@ -47,7 +48,7 @@ def fashion_mnist(root: str | None = None, download: bool = False) -> ImageDatas
         _download(own_root(root))
         files = find_idx_files(folders)
     if files is None:
-        require(root is None or Path(root).expanduser().is_dir(), "root", root, "is not a folder")
+        require(root is None or is_folder("root", Path(root).expanduser()), "root", root, "is not a folder")
         how = "set download=true, or install Debian's package dataset-fashion-mnist and leave root empty"
         raise InputError("root", root, f"there is no {first_missing(folders)}: {how}")
     return idx_dataset(files, "fashion_mnist", CLASS_NAMES, CLASS_MAP)

@@ -6,7 +6,6 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,8 @@ import torch
 
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.datasets.file_dataset import Listed, file_dataset
+from cpc_lightning.datasets.reading.class_names import in_order, remarks_on
+from cpc_lightning.datasets.reading.folders import BESIDE, counted, image_names, images_beside, subfolders
 from cpc_lightning.datasets.reading.image_files import Crop
 from cpc_lightning.datasets.reading.list_files import require_folder
 from cpc_lightning.datasets.reading.paths import PathList
@@ -24,7 +25,6 @@ SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 """Names of folders that split the data, in any case, and which part each is."""
 SPLIT_NAMES = (*SPLITS, "validation", "training", "testing")
 """What people call such folders; those that are not in `SPLITS` are an error rather than a class."""
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 
 
 def image_folder(
@@ -37,14 +37,16 @@ def image_folder(
 ) -> ImageDataset:
     """Images in a folder for each class, which names it; classes are numbered in the order of their names.
 
+    That is by number where all names are numbers, 2 before 10, and otherwise as texts.
+
     * Where `root` holds train/, that is what is trained on, and test/ what is tested on. With val/ (or valid/) beside
       them the networks are selected on it; without test/, val/ is what is tested on. Capitals do not matter.
     * Otherwise the folders of the classes lie in `root` itself.
     * Without any test folder a share of each class's images is set aside to test on. Their labels are then no better
       than the others.
 
-    Images may lie in folders of their own within a class. Hidden files are not looked at; nor are files that do not end
-    like an image and links to folders within a class, which the answer's `left_aside` counts.
+    Images may lie in folders of their own within a class, links to folders included. Hidden files and what a NAS or a
+    file manager adds are not looked at; nor are files that are no images, which the answer's `remarks` count.
 
     Args:
         root: see above.
@@ -64,13 +66,13 @@ def image_folder(
         parts["test"] = require_folder("test_root", test_root)
     if "test" not in parts and "val" in parts:
         parts["test"] = parts.pop("val")
-    class_names = subfolders(parts["train"])
+    aside: Counter[str] = Counter()
+    class_names = in_order(subfolders(parts["train"], aside))
     what = "holds no folder; one for each class is needed"
     if class_names:
         what = f"holds one class only, {class_names[0]}; at least 2 are needed"
     require(len(class_names) >= 2, "root", str(parts["train"]), what)
     require_classes(parts["train"], class_names)
-    aside: Counter[str] = Counter()
     listed = {
         part: list_classes(
             "test_root" if part == "test" and test_root else "root", place, class_names, aside, part != "train"
@@ -80,8 +82,11 @@ def image_folder(
     if "test" not in parts:
         listed |= set_aside(listed["train"], len(class_names), test_share, split_seed)
     train = listed.pop("train")
-    dataset = file_dataset("imagefolder", class_names, train, listed, crop, on_bad_image)
-    return replace(dataset, left_aside=dict(aside))
+    remarks = remarks_on(class_names)
+    if aside.total():
+        other = "; other formats: convert them, to .jpg or .png say" if any(k.startswith(".") for k in aside) else ""
+        remarks.append(f"{aside.total():,} files or links among the images are not looked at: {counted(aside)}{other}")
+    return file_dataset("imagefolder", class_names, train, listed, crop, on_bad_image, remarks=remarks)
 
 
 def parts_of(folder: Path) -> dict[str, Path]:
@@ -101,7 +106,7 @@ def parts_of(folder: Path) -> dict[str, Path]:
     if "train" not in found:
         return {"train": folder}
     for name in named:
-        flat = name not in found.values() and holds_images(folder / name)
+        flat = name not in found.values() and images_beside(folder / name) > 0
         expected = f"its {name} holds images, but no folder for each class: their classes are not known"
         require(not flat, "root", str(folder), expected)
     return {part: folder / name for part, name in found.items()}
@@ -117,20 +122,16 @@ def require_classes(folder: Path, class_names: Sequence[str]) -> None:
             expected = f"is {name} a class? It holds a folder {inside}, and so does the folder around it; {advice}"
             require(inside is None, "root", str(folder), expected)
     first = subfolders(folder / class_names[0])
-    if first and all(subfolders(folder / name) == first and not holds_images(folder / name) for name in class_names):
+    if first and all(subfolders(folder / name) == first and images_beside(folder / name) == 0 for name in class_names):
         what = f"{', '.join(class_names[:3])} hold no images, but the same folders each ({', '.join(first[:3])})"
         raise InputError("root", str(folder), f"are these classes? {what}; {advice}")
 
 
-def holds_images(folder: Path) -> bool:
-    """Whether images lie in `folder` itself."""
-    with os.scandir(folder) as entries:
-        return any(is_image(entry.name) for entry in entries)
-
-
 def set_aside(train: Listed, num_classes: int, test_share: float, split_seed: int) -> dict[str, Listed]:
     """The parts train and test: test is a share of each class, train the rest."""
-    chosen = held_out(train.labels, num_classes, test_share, split_seed)
+    labeled = torch.nonzero(train.labels >= 0).flatten()  # without a label there is nothing to test
+    chosen = torch.zeros(len(train.labels), dtype=torch.bool)
+    chosen[labeled] = held_out(train.labels[labeled], num_classes, test_share, split_seed)
     require(bool(chosen.any()), "test_share", test_share, "leaves nothing to test on: every class has one image")
     return {"train": train.take(torch.nonzero(~chosen).flatten()), "test": train.take(torch.nonzero(chosen).flatten())}
 
@@ -146,7 +147,7 @@ def list_classes(setting: str, folder: Path, class_names: list[str], aside: Coun
         some: whether classes may be absent; others than these must not be there either way.
     """
     number = {name: k for k, name in enumerate(class_names)}
-    found = subfolders(folder)
+    found = subfolders(folder, Counter() if setting == "root" and not some else aside, setting)
     unknown = [name for name in found if name not in number]
     expected = f"holds a class that is not trained on: {', '.join(unknown[:3])}"
     require(not unknown, setting, str(folder), expected)
@@ -154,48 +155,20 @@ def list_classes(setting: str, folder: Path, class_names: list[str], aside: Coun
 
     def names() -> Iterator[str]:
         for class_name in found if some else class_names:
-            before = len(labels)
-            for name in image_names(folder / class_name, aside):
+            before, others = len(labels), Counter[str]()
+            for name in image_names(folder / class_name, others, setting):
                 labels.append(number[class_name])
                 yield os.path.join(class_name, name)
-            empty = f"its class {class_name} holds no images"
+            empty = f"its class {class_name} holds no images" + besides(others)
             require(some or len(labels) > before, setting, str(folder), empty)
+            aside.update(others)
 
     paths = PathList(names())
-    require(len(paths) > 0, setting, str(folder), "holds no images")
+    require(len(paths) > 0, setting, str(folder), "holds no images" + besides(aside))
+    aside[BESIDE] += images_beside(folder, setting)
     return Listed(str(folder), paths, torch.from_numpy(np.array(labels, dtype=np.int64)))
 
 
-def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in `folder`, in their order, without hidden ones; none where it is no folder."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise InputError("root", str(folder), f"cannot be read: {error.strerror or error}") from None
-
-
-def is_image(name: str) -> bool:
-    """Whether a file of that name is looked at."""
-    return name.lower().endswith(ENDINGS) and not name.startswith(".")
-
-
-def image_names(folder: Path, aside: Counter[str] | None = None) -> Iterator[str]:
-    """Names of the images in `folder` and in its folders, from `folder` on, in their order, without hidden ones.
-
-    Args:
-        folder: to look into; not into folders that are links, which may lead in a circle.
-        aside: counts what is not looked at, by its kind.
-    """
-    aside = Counter() if aside is None else aside
-    for inner, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        aside.update("linked folders" for name in folders if os.path.islink(os.path.join(inner, name)))
-        for name in sorted(files):
-            if not is_image(name):
-                if not name.startswith("."):
-                    aside[os.path.splitext(name)[1].lower() or "without an ending"] += 1
-            else:
-                yield os.path.relpath(os.path.join(inner, name), folder) if inner != str(folder) else name
+def besides(aside: Counter[str]) -> str:
+    """What a folder without images does hold, for errors; "" where that is nothing."""
+    return f" (but {counted(aside)}, which are not looked at)" if aside.total() else ""

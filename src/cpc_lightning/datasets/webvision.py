@@ -17,7 +17,7 @@ import torch
 
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.datasets.file_dataset import Listed, file_dataset, require_no_repeat
-from cpc_lightning.datasets.image_folder import image_names, subfolders
+from cpc_lightning.datasets.reading.folders import image_names, is_folder, subfolders
 from cpc_lightning.datasets.reading.image_files import Crop
 from cpc_lightning.datasets.reading.list_files import labeled_lines, lines_of, require_folder
 from cpc_lightning.datasets.reading.paths import PathList
@@ -81,11 +81,11 @@ def ilsvrc12(folder: Path, ids: list[str], num_classes: int) -> Listed:
         ids: WordNet ids of all classes, in their order.
         num_classes: how many of them to take.
     """
-    folder = folder / "val" if (folder / "val").is_dir() else folder
+    folder = folder / "val" if is_folder("ilsvrc_root", folder / "val") else folder
     number = {name: k for k, name in enumerate(ids)} | {str(k): k for k in range(len(ids))}
     by_class: dict[int, str] = {}
     unknown = []
-    for name in subfolders(folder):
+    for name in subfolders(folder, setting="ilsvrc_root"):
         known = number.get(name.lstrip("0") or "0" if name.isdigit() else name)
         if known is None:
             unknown.append(name)
@@ -102,7 +102,7 @@ def ilsvrc12(folder: Path, ids: list[str], num_classes: int) -> Listed:
     def names() -> Iterator[str]:
         for k in range(num_classes):
             before = len(labels)
-            for name in image_names(folder / by_class[k]) if k in by_class else ():
+            for name in image_names(folder / by_class[k], setting="ilsvrc_root") if k in by_class else ():
                 labels.append(k)
                 yield os.path.join(by_class[k], name)
             missing = f"holds no image of class {k} ({ids[k]})"

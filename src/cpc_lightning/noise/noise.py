@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cpc_lightning.datasets.dataset import ImageDataset, Split
+from cpc_lightning.datasets.dataset import UNLABELED, ImageDataset, Split
 from cpc_lightning.datasets.reading.label_files import read_labels
 from cpc_lightning.errors import InputError, require, require_integer, require_number
 
@@ -158,6 +158,14 @@ def relabeled(split: Split, noisy_labels: Tensor) -> Split:
     """`split` with synthetic noise: where nothing is known of the true labels, they are those before the noise."""
     true_labels = split.labels if split.true_labels is None else split.true_labels
     return replace(split, labels=noisy_labels, true_labels=true_labels)
+
+
+def keep_certain(before: Split, after: Split) -> Split:
+    """`after` some noise, with the labels of `before` where noise is to change none: trusted ones, and absent ones."""
+    certain = before.labels == UNLABELED
+    if before.trusted is not None:
+        certain = certain | before.trusted
+    return replace(after, labels=torch.where(certain, before.labels, after.labels)) if bool(certain.any()) else after
 
 
 def frozen_stream(seed: int) -> np.random.RandomState:

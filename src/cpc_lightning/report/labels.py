@@ -16,7 +16,7 @@ from cpc_lightning.files import atomic_write
 
 COLUMNS = (
     "index", "path", "noisy_label", "clean_probability_1", "clean_probability_2", "clean_probability", "suspected",
-    "suggested_label", "confidence", "true_label", "noisy_class", "suggested_class",
+    "suggested_label", "confidence", "true_label", "noisy_class", "suggested_class", "true_class", "row", "trusted",
 )  # fmt: skip
 
 ROWS = 1 << 14
@@ -30,15 +30,18 @@ class LabelReport:
     """The verdict on N training labels.
 
     Attributes:
-        noisy_labels: (N,) int64 given labels.
+        noisy_labels: (N,) int64 given labels, -1 where there is none (blank).
         true_labels: (N,) int64, -1 where unknown (blank), -2 where the image shows none of the classes ("none").
-        clean_probabilities: (2, N) by network 1 and network 2; None where there is no cleaner.
+        clean_probabilities: (2, N) by network 1 and network 2, NaN where there is no label (blank); None where there is
+            no cleaner.
         threshold: a label is suspected where the mean of both clean probabilities is not above; None where there is no
             cleaner.
         suggested: (N,) int64 the class with the largest mean softmax of both networks.
         confidence: (N,) that largest mean softmax.
         class_names: of each class.
         paths: N file names, or None.
+        rows: (N,) int64 lines of the user's table, or None.
+        trusted: (N,) bool, labels that a person has confirmed, which are never suspected; None where none is.
     """
 
     noisy_labels: Tensor
@@ -49,6 +52,8 @@ class LabelReport:
     confidence: Tensor
     class_names: Sequence[str]
     paths: Sequence[str] | None = None
+    rows: Tensor | None = None
+    trusted: Tensor | None = None
 
     @property
     def clean_probability(self) -> Tensor | None:
@@ -57,14 +62,17 @@ class LabelReport:
 
     @property
     def suspected(self) -> Tensor | None:
-        """(N,) bool."""
+        """(N,) bool; False where there is no label."""
         joined = self.clean_probability
-        return None if joined is None or self.threshold is None else joined <= self.threshold
+        if joined is None or self.threshold is None:
+            return None
+        suspected = joined <= self.threshold
+        return suspected if self.trusted is None else suspected & ~self.trusted
 
     def write(self, path: str | Path) -> None:
         """Write the report as csv, atomically. What is unknown or does not apply is left blank.
 
-        Paths and names of classes are `inert`.
+        Paths are `inert`; names of classes are those of classes.json, their control characters escaped.
         """
         suspected = self.suspected
         with atomic_write(path) as file:
@@ -78,21 +86,27 @@ class LabelReport:
 
     def _rows(self, part: slice, suspected: Tensor | None) -> Iterator[tuple[object, ...]]:
         """The rows of the samples in `part`; `suspected` is of all."""
-        names = [inert(name) for name in self.class_names]
+        names = [one_line(name) for name in self.class_names]
         index = range(len(self.noisy_labels))[part]
         blank: list[object] = [""] * len(index)
+        labels, true_labels = self.noisy_labels[part].tolist(), self.true_labels[part].tolist()
         judged = [blank] * 4
         if self.clean_probabilities is not None and suspected is not None:
             chances = self.clean_probabilities[:, part]
             shown = (*chances, chances.mean(dim=0))
-            judged = [[f"{value:.6f}" for value in column.tolist()] for column in shown]
-            judged.append(["true" if value else "false" for value in suspected[part].tolist()])
-        noisy_labels, suggested = self.noisy_labels[part].tolist(), self.suggested[part].tolist()
+            judged = [["" if value != value else f"{value:.6f}" for value in column.tolist()] for column in shown]
+            verdicts = zip(suspected[part].tolist(), labels, strict=True)
+            judged.append(["" if label < 0 else "true" if value else "false" for value, label in verdicts])
+        suggested = self.suggested[part].tolist()
         return zip(
-            index, blank if self.paths is None else map(inert, self.paths[part]), noisy_labels, *judged,
+            index, blank if self.paths is None else map(inert, self.paths[part]),
+            ["" if label < 0 else label for label in labels], *judged,
             suggested, [f"{value:.6f}" for value in self.confidence[part].tolist()],
-            [SHOWN.get(label, label) for label in self.true_labels[part].tolist()],
-            [names[label] for label in noisy_labels], [names[label] for label in suggested],
+            [SHOWN.get(label, label) for label in true_labels],
+            ["" if label < 0 else names[label] for label in labels], [names[label] for label in suggested],
+            [names[label] if label >= 0 else SHOWN[label] for label in true_labels],
+            blank if self.rows is None else self.rows[part].tolist(),
+            blank if self.trusted is None else ["true" if value else "false" for value in self.trusted[part].tolist()],
             strict=True,
         )  # fmt: skip
 

@@ -58,6 +58,8 @@ def summarise(
         "noise_rate_actual": last["noise/rate_actual"],
         "suspected_labels": None if report.suspected is None else int(report.suspected.sum()),
         "training_samples": len(report.noisy_labels),
+        "unlabeled_samples": int((report.noisy_labels < 0).sum()),
+        "trusted_labels": 0 if report.trusted is None else int(report.trusted.sum()),
         "epochs": len(rows),
         "seconds": seconds,
     }
@@ -109,7 +111,11 @@ def print_summary(summary: Mapping[str, Any], outputs: Mapping[str, str], consol
     rates = (
         f"noise rate: nominal {_share(summary['noise_rate_nominal'])}, actual {_share(summary['noise_rate_actual'])}"
     )
-    found = "no cleaner, no verdict" if suspected is None else f"{suspected:,} of {samples:,} labels suspected"
+    without, trusted = summary.get("unlabeled_samples") or 0, summary.get("trusted_labels") or 0
+    labels = samples - without
+    found = "no cleaner, no verdict" if suspected is None else f"{suspected:,} of {labels:,} labels suspected"
+    found += f", {trusted:,} trusted" if trusted else ""
+    found += f"; {without:,} images have no label" if without else ""
     console.print(f"{found}; {rates}; {summary['seconds']:.0f} s", soft_wrap=True)
     console.print(f"[bold]{_plain(outputs['folder'])}[/bold]", soft_wrap=True)
     for name, meaning in outputs.items():

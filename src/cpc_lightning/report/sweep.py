@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cpc_lightning.errors import one_line
+from cpc_lightning.errors import InputError, one_line
 
 METRICS = {  # in summary.json, and above a column
     "test_accuracy_best": "accuracy, best",
@@ -30,16 +32,25 @@ METRICS = {  # in summary.json, and above a column
     "cleaner_auc_cpc": "AUC of CPC",
 }
 TOP5, BESIDE = "test_accuracy_top5_best", "ilsvrc12_accuracy_best"  # of ten classes, five tell little
+NAME = "summary.json"
 SEEDS = ("seed", "noise_seed", "dataset.split_seed")
 
 
 def read_runs(folders: Iterable[Path]) -> list[dict[str, object]]:
-    """The summaries of all finished runs below `folders`, in the order of their paths, job 2 before job 10."""
+    """The summaries of all finished runs below `folders`, in the order of their paths, job 2 before job 10.
+
+    Raises:
+        InputError: named "folder", if one of the folders below may not be read.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise InputError("folder", str(error.filename), f"cannot be read: {error.strerror or error}")
 
     def order(file: Path) -> list[tuple[int, str]]:
         return [(int(part), "") if part.isdigit() else (-1, part) for part in file.parts]
 
-    files = sorted({file for folder in folders for file in folder.rglob("summary.json")}, key=order)
+    below = (Path(place) for folder in folders for place, _, names in os.walk(folder, onerror=refuse) if NAME in names)
+    files = sorted({place / NAME for place in below}, key=order)
     return [json.loads(file.read_text()) for file in files]
 
 
@@ -90,7 +101,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", nargs="+", type=Path, help="a sweep's folder, or any folder that holds runs")
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
     options = parser.parse_args(arguments)
-    runs = read_runs(options.folder)
+    try:
+        runs = read_runs(folder for folder in options.folder if folder.exists())
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
     if not runs:
         print(f"folder={one_line(str(options.folder[0]))}: holds no finished run (no summary.json)", file=sys.stderr)
         return 2

@@ -15,7 +15,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from cpc_lightning.errors import InputError, TrainingError, require
-from cpc_lightning.files import atomic_write
+from cpc_lightning.files import atomic_write, files_in
 
 FOLDER = "checkpoints"  # within a run's folder
 BEST = "best"
@@ -131,7 +131,7 @@ def find_checkpoint(path: str) -> Path | None:
     require(isinstance(path, str) and path != "", "resume", path, "must name a checkpoint or the folder of a run")
     try:
         is_file, is_run = Path(path).is_file(), Path(path, OVERRIDES).is_file()
-        found = sorted(Path(path, FOLDER).glob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+        found = sorted(files_in(Path(path, FOLDER), ".ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
     except (OSError, ValueError) as error:  # ValueError: a null character
         raise InputError("resume", path, f"cannot be read ({_reason(error)})") from error
     if is_file:
@@ -180,7 +180,7 @@ def run_folder(path: str, checkpoint: Path | None) -> Path | None:
 
 def bring_checkpoints(checkpoint: Path, folder: Path) -> None:
     """Copy what lies beside `checkpoint`, such as the best one, to the folder `folder`, each whole or not at all."""
-    for file in checkpoint.parent.glob("*.ckpt"):
+    for file in files_in(checkpoint.parent, ".ckpt"):
         target = folder / file.name
         if file.stem != LAST and not target.exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,10 @@ def check_unused(folder: Path, resumed: Path | None) -> None:
         folder: the run's folder.
         resumed: the folder of the run that it continues, if any.
     """
-    used = next(Path(folder, FOLDER).glob("*.ckpt"), None) is not None
+    try:
+        used = bool(files_in(folder / FOLDER, ".ckpt"))
+    except OSError as error:
+        raise InputError("hydra.run.dir", str(folder / FOLDER), f"cannot be read ({_reason(error)})") from None
     own = resumed is not None and folder.resolve() == resumed.resolve()
     expected = "holds the checkpoints of a run: continue it with resume=FOLDER, or choose another folder"
     require(not used or own, "hydra.run.dir", str(folder), expected)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers import WandbLogger
 
 from cpc_lightning.cleaning.evidence import CLASS_AGNOSTIC, LossMixture
-from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN
+from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN, UNLABELED
 from cpc_lightning.errors import one_line, require_integer
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.stage_one import StageOne, Verdict
@@ -46,6 +46,7 @@ class WandbDashboard(pl.Callback):
             return
         names = [one_line(name) for name in datamodule.dataset.class_names]
         worst = report.clean_probability.argsort(stable=True)[: self.suspects]
+        worst = worst[report.noisy_labels[worst] != UNLABELED]
         images = datamodule.dataset.train.images.fetch(worst)
         confidence, suggested = report.confidence[worst], report.suggested[worst]
         rows = list(

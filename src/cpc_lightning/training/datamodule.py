@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cpc_lightning.cleaning.partition import Partition
-from cpc_lightning.datasets.dataset import UNKNOWN, ImageDataset
+from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ImageDataset
 from cpc_lightning.errors import require, require_integer
 from cpc_lightning.files import usable_cores
 from cpc_lightning.training.loading import Agenda, Batches, BatchLoader, CoTrainingDataset, EvaluationDataset
@@ -28,8 +28,10 @@ class CoTrainingDataModule(pl.LightningDataModule):
     noisy labels.
 
     Attributes:
-        noisy_labels: (N,) int64 the labels to train on.
+        noisy_labels: (N,) int64 the labels to train on; -1 for images without one, which are only ever on the
+            unlabeled side.
         true_labels: (N,) int64, as in `Split`; -1 where unknown. For metrics only.
+        trusted: (N,) bool, as in `Split`.
         partitions: for network 1 and network 2, or None.
     """
 
@@ -75,6 +77,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         self.balanced_batches, self.views = balanced_batches, views
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
+        self.trusted = dataset.train.trusted
         self.partitions: tuple[Partition, Partition] | None = None
         self._loaders: dict[str, DataLoader[Any]] = {}
 
@@ -90,7 +93,10 @@ class CoTrainingDataModule(pl.LightningDataModule):
         if self.partitions is None:
             first, second = (warmup_share(index) for index in self.draws(epoch, warmup=True))
         else:
-            first, second = (NetworkShare(p.labeled, p.labeled_probability, p.unlabeled) for p in self.partitions)
+            first, second = (
+                NetworkShare(p.labeled, p.labeled_probability, torch.cat([p.unlabeled, self.unlabeled]))
+                for p in self.partitions
+            )
         sampler = CoTrainingSampler(
             (first, second),
             batch_size=self.batch_size,
@@ -102,17 +108,28 @@ class CoTrainingDataModule(pl.LightningDataModule):
         )
         return self._loader("train", CoTrainingDataset(self.dataset.train, self.noisy_labels, self.views), sampler)
 
-    def draws(self, epoch: int, warmup: bool = False) -> tuple[Tensor, Tensor]:
-        """Positions of the samples that network 1 and network 2 train on in `epoch`, int64, ascending.
+    @property
+    def labeled(self) -> Tensor:
+        """Positions of the images that come with a label, int64, ascending."""
+        return torch.nonzero(self.noisy_labels != UNLABELED).flatten()
 
-        The whole training set, and then one and the same tensor twice, unless `balanced_batches` is given.
+    @property
+    def unlabeled(self) -> Tensor:
+        """Positions of the images that come without one, int64, ascending."""
+        return torch.nonzero(self.noisy_labels == UNLABELED).flatten()
+
+    def draws(self, epoch: int, warmup: bool = False) -> tuple[Tensor, Tensor]:
+        """Positions of the labeled samples that network 1 and network 2 train on in `epoch`, int64, ascending.
+
+        All that have a label, and then one and the same tensor twice, unless `balanced_batches` is given.
         """
+        everything = self.labeled
         if self.balanced_batches is None:
-            everything = torch.arange(len(self.noisy_labels))
             return everything, everything
         size = self.balanced_batches * self.batch_size * self._world_size * (2 if warmup else 1)
         classes = len(self.dataset.class_names)
-        first, second = (balanced_draw(self.noisy_labels, size, classes, self.seed, epoch, r) for r in (0, 1))
+        labels = self.noisy_labels[everything]
+        first, second = (everything[balanced_draw(labels, size, classes, self.seed, epoch, r)] for r in (0, 1))
         return first, second
 
     @property

@@ -42,6 +42,7 @@ def digest_split(split: Split, train: bool = False) -> dict[str, str]:
     return {
         **({} if train else {"labels": digest_tensor(split.labels)}),
         "true labels": "" if split.true_labels is None else digest_tensor(split.true_labels),
+        **({} if split.trusted is None else {"trusted labels": digest_tensor(split.trusted)}),
         "file names": "" if split.paths is None else digest_names(split.paths),
         "images": digest_images(split.images),
     }

@@ -39,8 +39,9 @@ def check_same_data(saved: Mapping[str, Any], noisy_labels: Tensor, dataset: Ima
         expected = f"the run to resume has {theirs} there ({len(differ)} labels differ): other data or other noise"
         raise InputError("noise", f"label {ours} of sample {first}", expected)
     for part, digests in now["digests"].items():
-        for content, digest in digests.items():
-            same = saved["digests"].get(part, {}).get(content) == digest
+        before = saved["digests"].get(part, {})
+        for content in digests | before:
+            same = before.get(content) == digests.get(content)
             expected = f"the run to resume has other {content} in {part}: a file was changed since"
             require(same, "dataset", dataset.name, expected)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import Cleaner, CleaningResult, CleaningTask, Draw, Evidence
 from cpc_lightning.cleaning.gmm import scale_losses
+from cpc_lightning.cleaning.trusted import believe
 from cpc_lightning.errors import TrainingError
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.training.datamodule import CoTrainingDataModule
@@ -96,10 +97,15 @@ class StageOne(pl.Callback):
         """
         datamodule = cast(CoTrainingDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         self.verdict = None  # or two of them would be in memory
-        index = (torch.arange(len(datamodule.noisy_labels)),) * 2 if final else datamodule.draws(self._trained)
-        first, second = (Draw(i, datamodule.noisy_labels[i], datamodule.true_labels[i]) for i in index)
+        index = (datamodule.labeled,) * 2 if final else datamodule.draws(self._trained)
+        trusted = datamodule.trusted
+        first, second = (
+            Draw(i, datamodule.noisy_labels[i], datamodule.true_labels[i], None if trusted is None else trusted[i])
+            for i in index
+        )
         draws = first, second
-        seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat(index)))
+        others = datamodule.unlabeled if final else index[0][:0]  # only to suggest labels
+        seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat([*index, others])))
         judging = self._with_history((seen.of(0, draws[1]), seen.of(1, draws[0])))
         result, values = None, {}
         if self.cleaner.active:
@@ -119,7 +125,7 @@ class StageOne(pl.Callback):
         verdict = cast(Verdict, self.verdict)
         result = verdict.result
         return {
-            "clean_probabilities": result and torch.stack([e.clean_probability.cpu() for e in result.estimates]),
+            "clean_probabilities": result and on_every_label(result, verdict.draws, len(verdict.suggested)),
             "threshold": result and result.threshold,
             "suggested": verdict.suggested,
             "confidence": verdict.confidence,
@@ -137,7 +143,7 @@ class StageOne(pl.Callback):
             images, labels = (batch[name].to(module.device, non_blocking=True) for name in ("images", "labels"))
             with trainer.precision_plugin.forward_context():
                 answers = module.features_and_logits(images)
-            seen = observe_batch(answers, labels, self.cleaner.needs_features)
+            seen = observe_batch(answers, labels.clamp(min=0), self.cleaner.needs_features)
             columns.add({"row": torch.searchsorted(index, batch["index"]), **seen})
         module.train()
         seen = columns.gather(module.device)
@@ -180,7 +186,8 @@ class StageOne(pl.Callback):
         if trainer.is_global_zero:
             seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
             optimizers = (trainer.optimizers[2], trainer.optimizers[3])
-            result = self.cleaner.clean(CleaningTask(draws, judging, learning, heads, optimizers, progress, seed))
+            task = CleaningTask(draws, judging, learning, heads, optimizers, progress, seed)
+            result = believe(self.cleaner.clean(task), draws)
             for number, partition in enumerate(result.partitions, start=1):
                 if partition.fell_back:
                     rank_zero_warn(
@@ -199,6 +206,8 @@ class StageOne(pl.Callback):
             true_labels=datamodule.true_labels,
             class_names=datamodule.dataset.class_names,
             paths=datamodule.dataset.train.paths,
+            rows=datamodule.dataset.train.rows,
+            trusted=datamodule.trusted,
             **self._final,
         )
 
@@ -212,3 +221,11 @@ class StageOne(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self._loss_history, self._final = list(state_dict["loss_history"]), state_dict["final"]
+
+
+def on_every_label(result: CleaningResult, draws: tuple[Draw, Draw], count: int) -> Tensor:
+    """(2, N) the clean probabilities by both networks, of N = `count` samples; NaN for those that were not judged."""
+    probabilities = torch.full((2, count), torch.nan)
+    for number, (estimate, judged) in enumerate(zip(result.estimates, reversed(draws), strict=True)):
+        probabilities[number, judged.index] = estimate.clean_probability.cpu()
+    return probabilities

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
+from cpc_lightning.datasets.reading.roots import is_there
 from cpc_lightning.errors import InputError, require
 
 _UNSIGNED_BYTE = 0x08
@@ -96,7 +97,7 @@ def _find(folder: Path, name: str) -> Path | None:
     for stem in (name, name.replace("-idx", ".idx")):
         for suffix in ("-ubyte", "-ubyte.gz"):
             candidate = folder / f"{stem}{suffix}"
-            if candidate.exists():
+            if is_there(candidate):
                 return candidate
     return None
 

@@ -8,7 +8,6 @@ Shapes: N images, B batch, V views, S the side of a view, W x H pixels of an ima
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import stat
@@ -21,6 +20,9 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from cpc_lightning.datasets.reading.copies import digest_of
+from cpc_lightning.datasets.reading.formats import NEEDS_HEIF, begins_like_heif, lacks_decoder, open_image
+from cpc_lightning.datasets.reading.levels import TOPS, UnreadableImageError, is_deep, to_rgb
 from cpc_lightning.datasets.reading.paths import PathList
 from cpc_lightning.errors import InputError, require, require_integer
 
@@ -29,18 +31,8 @@ MAX_PIXELS = 89_478_485
 MAX_ASPECT = 8
 """Of an image more than so many times as long as wide only the middle is looked at: a strip of 1 x 100,000 pixels,
 scaled to a shorter side of 256, would take 20 GB."""
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "MPO")
-"""Formats of photos and drawings. Pillow knows forty more, and some of their readers start other programs: for a file
-that begins like EPS, whatever its name, it would run Ghostscript."""
-BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels: white, on which cut-out products and drawings are meant to be seen."""
-
 # torchvision's RandomResizedCrop: shares of the area, ratios of the sides, and how often it tries.
 AREA, RATIO, ATTEMPTS = (0.08, 1.0), (3 / 4, 4 / 3), 10
-
-
-class UnreadableImageError(Exception):
-    """An image file that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +104,21 @@ class Crop:
         return min(size[0], round(size[1] * RATIO[1])), min(size[1], round(size[0] / RATIO[0]))
 
 
+@dataclass(frozen=True, slots=True)  # there may be a million
+class Seen:
+    """What a look at an image tells.
+
+    Attributes:
+        reason: why it cannot be used; None where it can.
+        digest: of its pixels, equal for copies, whatever their format; empty where they are not known.
+        level: the highest one of a grayscale image with more than 8 bits; 0 for all others.
+    """
+
+    reason: str | None = None
+    digest: bytes = b""
+    level: int = 0
+
+
 @dataclass(frozen=True)
 class ImageFiles:
     """Images in files; see `Images` for what it answers.
@@ -120,11 +127,13 @@ class ImageFiles:
         root: the folder that the names start from.
         paths: N names.
         crop: makes views of one size.
+        top: the level that becomes 255, of images with more than 8 bits.
     """
 
     root: str
     paths: PathList
     crop: Crop
+    top: int = TOPS[-1]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -156,13 +165,20 @@ class ImageFiles:
                 pixels[view, row] = np.asarray(self.crop.random(scaled, draws[row, view]))
         return torch.from_numpy(pixels).permute(0, 1, 4, 2, 3).contiguous()
 
-    def look(self, position: int, whole: bool) -> str | None:
-        """Why the image at `position` cannot be used, or None; unless `whole`, only its header is looked at."""
+    def look(self, position: int, whole: bool) -> Seen:
+        """What is to be known of the image at `position`; unless `whole`, only its header is looked at."""
+        file = self.file(position)
         try:
-            decode(self.file(position), self.crop.resize) if whole else look_at_header(self.file(position))
+            if not whole:
+                look_at_header(file)
+                return Seen()
+            image = load(file, self.crop.resize)
+            rgb = to_rgb(image)
         except UnreadableImageError as error:
-            return str(error)
-        return None
+            return Seen(str(error))
+        compared = image if is_deep(image) else rgb
+        digest = digest_of(f"{compared.mode} {compared.size} ".encode() + compared.tobytes())
+        return Seen(None, digest, int(np.asarray(image).max()) if is_deep(image) else 0)
 
     def file(self, position: int) -> str:
         """The full name of the image at `position`."""
@@ -171,18 +187,18 @@ class ImageFiles:
     def _scaled(self, position: int) -> Image.Image:
         file = self.file(position)
         try:
-            return self.crop.scaled(decode(file, self.crop.resize))
+            return self.crop.scaled(decode(file, self.crop.resize, self.top))
         except UnreadableImageError as error:
             how = "dataset.on_bad_image=skip leaves such files out from the start"
             raise InputError("image", file, f"{error}; {how}") from None
 
 
-def decode(file: str, side: int) -> Image.Image:
+def decode(file: str, side: int, top: int = TOPS[-1]) -> Image.Image:
     """An image file as upright 8-bit RGB.
 
     * Turned as its EXIF orientation says.
-    * 16 bits a channel are scaled to 8, not cut off; gray and black-and-white get three equal channels; CMYK and other
-      colour spaces are converted.
+    * Gray with more than 8 bits is scaled from 0..`top` to 8 bits, not cut off; 16 bits a colour to 8. Gray and
+      black-and-white get three equal channels; CMYK and other colour spaces are converted.
     * Transparency, an alpha channel or a transparent palette entry, shows `BACKGROUND`.
     * Of animations the first image.
     * A JPEG more than four times as large as needed is decoded at half, a quarter or an eighth of its size, never below
@@ -191,18 +207,24 @@ def decode(file: str, side: int) -> Image.Image:
     Args:
         file: its name.
         side: the length that the shorter side will be scaled to.
+        top: of gray with more than 8 bits, the level that becomes 255: see `top_level`.
 
     Raises:
-        UnreadableImageError: if the file is not there, is empty, cut off or damaged, is of none of the `FORMATS`, is
+        UnreadableImageError: if the file is not there, is empty, cut off or damaged, is of none of the `formats`, is
             larger than `MAX_PIXELS`, or holds levels without a known range (32-bit integers, floats).
     """
+    return to_rgb(load(file, side), top)
+
+
+def load(file: str, side: int) -> Image.Image:
+    """An image file as it is stored, decoded and upright; args and errors as for `decode`."""
     try:
         require_file(file)
         with open_image(file) as image:
             require_size(image)
             image.draft(None, (2 * side, 2 * side))
             image.load()
-            return to_rgb(upright(image))
+            return upright(image)
     except UnreadableImageError:
         raise
     except Exception as error:  # decoders of garbled files raise nearly anything
@@ -219,18 +241,6 @@ def look_at_header(file: str) -> None:
         raise
     except Exception as error:
         raise UnreadableImageError(reason(file, error)) from error
-
-
-@functools.cache
-def formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that the installed Pillow can open."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def open_image(file: str) -> Image.Image:
-    """`PIL.Image.open` for `FORMATS` alone."""
-    return Image.open(file, formats=formats())
 
 
 def require_file(file: str) -> None:
@@ -254,22 +264,6 @@ def upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of a decoded image of any mode; see `decode`."""
-    if image.mode == "F":
-        raise UnreadableImageError("holds floating-point levels, whose range is not known")
-    if image.mode.startswith("I"):  # "I;16", "I;16B"; some 16-bit files open as 32-bit "I"
-        levels = np.asarray(image).astype(np.int64)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise UnreadableImageError("holds 32-bit levels, whose range is not known")
-        return Image.fromarray(np.rint(levels / 257).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(ground, image).convert("RGB")
-    return image.convert("RGB")
-
-
 def reason(file: str, error: Exception) -> str:
     """Why a file cannot be used, in a few words."""
     if isinstance(error, FileNotFoundError):
@@ -277,7 +271,9 @@ def reason(file: str, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"has more than {MAX_PIXELS:,} pixels"
     if isinstance(error, UnidentifiedImageError):
-        return "is empty" if Path(file).stat().st_size == 0 else "is no image that can be read"
+        if Path(file).stat().st_size == 0:
+            return "is empty"
+        return NEEDS_HEIF if lacks_decoder(file) or begins_like_heif(file) else "is no image that can be read"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read ({error.strerror})"
     return f"cannot be decoded ({str(error) or type(error).__name__})"

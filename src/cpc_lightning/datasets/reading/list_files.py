@@ -17,7 +17,13 @@ def require_folder(setting: str, folder: object) -> Path:
     """`folder` as a path, or `InputError` where it is no folder."""
     require(isinstance(folder, str) and folder != "", setting, folder, "must name a folder")
     path = Path(str(folder)).expanduser()
-    require(path.is_dir(), setting, folder, "is not a folder" if path.exists() else "is not there")
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(setting, folder, "is not there") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise InputError(setting, folder, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    require(is_folder, setting, folder, "is not a folder")
     return path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cpc_lightning.errors import require_path
+from cpc_lightning.errors import InputError, require_path
 
 DEFAULT_ROOT = "data"
 
@@ -25,3 +25,14 @@ def roots(root: str | None, *more: str) -> list[Path]:
         require_path("root", root)
     names = [root] if root is not None else list(dict.fromkeys([own_root(None), DEFAULT_ROOT, *more]))
     return [Path(name).expanduser() for name in names]
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; an `InputError` named "root" where that may not be looked at."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character
+        return False
+    except OSError as error:
+        raise InputError("root", str(path), f"cannot be read: {error.strerror or error}") from None
+    return True

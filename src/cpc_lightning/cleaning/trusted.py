@@ -1,0 +1,39 @@
+"""Labels that a person has confirmed: whatever a cleaner says of them, they are clean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate
+from cpc_lightning.cleaning.partition import Partition
+
+
+def believe(result: CleaningResult, draws: tuple[Draw, Draw]) -> CleaningResult:
+    """The cleaner's answer with a clean probability of 1 for trusted labels, which are always on the labeled side.
+
+    What mixture and prototypes say by themselves (`gmm`, `cpc`) stays: it is what they are measured by.
+
+    Args:
+        result: the answer on `draws`.
+        draws: what network 1 and network 2 train on next.
+    """
+    if all(draw.trusted is None or not bool(draw.trusted.any()) for draw in draws):
+        return result
+    first, second = (_estimate(result.estimates[r], draws[1 - r]) for r in (0, 1))  # a network judges its peer's draw
+    for_first = _partition(result.partitions[0], draws[0], second, result.threshold)
+    for_second = _partition(result.partitions[1], draws[1], first, result.threshold)
+    return replace(result, estimates=(first, second), partitions=(for_first, for_second))
+
+
+def _estimate(estimate: Estimate, judged: Draw) -> Estimate:
+    if judged.trusted is None:
+        return estimate
+    probability = estimate.clean_probability
+    return replace(estimate, clean_probability=probability.masked_fill(judged.trusted.to(probability.device), 1.0))
+
+
+def _partition(partition: Partition, draw: Draw, by_peer: Estimate, threshold: float) -> Partition:
+    if draw.trusted is None:
+        return partition
+    divided = Partition.from_probability(partition.index, by_peer.clean_probability, threshold)
+    return replace(divided, clean=divided.clean | draw.trusted.to(divided.clean.device))

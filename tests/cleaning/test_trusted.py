@@ -1,0 +1,48 @@
+"""Labels that a person has confirmed, by hand on a few samples."""
+
+import torch
+
+from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate
+from cpc_lightning.cleaning.partition import Partition, co_divide
+from cpc_lightning.cleaning.trusted import believe
+
+
+def divided(first, second, draws, threshold=0.5):
+    """The result of a cleaner by which network 1 gives its peer's draw `first`, and network 2 `second`."""
+    estimates = tuple(Estimate(torch.tensor(values), gmm=torch.tensor(values)) for values in (first, second))
+    partitions = (
+        Partition.from_probability(draws[1 - r].index, estimates[r].clean_probability, threshold) for r in (0, 1)
+    )
+    return CleaningResult(estimates, co_divide(*partitions), threshold, {"gmm": threshold}, {})
+
+
+def draw(index, trusted):
+    labels = torch.zeros(len(index), dtype=torch.int64)
+    return Draw(torch.tensor(index), labels, labels, None if trusted is None else torch.tensor(trusted))
+
+
+def test_trusted_labels_are_labeled_with_a_clean_probability_of_1():
+    """Network 1 trains on samples 2, 4, 6, of which 4 is trusted, and network 2 on 1, 4, of which 4 is."""
+    draws = draw([2, 4, 6], [False, True, False]), draw([1, 4], [False, True])
+    result = believe(divided([0.2, 0.3], [0.9, 0.1, 0.6], draws), draws)
+    assert result.estimates[0].clean_probability.tolist() == [torch.tensor(0.2).item(), 1.0]
+    assert torch.equal(result.estimates[1].clean_probability, torch.tensor([0.9, 1.0, 0.6]))
+    assert torch.equal(result.estimates[1].gmm, torch.tensor([0.9, 0.1, 0.6]))  # what the mixture says is measured
+    for_first, for_second = result.partitions
+    assert for_first.labeled.tolist() == [2, 4, 6]
+    assert torch.equal(for_first.labeled_probability, torch.tensor([0.9, 1.0, 0.6]))
+    assert for_second.index.tolist() == [1, 4]
+    assert 4 in for_second.labeled.tolist()
+
+
+def test_a_threshold_that_nothing_passes():
+    draws = (draw([0, 1, 2, 3], [True, True, True, False]),) * 2
+    result = believe(divided([0.9] * 4, [0.9] * 4, draws, threshold=1.0), draws)
+    assert result.partitions[0].labeled.tolist() == [0, 1, 2]
+
+
+def test_without_trusted_labels_the_answer_is_the_cleaners():
+    for trusted in (None, [False, False, False]):
+        draws = (draw([0, 1, 2], trusted),) * 2
+        result = divided([0.9, 0.1, 0.8], [0.2, 0.9, 0.8], draws)
+        assert believe(result, draws) is result
