@@ -125,6 +125,7 @@ def test_values_are_the_papers(compose, name):
     ) == SHARED.get(name, SHARED[cell.dataset])  # fmt: skip
     assert (network.momentum, semisup.temperature, semisup.rampup_epochs) == (0.9, 0.5, 16)
     assert semisup.lambda_u == cell.lambda_u
+    assert semisup.forward_unlabeled == cell.dataset.startswith("cifar")  # at lambda_u 0 too; not in the code of others
     assert config.embedding_size == 128
     if backbone == "torchvision_backbone":
         assert config.backbone.name == "resnet50"
@@ -196,7 +197,7 @@ def test_two_short_epochs(compose, tmp_path, name):
     settings = [
         f"experiment={name}", *write_files(cell.dataset, tmp_path / "files"), "training.epochs=2",
         "training.warmup_epochs=1", "training.batch_size=8", "training.limit_batches=1", "training.num_workers=0",
-        "backbone=small_resnet", "backbone.width=4", "embedding_size=8", "callbacks=none",
+        "backbone=small_resnet", "backbone.width=8", "embedding_size=8", "callbacks=none",
     ]  # fmt: skip
     if cell.cleaner == "Cpc":
         settings.append("cleaner.steps=20")

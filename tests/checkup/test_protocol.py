@@ -14,6 +14,7 @@ CIFAR10 = {  # METHOD.md, Constants, typed anew
     "semisup.lambda_u": 25,
     "semisup.mixup_alpha": 4,
     "semisup.temperature": 0.5,
+    "semisup.forward_unlabeled": True,
     "semisup.rampup_epochs": 16,
     "optimizer.network.lr": 0.02,
     "optimizer.network.weight_decay": 0.0005,
@@ -38,6 +39,7 @@ CLOTHING = CIFAR10 | {
     "training.balanced_batches": 1000,
     "semisup.lambda_u": 0,
     "semisup.mixup_alpha": 0.5,
+    "semisup.forward_unlabeled": False,
     "optimizer.network.lr": 0.002,
     "optimizer.network.weight_decay": 0.001,
     "optimizer.schedule.milestones": [40],
@@ -175,6 +177,12 @@ BROKEN = [
     (plan(cleaner__threshold=0.4, cleaner__alpha=1), "cleaner.threshold=0.4, cleaner.alpha=1", "cleaner.alpha=0"),
     (plan(cleaner__warmup_share=0.2), "cleaner.warmup_share=0.2", "cleaner.warmup_share=0.05"),
     (plan(training__batch_size=64), "training.batch_size=64", "training.batch_size=128"),
+    (
+        plan(rate=0.2, semisup__lambda_u=0, semisup__forward_unlabeled=False),
+        "forward_unlabeled=false",
+        "unlabeled=true",
+    ),
+    (webvision(semisup__forward_unlabeled=True), "forward_unlabeled=true", "unlabeled=false"),
     (plan(rate=0.2), "semisup.lambda_u=25", "semisup.lambda_u=0"),
     (plan(**SYM90 | {"semisup__lambda_u": 25}), "semisup.lambda_u=25", "semisup.lambda_u=50"),
 ]

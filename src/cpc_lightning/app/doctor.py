@@ -327,7 +327,7 @@ def examine_needs(
     kept_features = 2 * samples * network.classifier.in_features * parts.cleaner.needs_features
     trained = sum(p.numel() * p.element_size() for p in network.parameters())
     state = 2 * (weight_bytes(network) + state_copies(parts.optimizers[0]) * trained)
-    rows = VIEWS * config.training.batch_size * (2 if parts.risk.lambda_u > 0 else 1)
+    rows = VIEWS * config.training.batch_size * (2 if parts.risk.forwards_unlabeled else 1)
     narrow = str(config.trainer.precision).startswith(("16", "bf16"))
     images = [split.images for split in (dataset.train, *dataset.evaluation.values())]
     need = Memory(
