@@ -54,7 +54,6 @@ from cpc_lightning.noise.open_set import MixedImages
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.training.checkpoints import flatten
 from cpc_lightning.training.datamodule import CoTrainingDataModule
-from cpc_lightning.training.samplers import CoTrainingSampler, warmup_share
 from cpc_lightning.training.selection import VALIDATION
 from cpc_lightning.training.stage_one import HALF_BEYOND
 from cpc_lightning.views.views import VIEWS, Views
@@ -244,17 +243,17 @@ def examine_length(config: DictConfig, parts: Parts, dataset: ImageDataset, proc
             return CoTrainingDataModule(
                 dataset, training.batch_size, config.seed, training.evaluation_batch_size, training.limit_batches,
                 training.num_workers, training.balanced_batches,
+                warmup_epochs=training.warmup_epochs if parts.cleaner is None or parts.cleaner.active else 0,
+                warmup_batch_size=training.warmup_batch_size,
             )  # fmt: skip
 
     datamodule = findings.attempt("training", make)
     if datamodule is None or parts.cleaner is None or any(row.topic == "settings" for row in findings.errors):
         return False
-    share = warmup_share(datamodule.draws(0, warmup=True)[0])
-    limit = datamodule.limit_batches
-    sampler = CoTrainingSampler((share, share), training.batch_size, config.seed, 0, 0, processes, limit)
+    steps = datamodule.most_steps(0, processes), datamodule.most_steps(training.epochs, processes)
     warmup_epochs = training.warmup_epochs if parts.cleaner.active else training.epochs
-    batch = training.batch_size * processes
-    findings.rows += step_findings(sampler.steps(0), batch, len(dataset.train), training.epochs, warmup_epochs)
+    batch = max(datamodule.batch_size, datamodule.warmup_batch_size) * processes
+    findings.rows += step_findings(*steps, batch, len(dataset.train), training.epochs, warmup_epochs)
     return True
 
 

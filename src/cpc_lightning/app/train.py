@@ -177,7 +177,8 @@ def prepare(config: DictConfig, overrides: Sequence[str] = (), dataset: ImageDat
         datamodule = CoTrainingDataModule(
             dataset, config.training.batch_size, config.seed, config.training.evaluation_batch_size,
             config.training.limit_batches, config.training.num_workers, config.training.balanced_batches,
-            method.views.per_image,
+            method.views.per_image, config.training.warmup_epochs if method.cleaner.active else 0,
+            config.training.warmup_batch_size,
         )  # fmt: skip
         module = CoTrainingModule(
             networks, method.risk, method.views, *method.optimizers, len(dataset.class_names),
