@@ -34,6 +34,11 @@ class Cell(NamedTuple):
     e: float | None = None
     alpha: float | None = None
     policy: str = "cifar10"
+    batch: int | None = None  # where it is not the data set's
+    warmup_batch: int | None = None
+    weight_decay: float | None = None
+    draws: int | None = None  # class-balanced batches
+    gmm: float | None = None  # threshold of the mixture that teaches
 
 
 # Columns: data set, rate, asymmetric, cleaner, class-aware, threshold, losses averaged, W, lambda_u, epochs, lr/10 at.
@@ -51,7 +56,16 @@ CELLS = {
     # Table 1, Ours
     "webvision": Cell("webvision", None, False, "Cpc", True, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "weak"),
     "webvision_inception": Cell("webvision", None, False, "Cpc", True, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "weak"),
-    "clothing1m": Cell("clothing1m", None, False, "Cpc", False, 0.3, 1, 1, 0, 80, 40, 0.05, 1, "imagenet"),
+    "clothing1m": Cell("clothing1m", None, False, "Cpc", False, 0.3, 1, 1, 0, 80, 40, 0.05, 1, "imagenet", gmm=0.5),
+    # The same cells by another sentence of the paper: tau of Table 4, e of A.2.2
+    "clothing1m_tau07": Cell(
+        "clothing1m", None, False, "Cpc", False, 0.7, 1, 1, 0, 80, 40, 0.05, 1, "imagenet", gmm=0.5
+    ),
+    "cifar100_sym80_e10": Cell("cifar100", 0.8, False, "Cpc", True, 0.5, 1, 30, 150, 450, 225, 0.10, 0),
+    # Table 1, DivideMix with ResNet-50: the code of C2D (Train_webvision.py), which Table 3 quotes
+    "dividemix_webvision": Cell(
+        "webvision", None, False, "Gmm", False, 0.5, 1, 5, 0, 80, 40, policy="weak", weight_decay=5e-4, draws=2000
+    ),
     # Table 3
     "cifar100_sym90_gmm_agn": Cell("cifar100", 0.9, False, "Gmm", False, 0.6, 5, 30, 150, 450, 225),
     "cifar100_sym90_gmm_awr": Cell("cifar100", 0.9, False, "Gmm", True, 0.6, 5, 30, 150, 450, 225),
@@ -64,7 +78,9 @@ CELLS = {
     "webvision_cpc_agn": Cell("webvision", None, False, "Cpc", False, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "weak"),
     "clothing1m_gmm_agn": Cell("clothing1m", None, False, "Gmm", False, 0.5, 1, 1, 0, 80, 40, policy="imagenet"),
     "clothing1m_gmm_awr": Cell("clothing1m", None, False, "Gmm", True, 0.5, 1, 1, 0, 80, 40, policy="imagenet"),
-    "clothing1m_cpc_awr": Cell("clothing1m", None, False, "Cpc", True, 0.3, 1, 1, 0, 80, 40, 0.05, 1, "imagenet"),
+    "clothing1m_cpc_awr": Cell(
+        "clothing1m", None, False, "Cpc", True, 0.3, 1, 1, 0, 80, 40, 0.05, 1, "imagenet", gmm=0.5
+    ),
     # AugDesc (WS), the schedules of its published presets
     "augdesc_cifar10_sym20": Cell("cifar10", 0.2, False, "Gmm", False, 0.5, 1, 10, 0, 300, 150),
     "augdesc_cifar10_sym50": Cell("cifar10", 0.5, False, "Gmm", False, 0.5, 1, 10, 25, 300, 150),
@@ -87,6 +103,10 @@ CELLS = {
     "dividemix_cifar100_sym90": Cell("cifar100", 0.9, False, "Gmm", False, 0.6, 5, 30, 150, 300, 150, policy="weak"),
 }
 OWN = {"digits_sym80", "fashion_mnist_asym40"}  # of this library: no paper says what they must be
+
+for name, cell in CELLS.items():
+    if name.startswith("dividemix_cifar"):  # its code: --batch_size 64, and twice that in warm-up
+        CELLS[name] = cell._replace(batch=64, warmup_batch=128)
 
 # What all cells of a data set share: learning rate, weight decay, batch, mixup alpha, crop, mean, backbone.
 SHARED = {
@@ -113,16 +133,20 @@ def test_values_are_the_papers(compose, name):
         cell.class_aware, cell.threshold, cell.history,
     )  # fmt: skip
     assert (cleaner.get("warmup_share"), cleaner.get("alpha")) == (cell.e, cell.alpha)
+    assert cleaner.get("gmm_threshold") in (cell.gmm or cell.threshold, None)
+    assert cleaner.get("gmm_threshold") is not None or cell.gmm is None
     training, schedule = config.training, config.optimizer.schedule
     assert (training.epochs, training.warmup_epochs) == (cell.epochs, cell.warmup_epochs)
     assert (list(schedule.milestones), schedule.gamma) == ([cell.step], 0.1)
     assert config.views.policy == cell.policy
     network, semisup = config.optimizer.network, config.semisup
     backbone = config.backbone._target_.rsplit(".", 1)[1]
-    assert (
-        network.lr, network.weight_decay, training.batch_size, semisup.mixup_alpha, config.views.size,
-        list(config.views.mean), backbone,
-    ) == SHARED.get(name, SHARED[cell.dataset])  # fmt: skip
+    rate, decay, batch, *more = SHARED.get(name, SHARED[cell.dataset])
+    assert (network.lr, network.weight_decay) == (rate, cell.weight_decay or decay)
+    assert [semisup.mixup_alpha, config.views.size, list(config.views.mean), backbone] == more
+    assert training.batch_size == (cell.batch or batch)
+    real = cell.dataset in ("webvision", "clothing1m")
+    assert training.warmup_batch_size == (64 if real else cell.warmup_batch)
     assert (network.momentum, semisup.temperature, semisup.rampup_epochs) == (0.9, 0.5, 16)
     assert semisup.lambda_u == cell.lambda_u
     assert semisup.forward_unlabeled == cell.dataset.startswith("cifar")  # at lambda_u 0 too; not in the code of others
@@ -134,10 +158,9 @@ def test_values_are_the_papers(compose, name):
         crop = config.dataset.crop
         assert (config.backbone.name, config.backbone.weights) == ("inception_resnet_v2", None)
         assert (crop.resize, crop.size, crop.random_resized) == (320, 299, True)
-    if cell.dataset == "clothing1m":
-        assert training.balanced_batches == 1000
+    assert training.balanced_batches == (1000 if cell.dataset == "clothing1m" else cell.draws)
     if cell.dataset == "webvision":
-        assert (training.limit_batches, config.dataset.num_classes) == (1000, 50)
+        assert (training.limit_batches, config.dataset.num_classes) == (None if cell.draws else 1000, 50)
 
 
 def check_noise(config: DictConfig, cell: Cell) -> None:
