@@ -31,6 +31,7 @@ CIFAR10 = {  # METHOD.md, Constants, typed anew
     "backbone.weights": None,
     "views.size": 32,
     "views.policy": "cifar10",
+    "views.augdesc": True,
 }
 CLOTHING = CIFAR10 | {
     "training.epochs": 80,
@@ -172,6 +173,8 @@ BROKEN = [
     (plan(cleaner__class_aware=False), "cifar10: cleaner.class_aware=false", "cleaner.class_aware=true"),
     (plan(**C100, cleaner__class_aware=False), "cifar100: cleaner.class_aware=false", "cleaner.class_aware=true"),
     (webvision(views__policy="imagenet"), "views.policy=imagenet", "views.policy=weak"),
+    (clothing(views__augdesc=False), "views.augdesc=false", "views.augdesc=true"),
+    (plan(views__augdesc=False), "views.augdesc=false", "views.augdesc=true"),
     (clothing(views__policy="weak"), "views.policy=weak", "views.policy=imagenet"),
     (
         plan(training__epochs=26, optimizer__schedule__milestones=[20]),

@@ -14,6 +14,7 @@ REAL_NOISE = ("clothing1m", "webvision")
 CIFAR = {
     "backbone": "preact_resnet18",
     "views.size": 32,
+    "views.augdesc": True,
     "training.batch_size": 128,
     "semisup.mixup_alpha": 4.0,
     "semisup.temperature": 0.5,
@@ -46,6 +47,7 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
         "dataset.crop.resize": 256,
         "dataset.crop.random_resized": False,
         "views.policy": "imagenet",
+        "views.augdesc": True,
         "training.epochs": 80,
         "optimizer.schedule.milestones": [40],
         "optimizer.network.momentum": 0.9,
