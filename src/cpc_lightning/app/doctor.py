@@ -143,6 +143,9 @@ def examine_settings(config: DictConfig, check_kinds: Callable[[], None], findin
         findings.attempt("settings", lambda name=name, method=method: build_part(config, name, method))  # type: ignore[misc]
         for name, method in (("cleaner", "clean"), ("semisup", "risk"), ("views", "weak"), ("noise", "corrupt"))
     )
+    policy = config.training.warmup_policy
+    if views is not None and policy is not None:
+        findings.attempt("settings", lambda: views.with_policy(policy, "training.warmup_policy"))
     optimizers = findings.attempt("settings", lambda: make_optimizer_parts(config))
     if cleaner is not None and fine:
         findings.attempt("settings", lambda: check_lengths(config, cleaner))

@@ -186,6 +186,7 @@ def prepare(config: DictConfig, overrides: Sequence[str] = (), dataset: ImageDat
             tuple(dataset.watched),
             config.training.confidence_penalty if method.cleaner.active else 0.0,  # it prepares a division of the data
             config.seed, config.training.channels_last, config.training.compile,
+            config.training.warmup_policy if method.cleaner.active else None,
         )  # fmt: skip
 
     rates = {

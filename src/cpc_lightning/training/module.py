@@ -44,6 +44,7 @@ class CoTrainingModule(pl.LightningModule):
         seed: int = 0,
         channels_last: bool = False,
         compile: bool = False,
+        warmup_policy: str | None = None,
     ) -> None:
         """Take the parts.
 
@@ -62,6 +63,8 @@ class CoTrainingModule(pl.LightningModule):
             channels_last: store the weights of convolutions with the channels as neighbours in memory, which their fast
                 kernels read without reordering. Checkpoints load with either.
             compile: have torch.compile write the backbones' code, in place: names in checkpoints stay.
+            warmup_policy: what views add in warm-up (a policy of `Views`): AugDesc's SAW, strong augmentation in
+                warm-up. None: they are weak.
         """
         super().__init__()
         require_integer("warmup_epochs", warmup_epochs, 1)
@@ -78,6 +81,9 @@ class CoTrainingModule(pl.LightningModule):
                 network.backbone.compile(dynamic=False)
         self.compiled, self._full_batch = compile, 0
         self.risk, self.views = risk, views
+        self._warmup_view = views.weak
+        if warmup_policy is not None:
+            self._warmup_view = views.with_policy(warmup_policy, "warmup_policy").strong
         self._make_optimizers = (network_optimizer, head_optimizer, schedule)
         self.warmup_epochs, self.confidence_penalty, self.seed = warmup_epochs, confidence_penalty, seed
         self.evaluation_names = tuple(evaluation_names)
@@ -150,10 +156,10 @@ class CoTrainingModule(pl.LightningModule):
             )  # fmt: skip
 
     def _warmup_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Cross-entropy on weak views, and the confidence penalty where it is asked for."""
+        """Cross-entropy on one view each, and the confidence penalty where it is asked for."""
         network = self.network(batch["network"])
         network.train()
-        logits = network(self.views.normalise(self.views.weak(batch["labeled_images"][0]))).float()
+        logits = network(self.views.normalise(self._warmup_view(batch["labeled_images"][0]))).float()
         loss = F.cross_entropy(logits, batch["labels"])
         if self.confidence_penalty:
             loss = loss + self.confidence_penalty * confidence_penalty(logits)
