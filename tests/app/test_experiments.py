@@ -56,7 +56,7 @@ CELLS = {
     "cifar100_sym80": Cell("cifar100", 0.8, False, "Cpc", True, 0.5, 1, 30, 150, 450, 225, 0.05, 0),
     "cifar100_sym90": Cell("cifar100", 0.9, False, "Cpc", True, 0.5, 5, 30, 150, 450, 225, 0.10, 0),
     # Table 1, Ours
-    "webvision": Cell("webvision", None, False, "Cpc", True, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "weak"),
+    "webvision": Cell("webvision", None, False, "Cpc", True, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "weak", gmm=0.5),
     "clothing1m": Cell("clothing1m", None, False, "Cpc", False, 0.3, 1, 1, 0, 80, 40, 0.05, 1, "imagenet", gmm=0.5),
     # The same cells by another sentence of the paper: tau of Table 4, e of A.2.2
     "clothing1m_tau07": Cell(
@@ -64,7 +64,7 @@ CELLS = {
     ),
     "cifar100_sym80_e10": Cell("cifar100", 0.8, False, "Cpc", True, 0.5, 1, 30, 150, 450, 225, 0.10, 0),
     # Table 1, DivideMix with Inception-ResNet-v2: its code; whole epochs
-    "dividemix_webvision_inception": Cell(
+    "dividemix_inception": Cell(
         "webvision", None, False, "Gmm", False, 0.5, 1, 1, 0, 80, 40, policy="weak", weight_decay=5e-4, whole=True
     ),
     "dividemix_clothing1m": Cell("clothing1m", None, False, "Gmm", False, 0.5, 1, 1, 0, 80, 40, policy="weak"),
@@ -99,7 +99,7 @@ CELLS = {
     "cifar10_asym40_cpc_awr": Cell("cifar10", 0.4, True, "Cpc", True, 0.5, 1, 10, 0, 450, 225, 0.05, 0),
     "webvision_gmm_agn": Cell("webvision", None, False, "Gmm", False, 0.5, 1, 1, 0, 100, 50, policy="weak"),
     "webvision_gmm_awr": Cell("webvision", None, False, "Gmm", True, 0.5, 1, 1, 0, 100, 50, policy="weak"),
-    "webvision_cpc_agn": Cell("webvision", None, False, "Cpc", False, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "weak"),
+    "webvision_cpc_agn": Cell("webvision", None, False, "Cpc", False, 0.5, 1, 1, 0, 100, 50, 0.05, 1, "weak", gmm=0.5),
     "clothing1m_gmm_agn": Cell("clothing1m", None, False, "Gmm", False, 0.5, 1, 1, 0, 80, 40, policy="imagenet"),
     "clothing1m_gmm_awr": Cell("clothing1m", None, False, "Gmm", True, 0.5, 1, 1, 0, 80, 40, policy="imagenet"),
     "clothing1m_cpc_awr": Cell(
@@ -139,7 +139,7 @@ SHARED = {
     "cifar10": (0.02, 5e-4, 128, 4, 32, [0.4914, 0.4822, 0.4465], "preact_resnet18"),
     "cifar100": (0.02, 5e-4, 128, 4, 32, [0.507, 0.487, 0.441], "preact_resnet18"),
     "webvision": (0.01, 1e-3, 32, 0.5, 227, [0.485, 0.456, 0.406], "torchvision_backbone"),
-    "dividemix_webvision_inception": (0.01, 1e-3, 32, 0.5, 299, [0.485, 0.456, 0.406], "timm_backbone"),
+    "dividemix_inception": (0.01, 1e-3, 32, 0.5, 299, [0.485, 0.456, 0.406], "timm_backbone"),
     "clothing1m": (0.002, 1e-3, 32, 0.5, 224, [0.6959, 0.6537, 0.6371], "torchvision_backbone"),
 }
 
