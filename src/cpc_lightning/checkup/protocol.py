@@ -128,7 +128,7 @@ RULES = (
     Rule(
         "cleaner.steps",
         lambda p: p["cleaner.steps"] < 2000,
-        "after few steps prototypes know less than the mixture that teaches them",
+        "prototypes may not have learnt enough to divide the data; the paper does not say how many steps they take",
         "cleaner.steps=2000",
     ),
     Rule(
