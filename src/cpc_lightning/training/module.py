@@ -81,9 +81,7 @@ class CoTrainingModule(pl.LightningModule):
                 network.backbone.compile(dynamic=False)
         self.compiled, self._full_batch = compile, 0
         self.risk, self.views = risk, views
-        self._warmup_view = views.weak
-        if warmup_policy is not None:
-            self._warmup_view = views.with_policy(warmup_policy, "warmup_policy").strong
+        self.warmup_views = None if warmup_policy is None else views.with_policy(warmup_policy, "warmup_policy")
         self._make_optimizers = (network_optimizer, head_optimizer, schedule)
         self.warmup_epochs, self.confidence_penalty, self.seed = warmup_epochs, confidence_penalty, seed
         self.evaluation_names = tuple(evaluation_names)
@@ -159,7 +157,8 @@ class CoTrainingModule(pl.LightningModule):
         """Cross-entropy on one view each, and the confidence penalty where it is asked for."""
         network = self.network(batch["network"])
         network.train()
-        logits = network(self.views.normalise(self._warmup_view(batch["labeled_images"][0]))).float()
+        make_view = self.views.weak if self.warmup_views is None else self.warmup_views.strong
+        logits = network(self.views.normalise(make_view(batch["labeled_images"][0]))).float()
         loss = F.cross_entropy(logits, batch["labels"])
         if self.confidence_penalty:
             loss = loss + self.confidence_penalty * confidence_penalty(logits)
