@@ -109,8 +109,8 @@ def main() -> None:
                 rows.append([workload.title, samples, side, found, f"{found / base:.2f}", spent])
     notes = [
         "MB: the most memory of all processes of a side together, workers included, looked at every half second",
-        f"{asked.steps} steps of each network in an epoch of warm-up and one of co-training; the plain loop saves, "
-        "evaluates and reports nothing",
+        f"{asked.steps} steps of each network in an epoch of co-training, after one of warm-up (of the plain loop "
+        "as many steps, of this library whole); the plain loop saves, evaluates and reports nothing",
         "a sample more takes this library its pixels and 4 bytes for each feature of each network (3 + 4 KB in PreAct "
         "ResNet-18)",
     ]

@@ -29,8 +29,10 @@ def ways(
     pictures = [to_pil_image(image) for image in images]
     published = v1.AutoAugmentPolicy.CIFAR10  # torchvision has no policy for symbols
     views = Views(side, padding, flip, policy, [0.5], [0.25])
+    augdesc = Views(side, padding, flip, policy, [0.5], [0.25], augdesc=True)
     found: dict[str, Callable[[], object]] = {
         "strong": lambda: views.strong(images),
+        "strong as AugDesc": lambda: augdesc.strong(images),
         "weak only": lambda: views.weak(images),
     }
     for name, library in (("torchvision v1, PIL", v1), ("torchvision v2, PIL", v2)):
@@ -50,7 +52,12 @@ def main(rounds: int) -> None:
     """Print one line for each way and batch."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    for case in ((3, 32, 512, "cifar10", 4, True), (1, 8, 256, "cifar10", 1, False), (1, 8, 256, "symbols", 1, False)):
+    for case in (
+        (3, 32, 512, "cifar10", 4, True),
+        (3, 224, 64, "imagenet", 0, True),
+        (1, 8, 256, "cifar10", 1, False),
+        (1, 8, 256, "symbols", 1, False),
+    ):
         channels, side, batch, policy, _, _ = case
         print(f"{batch} images {side} x {side} x {channels}, policy {policy}, {rounds} rounds")
         timed = ways(*case)

@@ -21,7 +21,8 @@ PHASES = "+callbacks.phases={_target_: tests.runs.Phases, file: %s}"
 # Six epochs: 1 and 2 are network warm-up, 3 and 4 CPC warm-up (a third of them), 5 and 6 come after.
 SIX_EPOCHS = (
     "noise=symmetric", "noise.rate=0.5", "training.epochs=6", "training.warmup_epochs=2", "training.limit_batches=2",
-    "optimizer.schedule.milestones=[3]", "backbone.width=8", "embedding_size=16", "callbacks=none",
+    "training.warmup_batch_size=1438", "optimizer.schedule.milestones=[3]", "backbone.width=8", "embedding_size=16",
+    "callbacks=none",
     "cleaner.warmup_share=0.34", "cleaner.steps=40",
 )  # fmt: skip
 

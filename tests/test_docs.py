@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -38,6 +39,17 @@ def test_commands_compose(compose, page, line):
         if "=" in word and not word.startswith(("hydra.", "hydra/", "mode=", "-"))
     ]
     compose(*overrides)
+
+
+def test_settings_that_follow_the_paper_are_there(compose):
+    rows = [line for line in (ROOT / "docs/paper.md").read_text().splitlines() if line.startswith("| ")][1:]
+    settings = [s for row in rows for s in re.findall(r"`([\w.]+=[\w.-]+)`", row.split("|")[3])]
+    assert len(settings) >= 7
+    for setting in settings:
+        name, value = setting.split("=")
+        usual, changed = (OmegaConf.select(compose("dataset=cifar100", *more), name) for more in ([], [setting]))
+        assert str(changed).lower() in (value, f"{value}.0")
+        assert usual != changed, setting
 
 
 def test_the_readmes_figures_are_those_of_the_committed_results():

@@ -79,11 +79,14 @@ def test_disk(tmp_path):
 
 
 def test_steps():
-    (row,) = step_findings(steps=391, batch_size=128, samples=50_000, epochs=450, warmup_epochs=10)
+    (row,) = step_findings(warmup_steps=391, steps=391, batch_size=128, samples=50_000, epochs=450, warmup_epochs=10)
     assert (
         row.found == "391 an epoch and network in warm-up, at most as many in stage 2; 450 epochs: up to 351,900 in all"
     )
-    rows = step_findings(steps=1, batch_size=64, samples=63, epochs=2, warmup_epochs=2)
+    (row,) = step_findings(1000, 500, batch_size=64, samples=1_000_000, epochs=80, warmup_epochs=2)
+    # 2 networks (2 epochs of 1,000 + 78 of 500)
+    assert row.found == "1,000 an epoch and network in warm-up, at most 500 in stage 2; 80 epochs: up to 82,000 in all"
+    rows = step_findings(warmup_steps=1, steps=1, batch_size=64, samples=63, epochs=2, warmup_epochs=2)
     assert [row.status for row in rows] == ["ok", "warning"]
     assert "stage 2" not in rows[0].found
 

@@ -8,12 +8,14 @@ CIFAR10 = {  # METHOD.md, Constants, typed anew
     "training.epochs": 450,
     "training.warmup_epochs": 10,
     "training.batch_size": 128,
+    "training.warmup_batch_size": None,
     "training.confidence_penalty": 0.0,
     "training.balanced_batches": None,
     "training.limit_batches": None,
     "semisup.lambda_u": 25,
     "semisup.mixup_alpha": 4,
     "semisup.temperature": 0.5,
+    "semisup.forward_unlabeled": True,
     "semisup.rampup_epochs": 16,
     "optimizer.network.lr": 0.02,
     "optimizer.network.weight_decay": 0.0005,
@@ -29,20 +31,24 @@ CIFAR10 = {  # METHOD.md, Constants, typed anew
     "backbone.weights": None,
     "views.size": 32,
     "views.policy": "cifar10",
+    "views.augdesc": True,
 }
 CLOTHING = CIFAR10 | {
     "training.epochs": 80,
     "training.warmup_epochs": 1,
     "training.batch_size": 32,
+    "training.warmup_batch_size": 64,
     "training.confidence_penalty": 1.0,
     "training.balanced_batches": 1000,
     "semisup.lambda_u": 0,
     "semisup.mixup_alpha": 0.5,
+    "semisup.forward_unlabeled": False,
     "optimizer.network.lr": 0.002,
     "optimizer.network.weight_decay": 0.001,
     "optimizer.schedule.milestones": [40],
     "cleaner.class_aware": False,
     "cleaner.threshold": 0.3,
+    "cleaner.gmm_threshold": 0.5,
     "cleaner.alpha": 1,
     "backbone": "resnet50",
     "backbone.weights": "IMAGENET1K_V1",
@@ -99,6 +105,20 @@ ASYMMETRIC = {
 SYM90 = {"rate": 0.9, "semisup__lambda_u": 50, "cleaner__history_length": 5}
 C100 = {"dataset": "cifar100", "semisup__lambda_u": 150, "training__warmup_epochs": 30}
 
+C2D = {
+    "training__epochs": 80,
+    "optimizer__schedule__milestones": [40],
+    "optimizer__network__weight_decay": 5e-4,
+}
+
+
+def mixture(of):
+    """The plan with a loss mixture alone, which has no settings of prototypes."""
+    gone = ("cleaner.alpha", "cleaner.warmup_share", "cleaner.steps", "cleaner.gmm_threshold")
+    settings = {name: value for name, value in of.settings.items() if name not in gone}
+    return Plan(of.dataset, of.noise, of.rate, of.active, settings)
+
+
 FINE = {
     "cifar10 at 50 %": plan(),
     "cifar10 at 20 %": plan(rate=0.2, semisup__lambda_u=0),
@@ -113,6 +133,18 @@ FINE = {
     "webvision": webvision(),
     "webvision with Inception-ResNet-v2": webvision(**INCEPTION),
     "cifar10 as AugDesc": plan(training__epochs=300, optimizer__schedule__milestones=[150]),
+    "cifar100 at 80 % with the e of 90 %, which A.2.2 took from here": plan(
+        **C100, rate=0.8, cleaner__warmup_share=0.1
+    ),
+    "clothing1m with the tau of Table 4": clothing(cleaner__threshold=0.7),
+    "cifar10 as DivideMix": mixture(plan(training__batch_size=64, views__policy="weak")),
+    "clothing1m as DivideMix": mixture(clothing(views__policy="weak")),
+    "webvision as C2D": mixture(
+        webvision(**C2D, training__warmup_epochs=5, training__balanced_batches=2000, training__limit_batches=None)
+    ),
+    "webvision as DivideMix, with Inception-ResNet-v2": mixture(
+        webvision(**INCEPTION, **C2D, training__limit_batches=None)
+    ),
     "other data, other values": plan("own", training__batch_size=7, semisup__mixup_alpha=1.0),
     "plain training": plan(**(ASYMMETRIC | {"active": False, "training__confidence_penalty": 0.0})),
 }
@@ -141,6 +173,8 @@ BROKEN = [
     (plan(cleaner__class_aware=False), "cifar10: cleaner.class_aware=false", "cleaner.class_aware=true"),
     (plan(**C100, cleaner__class_aware=False), "cifar100: cleaner.class_aware=false", "cleaner.class_aware=true"),
     (webvision(views__policy="imagenet"), "views.policy=imagenet", "views.policy=weak"),
+    (clothing(views__augdesc=False), "views.augdesc=false", "views.augdesc=true"),
+    (plan(views__augdesc=False), "views.augdesc=false", "views.augdesc=true"),
     (clothing(views__policy="weak"), "views.policy=weak", "views.policy=imagenet"),
     (
         plan(training__epochs=26, optimizer__schedule__milestones=[20]),
@@ -153,8 +187,19 @@ BROKEN = [
     (clothing(semisup__lambda_u=25), "not the paper's for clothing1m: semisup.lambda_u=25", "semisup.lambda_u=0"),
     (clothing(cleaner__class_aware=True), "cleaner.class_aware=true", "cleaner.class_aware=false"),
     (clothing(cleaner__threshold=0.5, cleaner__alpha=0), "cleaner.threshold=0.5, cleaner.alpha=0", "cleaner.alpha=1"),
+    (clothing(cleaner__threshold=0.6), "clothing1m: cleaner.threshold=0.6", "cleaner.threshold=0.3"),
+    (clothing(cleaner__gmm_threshold=0.3), "clothing1m: cleaner.gmm_threshold=0.3", "cleaner.gmm_threshold=0.5"),
+    (webvision(**C2D, training__limit_batches=None), "training.epochs=80", "training.epochs=100"),  # with prototypes
+    (
+        mixture(webvision(**C2D, training__warmup_epochs=5, training__balanced_batches=2000)),
+        "limit_batches=1000",
+        "limit_batches=null",
+    ),
+    (plan(**C100, rate=0.5, cleaner__warmup_share=0.1), "cleaner.warmup_share=0.1", "cleaner.warmup_share=0.05"),
     (clothing(training__balanced_batches=None), "training.balanced_batches=null", "training.balanced_batches=1000"),
     (webvision(training__limit_batches=None), "training.limit_batches=null", "training.limit_batches=1000"),
+    (clothing(training__warmup_batch_size=None), "training.warmup_batch_size=null", "training.warmup_batch_size=64"),
+    (webvision(training__warmup_batch_size=32), "training.warmup_batch_size=32", "training.warmup_batch_size=64"),
     (webvision(cleaner__class_aware=False), "cleaner.class_aware=false", "cleaner.class_aware=true"),
     (
         plan(**C100 | {"training__warmup_epochs": 10}),
@@ -175,6 +220,12 @@ BROKEN = [
     (plan(cleaner__threshold=0.4, cleaner__alpha=1), "cleaner.threshold=0.4, cleaner.alpha=1", "cleaner.alpha=0"),
     (plan(cleaner__warmup_share=0.2), "cleaner.warmup_share=0.2", "cleaner.warmup_share=0.05"),
     (plan(training__batch_size=64), "training.batch_size=64", "training.batch_size=128"),
+    (
+        plan(rate=0.2, semisup__lambda_u=0, semisup__forward_unlabeled=False),
+        "forward_unlabeled=false",
+        "unlabeled=true",
+    ),
+    (webvision(semisup__forward_unlabeled=True), "forward_unlabeled=true", "unlabeled=false"),
     (plan(rate=0.2), "semisup.lambda_u=25", "semisup.lambda_u=0"),
     (plan(**SYM90 | {"semisup__lambda_u": 25}), "semisup.lambda_u=25", "semisup.lambda_u=50"),
 ]

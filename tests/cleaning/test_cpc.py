@@ -90,6 +90,21 @@ def test_the_peers_mixture_teaches_on_own_features():
     assert not torch.equal(result.partitions[0].clean, result.partitions[1].clean)
 
 
+def test_features_as_they_are_where_the_paper_is_followed():
+    """By hand: without standardising, scores are those of projector and prototypes on the features themselves."""
+    task, standardised = make_task(), make_task()
+    result = CpcCleaner(class_aware=True, steps=50, standardise_features=False).clean(task)
+    other = CpcCleaner(class_aware=True, steps=50).clean(standardised)
+    for own, head in enumerate(task.heads):
+        features, labels = task.judging[own].features, task.draws[0].noisy_labels
+        embedding = features @ head.projector.weight.t() + head.projector.bias
+        scores = (embedding * head.prototypes[labels]).sum(dim=1)
+        torch.testing.assert_close(result.estimates[own].cpc, scores.sigmoid().detach(), rtol=1e-5, atol=1e-6)
+        assert not torch.allclose(result.estimates[own].cpc, other.estimates[own].cpc, atol=1e-2)
+        assert torch.equal(head.feature_mean, torch.zeros(8))
+        assert float(standardised.heads[own].feature_mean.mean()) > 3  # features lie about 5
+
+
 def test_each_network_judges_the_others_draw_and_learns_from_its_own():
     """Two draws of different samples, as Clothing1M has them: by hand, with the evidence of each kept apart."""
     one, two = make_task(n=240, seed=1), make_task(n=160, seed=2)

@@ -14,6 +14,7 @@ from cpc_lightning.datasets import cifar
 from cpc_lightning.datasets.cifar import CIFAR100_MAP, CIFAR100_NAMES, SUPERCLASSES, cifar10, cifar100
 from cpc_lightning.datasets.reading.label_files import read_labels
 from cpc_lightning.errors import InputError
+from cpc_lightning.noise.noise import SymmetricNoise
 
 # The superclass of each fine class 0..99, as the published training file has it.
 COARSE = [
@@ -29,6 +30,44 @@ def error_of(make, **arguments) -> str:
         make(**arguments)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "write", "classes", "each"), [(cifar10, write_cifar10, 10, 10), (cifar100, write_cifar100, 100, 2)]
+)
+def test_a_validation_set_is_set_aside_class_by_class_before_noise(tmp_path, make, write, classes, each):
+    """Half of the 10 (or 2) images of each class; noise then spoils labels of the rest alone (A.2.2)."""
+    write(tmp_path)
+    whole = make(str(tmp_path), verify=False)
+    halves = make(str(tmp_path), verify=False, validation_share=0.5)
+    val, train = halves.evaluation["val"], halves.train
+    assert list(halves.watched) == ["val", "test"]  # so that networks are selected on it, and tested all along
+    for part in (train, val):
+        assert part.labels.bincount(minlength=classes).tolist() == [each // 2] * classes
+        assert torch.equal(part.true_labels, part.labels)
+
+    def seen(split):
+        images = split.images.fetch(torch.arange(len(split)))
+        return {(image.numpy().tobytes(), int(label)) for image, label in zip(images, split.labels, strict=True)}
+
+    assert seen(train) | seen(val) == seen(whole.train)
+    assert not seen(train) & seen(val)
+    noisy = SymmetricNoise(0.8, include_true_class=False).corrupt(halves, seed=1)
+    assert len(noisy.labels) == classes * each // 2
+    assert int((noisy.labels != noisy.true_labels).sum()) == int(0.8 * len(noisy.labels))
+    assert torch.equal(halves.evaluation["val"].labels, val.true_labels)
+    assert seen(make(str(tmp_path), verify=False, validation_share=0.5).evaluation["val"]) == seen(val)
+    other = make(str(tmp_path), verify=False, validation_share=0.5, split_seed=1)
+    assert seen(other.evaluation["val"]) != seen(val)
+
+
+def test_without_a_share_there_is_no_validation_set(tmp_path):
+    write_cifar10(tmp_path)
+    assert list(cifar10(str(tmp_path), verify=False, validation_share=0).evaluation) == ["test"]
+    for share in (1, -0.1, 1.5):
+        assert error_of(cifar10, root=str(tmp_path), verify=False, validation_share=share).startswith(
+            f"validation_share={share}: must be a number in (0, 1)"
+        )
 
 
 def test_cifar10_from_its_batches(tmp_path):

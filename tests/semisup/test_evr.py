@@ -102,6 +102,7 @@ def test_rampup_of_no_length_is_a_step():
         ("mixup_alpha", 0),
         ("rampup_epochs", 1.5),
         ("rampup_epochs", -1),
+        ("forward_unlabeled", 1),
     ],
 )
 def test_settings_out_of_range_are_named(setting, value):
@@ -242,13 +243,34 @@ def test_under_autocast_the_guess_leaves_no_weights_without_gradient_behind(monk
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-@pytest.mark.parametrize(("lambda_u", "rows"), [(25.0, 10), (0.0, 6), (0, 6)])
-def test_risk_forwards_all_rows_or_only_the_labeled_half(lambda_u, rows):
+@pytest.mark.parametrize(
+    ("lambda_u", "forward", "rows"),
+    [(25.0, True, 10), (25.0, False, 10), (0.0, True, 10), (0.0, False, 6), (0, True, 10), (0, False, 6)],
+)
+def test_the_unlabeled_half_is_forwarded_where_it_is_asked_for_or_its_loss_counts(lambda_u, forward, rows):
+    """Two views of 3 labeled and 2 unlabeled images: 10 rows on CIFAR, the labeled 6 on Clothing1M (METHOD.md)."""
     network, peer, batch = SpyNetwork(seed=1), SpyNetwork(seed=2), make_batch(labeled=3, unlabeled=2)
-    losses = EmpiricalVicinalRisk(lambda_u=lambda_u)(network, peer, batch, 30.0, 10, torch.Generator().manual_seed(0))
+    risk = EmpiricalVicinalRisk(lambda_u=lambda_u, forward_unlabeled=forward)
+    losses = risk(network, peer, batch, 30.0, 10, torch.Generator().manual_seed(0))
     assert network.calls[-1] == (rows, True, True)
-    assert (float(losses.unlabeled) == 0) == (lambda_u == 0)
+    assert risk.forwards_unlabeled == (rows == 10)
+    assert (float(losses.unlabeled) > 0) == (rows == 10)  # measured wherever it is forwarded, weighted or not
     assert losses.lambda_u == lambda_u
+    weighted = float(losses.labeled + lambda_u * losses.unlabeled + losses.penalty)
+    assert float(losses.total.detach()) == pytest.approx(weighted, rel=1e-6)
+
+
+def test_at_lambda_u_0_the_forwarded_half_moves_penalty_and_statistics():
+    """The same labeled rows and their partners; only what else is in the batch differs."""
+    found = {}
+    for forward in (True, False):
+        network, peer, batch = SpyNetwork(seed=1), SpyNetwork(seed=2), make_batch(labeled=3, unlabeled=2)
+        risk = EmpiricalVicinalRisk(0.0, forward_unlabeled=forward)
+        losses = risk(network, peer, batch, 30.0, 10, torch.Generator().manual_seed(0))
+        found[forward] = network.seen[-1], network.bn.running_mean, float(losses.penalty)
+    assert torch.equal(found[True][0][:6], found[False][0])
+    assert not torch.allclose(found[True][1], found[False][1])
+    assert found[True][2] != pytest.approx(found[False][2], rel=1e-4)
 
 
 def test_the_risk_trains_whatever_mode_the_network_was_left_in():
@@ -303,7 +325,7 @@ def sharpened(row, temperature):
     return [x / sum(powers) for x in powers]
 
 
-def reference_evr(network, peer, batch, lambda_u, temperature, alpha, rampup, epoch, warmup, seed):
+def reference_evr(network, peer, batch, lambda_u, forward, temperature, alpha, rampup, epoch, warmup, seed):
     """The description in METHOD.md, sample by sample; only the networks' logits come from torch."""
 
     def probabilities(model, images):
@@ -334,7 +356,7 @@ def reference_evr(network, peer, batch, lambda_u, temperature, alpha, rampup, ep
     generator = torch.Generator().manual_seed(seed)
     lam = draw_mixup_lambda(alpha, generator)
     partner = torch.randperm(len(images), generator=generator).tolist()
-    forwarded = views * labeled if lambda_u == 0 else len(images)
+    forwarded = len(images) if forward else views * labeled
     mixed = torch.stack([lam * images[i] + (1 - lam) * images[partner[i]] for i in range(forwarded)])
     mixed_targets = [
         [lam * targets[i][k] + (1 - lam) * targets[partner[i]][k] for k in range(num_classes)] for i in range(forwarded)
@@ -358,18 +380,21 @@ def reference_evr(network, peer, batch, lambda_u, temperature, alpha, rampup, ep
 
 
 @pytest.mark.parametrize(
-    ("labeled", "unlabeled", "num_classes", "views", "lambda_u", "temperature", "epoch"),
+    ("labeled", "unlabeled", "num_classes", "views", "lambda_u", "forward", "temperature", "epoch"),
     [
-        (3, 4, 3, 2, 25.0, 0.5, 15.5),
-        (4, 4, 2, 2, 150.0, 0.5, 40.0),  # two classes, the ramp done
-        (1, 5, 4, 2, 25.0, 0.7, 13.0),  # one labeled sample
-        (5, 1, 3, 2, 0.0, 0.5, 30.0),  # the labeled half alone
-        (4, 0, 3, 2, 25.0, 0.5, 30.0),  # nobody unlabeled
-        (3, 2, 3, 1, 25.0, 0.5, 30.0),  # one view
-        (3, 2, 3, 3, 25.0, 1.0, 30.0),  # three views
+        (3, 4, 3, 2, 25.0, True, 0.5, 15.5),
+        (4, 4, 2, 2, 150.0, True, 0.5, 40.0),  # two classes, the ramp done
+        (1, 5, 4, 2, 25.0, True, 0.7, 13.0),  # one labeled sample
+        (5, 1, 3, 2, 0.0, False, 0.5, 30.0),  # the labeled half alone: Clothing1M, WebVision
+        (5, 3, 3, 2, 0.0, True, 0.5, 30.0),  # both halves, the unlabeled one without a weight: C10 sym20 and asym40
+        (4, 0, 3, 2, 25.0, True, 0.5, 30.0),  # nobody unlabeled
+        (3, 2, 3, 1, 25.0, True, 0.5, 30.0),  # one view
+        (3, 2, 3, 3, 25.0, True, 1.0, 30.0),  # three views
     ],
 )
-def test_evr_equals_the_plain_description(labeled, unlabeled, num_classes, views, lambda_u, temperature, epoch):
+def test_evr_equals_the_plain_description(
+    labeled, unlabeled, num_classes, views, lambda_u, forward, temperature, epoch
+):
     batch = make_batch(labeled, unlabeled, num_classes, views, seed=4)
     network, peer = SpyNetwork(num_classes, seed=1), SpyNetwork(num_classes, seed=2)
     for model in (network, peer):  # well away from uniform predictions
@@ -379,9 +404,9 @@ def test_evr_equals_the_plain_description(labeled, unlabeled, num_classes, views
     twin.load_state_dict(network.state_dict())
     peer_twin.load_state_dict(peer.state_dict())
     expected = reference_evr(
-        twin.double(), peer_twin.double(), batch, lambda_u, temperature, 0.75, 16, epoch, 10, seed=9
+        twin.double(), peer_twin.double(), batch, lambda_u, forward, temperature, 0.75, 16, epoch, 10, seed=9
     )
-    evr = EmpiricalVicinalRisk(lambda_u, temperature, mixup_alpha=0.75, rampup_epochs=16)
+    evr = EmpiricalVicinalRisk(lambda_u, temperature, 0.75, 16, forward_unlabeled=forward)
     losses = evr(network, peer, batch, epoch, 10, torch.Generator().manual_seed(9))
     for name, value in expected.items():
         assert float(getattr(losses, name).detach()) == pytest.approx(value, rel=2e-5, abs=1e-6), name

@@ -51,6 +51,64 @@ def rounds(datamodule: CoTrainingDataModule) -> tuple[list[list[dict]], set[int]
     return epochs, processes
 
 
+SIZES = [
+    # epoch, what is asked for, then batches of a network and samples a batch; 40 samples in 4 classes, 1 warm-up epoch
+    (0, {}, 10, 4),
+    (0, {"warmup_batch_size": 10}, 4, 10),
+    (0, {"warmup_batch_size": 10, "limit_batches": 2}, 4, 10),  # WebVision's warm-up: the whole set, in its own batches
+    (0, {"limit_batches": 0.5}, 10, 4),
+    (
+        0,
+        {"warmup_batch_size": 8, "balanced_batches": 3},
+        3,
+        8,
+    ),  # Clothing1M's: as many batches as later, of twice the size
+    (1, {"warmup_batch_size": 10}, 10, 4),
+    (1, {"warmup_batch_size": 10, "limit_batches": 2}, 2, 4),
+    (1, {"warmup_batch_size": 8, "balanced_batches": 3}, 3, 4),
+]
+
+
+@pytest.mark.parametrize(("epoch", "asked", "steps", "size"), SIZES)
+def test_warm_up_has_batches_of_its_own_and_is_not_cut(dataset, epoch, asked, steps, size):
+    """The code of DivideMix and AugDesc: whole epochs, or 1,000 batches on Clothing1M, twice the size of stage 2's."""
+    datamodule = CoTrainingDataModule(dataset, 4, seed=3, warmup_epochs=1, **asked)
+    assert datamodule.most_steps(epoch, processes=1) == steps
+    if epoch:
+        drawn = datamodule.draws(epoch)
+        datamodule.partitions = tuple(Partition.from_probability(i, torch.ones(len(i)), 0.5) for i in drawn)
+    datamodule.trainer = SimpleNamespace(
+        current_epoch=epoch, global_rank=0, world_size=1, strategy=SimpleNamespace(root_device=torch.device("cpu"))
+    )
+    batches = list(datamodule.train_dataloader())
+    assert [batch["network"] for batch in batches] == [0] * steps + [1] * steps
+    assert {len(batch["index"]) for batch in batches} == {size}
+    assert {batch["warmup"] for batch in batches} == {epoch == 0}
+    seen = torch.cat([batch["index"] for batch in batches[:steps]]).bincount(minlength=40)
+    if "balanced_batches" in asked:
+        assert seen.view(10, 4).sum(0).tolist() == [steps * size // 4] * 4
+    elif epoch == 0:
+        assert seen.tolist() == [1] * 40  # every sample once
+
+
+def test_without_a_cleaner_there_is_no_warm_up(dataset):
+    """`cleaner=none` trains plainly all along: batches of one size, each epoch cut as asked."""
+    datamodule = CoTrainingDataModule(dataset, 4, seed=3, limit_batches=2, warmup_batch_size=10)
+    batches = list(datamodule.train_dataloader())
+    assert [len(batch["index"]) for batch in batches] == [4] * 4
+    assert all(batch["warmup"] for batch in batches)  # that is, plain cross-entropy
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("warmup_batch_size", 1), ("warmup_batch_size", 2**16 + 1), ("warmup_batch_size", 2.5),
+                           ("batch_size", 1), ("warmup_epochs", -1)],
+)  # fmt: skip
+def test_sizes_out_of_range_are_named(dataset, setting, value):
+    with pytest.raises(InputError) as caught:
+        CoTrainingDataModule(dataset, **{"batch_size": 4, "seed": 1, setting: value})
+    assert caught.value.setting == setting
+
+
 def test_workers_outlive_a_change_of_partition_and_fetch_what_a_new_loader_would(dataset):
     datamodule = CoTrainingDataModule(dataset, batch_size=4, seed=3, evaluation_batch_size=16, num_workers=1)
     plain = CoTrainingDataModule(dataset, batch_size=4, seed=3, evaluation_batch_size=16)

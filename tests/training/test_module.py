@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from tests.steps import batch, build_module
 from torch import nn
 
-from cpc_lightning.errors import TrainingError
+from cpc_lightning.errors import InputError, TrainingError
 from cpc_lightning.training.module import CoTrainingModule
+from cpc_lightning.views.autoaugment import AutoAugment
 
 
 @pytest.fixture
@@ -44,6 +45,35 @@ def test_a_step_moves_one_network_and_nothing_of_its_head(module, number, warmup
     weights = {name for name, _ in module.network(number).named_parameters() if not name.startswith("head.")}
     assert weights <= moved
     assert any("running_mean" in name for name in moved)
+
+
+def forwarded_in_warmup(module, asked):
+    """What network 1 is shown in a step of warm-up, as levels 0..255."""
+    shown = []
+    module.network(0).register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].clone()))
+    torch.manual_seed(7)
+    module._warmup_losses(asked)
+    return (255 * (0.305 + 0.376 * shown[0])).round().to(torch.uint8)
+
+
+@pytest.mark.parametrize("augdesc", [False, True])
+@pytest.mark.parametrize("policy", [None, "cifar10"])
+def test_warm_up_shows_weak_views_or_those_of_its_own_policy(make_module, policy, augdesc):
+    """AugDesc's SAW: crop and flip first, then a policy, not always that of stage 2 (on Clothing1M it is another)."""
+    asked = batch(0, True)
+    asked["labeled_images"] = asked["labeled_images"].repeat(1, 20, 1, 1, 1)
+    asked["labels"] = asked["labels"].repeat(20)
+    module = make_module("views.policy=symbols", f"views.augdesc={str(augdesc).lower()}", warmup_policy=policy)
+    torch.manual_seed(7)
+    expected = module.views.weak(asked["labeled_images"][0])
+    if policy:
+        expected = AutoAugment(policy, 128 if augdesc else 0, augdesc)(expected)
+    assert torch.equal(forwarded_in_warmup(module, asked), expected)
+
+
+def test_a_policy_of_warm_up_that_there_is_not_is_refused(make_module):
+    with pytest.raises(InputError, match=r"warmup_policy=svhn: must be one of none, weak, cifar10"):
+        make_module(warmup_policy="svhn")
 
 
 def test_an_empty_unlabeled_side_is_a_step_like_any_other(module):

@@ -113,8 +113,8 @@ class AllClean:
 
 
 def test_each_network_trains_on_draws_of_its_own(tmp_path):
-    """Draws of two batches, as Clothing1M has them: 128 samples a network and epoch, 256 in warm-up."""
-    done = fit(tmp_path, AllClean(), balanced_batches=2)
+    """Draws of two batches, as Clothing1M has them: of 64 samples a network and epoch, of 128 in warm-up."""
+    done = fit(tmp_path, AllClean(), balanced_batches=2, warmup_epochs=1, warmup_batch_size=128)
     trained_on = [
         [sorted(int(i) for e, b in done.seen if e == epoch and b["network"] == r for i in b["index"]) for r in (0, 1)]
         for epoch in range(3)

@@ -7,11 +7,13 @@ from collections import Counter
 
 import pytest
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import AutoAugment as TorchvisionAutoAugment
 from torchvision.transforms import AutoAugmentPolicy
 from torchvision.transforms import RandAugment as TorchvisionRandAugment
 from torchvision.transforms.v2 import functional as tv
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from cpc_lightning.errors import InputError
 from cpc_lightning.views import autoaugment
@@ -58,6 +60,35 @@ def torchvision_operation(image: Tensor, name: str, magnitude: float, fill: floa
     raise AssertionError(name)
 
 
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def augdesc_operation(image: Tensor, name: str, magnitude: float) -> Tensor:
+    """One RGB image (3, H, W) through Pillow, as AugDesc's published SubPolicy (autoaugment.py) calls it.
+
+    Shears and translations are affine transforms about the upper left corner that read their source at x + magnitude,
+    so that a translation of ours, to the right, is one of Pillow's by the negative; `rotate` fills through an alpha
+    channel.
+    """
+    gray, picture = (128, 128, 128), to_pil_image(image)
+    of = {
+        "shear_x": (1, magnitude, 0, 0, 1, 0),
+        "shear_y": (1, 0, 0, magnitude, 1, 0),
+        "translate_x": (1, 0, -magnitude, 0, 1, 0),
+        "translate_y": (1, 0, 0, 0, 1, -magnitude),
+    }
+    if name in of:
+        how = Image.Resampling.BICUBIC if name.startswith("shear") else Image.Resampling.NEAREST
+        moved = picture.transform(picture.size, Image.Transform.AFFINE, of[name], how, fillcolor=gray)
+    elif name == "rotate":
+        turned = picture.convert("RGBA").rotate(magnitude)
+        moved = Image.composite(turned, Image.new("RGBA", turned.size, (*gray, 128)), turned).convert("RGB")
+    else:
+        moved = ImageOps.solarize(picture, magnitude)
+    return pil_to_tensor(moved)
+
+
 def pictures(channels: int, height: int, width: int) -> Tensor:
     """(10, C, H, W) uint8: noise, dark noise, a ramp, a disc on black, a constant, few levels."""
     generator = torch.Generator().manual_seed(7)
@@ -100,6 +131,70 @@ def test_geometric_operations_equal_torchvision(name: str, shape: tuple[int, int
         theirs = torch.stack([torchvision_operation(image, name, magnitude, fill) for image in images])
         allowed = 0.0 if name.startswith("translate") else 0.02
         assert (ours != theirs).float().mean() <= allowed, magnitude
+
+
+@pytest.mark.parametrize("name", [*GEOMETRIC, "solarize"])
+@pytest.mark.parametrize("shape", [(3, 32, 32), (3, 21, 34), (3, 96, 96)])
+def test_augdescs_operations_equal_its_own_on_pillow(name: str, shape: tuple[int, int, int]) -> None:
+    """Which pixels are uncovered agrees; a cubic's exact whole number may round to the level below."""
+    images = pictures(*shape)
+    kinds = torch.full((len(images),), OPERATIONS.index(name))
+    levels, signed = magnitude_spaces(*shape[1:], augdesc=True)[name]
+    for magnitude in [*levels.tolist(), *(-levels).tolist()] if signed else levels.tolist():
+        ours = autoaugment.apply_step(images, kinds, torch.full((len(images),), magnitude), 128, augdesc=True)
+        theirs = torch.stack([augdesc_operation(image, name, magnitude) for image in images])
+        apart = (ours.int() - theirs.int()).abs()
+        if name.startswith("shear"):
+            assert int(apart.max()) <= 1, magnitude
+        assert (apart > 0).float().mean() <= (0.03 if name.startswith("shear") else 0.002), magnitude
+
+
+def test_augdescs_geometry_on_literal_images() -> None:
+    """By hand from its code. Bin 9 moves by 150 / 331 of 8 = 3.63 pixels: 4, where torchvision moves 3."""
+    image = torch.arange(8, dtype=torch.uint8).mul(10).expand(1, 1, 8, 8)
+
+    def moved(name: str, magnitude: float) -> list[list[int]]:
+        kinds = torch.tensor([OPERATIONS.index(name)])
+        return autoaugment.apply_step(image, kinds, torch.tensor([magnitude]), 128, augdesc=True)[0, 0].tolist()
+
+    bin_9 = float(magnitude_spaces(8, 8, augdesc=True)["translate_x"][0][9])
+    assert moved("translate_x", bin_9) == [[128] * 4 + [0, 10, 20, 30]] * 8
+    assert moved("translate_x", -bin_9) == [[40, 50, 60, 70] + [128] * 4] * 8
+    # Row 3 of a shear by 1/7 moves by 3.5 / 7 = 1/2: with a = -1 the cubic half-way is (5 (b + c) - (a + d)) / 8, on an
+    # even slope the middle. At the ends a pixel counts twice: 0, 0, 10, 20 give 3.75, and 50, 60, 70, 70 give 66.25.
+    assert moved("shear_x", 1 / 7)[3][:7] == [3, 15, 25, 35, 45, 55, 66]
+    assert moved("shear_x", 1 / 7)[3][7] == 128
+
+
+def test_augdesc_turns_one_way_alone() -> None:
+    """Its lambdas draw a sign for shears, translations and blends; `rotate` has none."""
+    kinds, magnitudes, _ = AutoAugment("imagenet", 128, augdesc=True).draw(5000, 32, 32, seeded(1))
+    for name in ("rotate", "shear_x", "color", "contrast", "sharpness"):
+        drawn = magnitudes[(kinds == OPERATIONS.index(name)) & (magnitudes != 0)]
+        assert (drawn > 0).any()
+        assert bool((drawn < 0).any()) == (name != "rotate"), name
+    kinds, magnitudes, _ = AutoAugment("imagenet").draw(5000, 32, 32, seeded(1))
+    assert (magnitudes[kinds == OPERATIONS.index("rotate")] < 0).any()  # torchvision's turns both ways
+
+
+@pytest.mark.parametrize("policy", ["cifar10", "imagenet"])
+def test_a_policy_of_augdesc_does_to_every_image_what_it_drew(policy: str) -> None:
+    images = pictures(3, 32, 32).repeat(20, 1, 1, 1)
+    augment = AutoAugment(policy, 128, augdesc=True)
+    out = augment(images, seeded(3))
+    kinds, magnitudes, applied = augment.draw(len(images), 32, 32, seeded(3))
+    different = uncovered = 0
+    for place, image in enumerate(images):
+        expected = image
+        for step in range(2):
+            if applied[place, step]:
+                name, magnitude = OPERATIONS[int(kinds[place, step])], float(magnitudes[place, step])
+                own = name in (*GEOMETRIC, "solarize")
+                expected = (augdesc_operation if own else torchvision_operation)(expected, name, magnitude)
+                uncovered += name in GEOMETRIC and magnitude != 0
+        different += int((out[place].int() - expected.int()).abs().gt(1).sum())
+    assert uncovered > 10
+    assert different <= 0.005 * out.numel()
 
 
 def test_level_operations_on_literal_pixels() -> None:
@@ -331,9 +426,10 @@ def test_autocast_changes_no_pixel() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_device_gives_what_the_cpu_gives(policy: str) -> None:
+@pytest.mark.parametrize("augdesc", [False, True])
+def test_a_device_gives_what_the_cpu_gives(policy: str, augdesc: bool) -> None:
     images = pictures(3, 32, 32).repeat(10, 1, 1, 1)
-    augment = AutoAugment(policy)
+    augment = AutoAugment(policy, augdesc=augdesc)
     on_cpu = augment(images, torch.Generator().manual_seed(0))
     on_device = augment(images.cuda(), torch.Generator().manual_seed(0)).cpu()
     assert (on_cpu != on_device).float().mean() < 0.005

@@ -218,6 +218,7 @@ class Parts:
             return CoTrainingDataModule(
                 self.dataset, training["batch_size"], self.settings["seed"], training["evaluation_batch_size"],
                 training["limit_batches"], training["num_workers"], training["balanced_batches"], self.views.per_image,
+                training["warmup_epochs"] if self.cleaner.active else 0, training["warmup_batch_size"],
             )  # fmt: skip
 
     @cached_property
@@ -231,6 +232,7 @@ class Parts:
                 networks, self.risk, self.views, *self.optimizers, len(self.dataset.class_names),
                 training["warmup_epochs"], tuple(self.dataset.watched), penalty, self.settings["seed"],
                 training["channels_last"], training["compile"],
+                training["warmup_policy"] if self.cleaner.active else None,
             )  # fmt: skip
 
     @cached_property

@@ -33,7 +33,6 @@ from cpc_lightning.noise.noise import AsymmetricNoise, Noise, NoNoise, Symmetric
 from cpc_lightning.noise.open_set import MixedImages
 from cpc_lightning.training.observation import HALF_BEYOND
 from cpc_lightning.training.same_run import flatten
-from cpc_lightning.training.samplers import CoTrainingSampler, warmup_share
 from cpc_lightning.training.selection import VALIDATION
 from cpc_lightning.views.views import VIEWS
 
@@ -54,6 +53,9 @@ class Examination:
         self.cleaner = attempt("settings", lambda: parts.cleaner)
         self.risk = attempt("settings", lambda: parts.risk)
         self.views = attempt("settings", lambda: parts.views)
+        policy = self.settings["training"]["warmup_policy"]
+        if self.views is not None and policy is not None:
+            attempt("settings", lambda: parts.views.with_policy(policy, "training.warmup_policy"))
         self.noise = attempt("settings", lambda: parts.noise)
         self.optimizers = attempt("settings", lambda: parts.optimizers)
         self.sound = True  # whether all values are of the right kind: else what is built of them may fail in any way
@@ -111,12 +113,11 @@ class Examination:
         datamodule = self.findings.attempt("training", lambda: self.parts.datamodule)
         if datamodule is None or self.cleaner is None or any(row.topic == "settings" for row in self.findings.errors):
             return False
-        share, batch = warmup_share(datamodule.draws(0, warmup=True)[0]), training["batch_size"]
-        limit, seed = datamodule.limit_batches, self.settings["seed"]
-        steps = CoTrainingSampler((share, share), batch, seed, 0, 0, processes, limit).steps(0)
+        steps = datamodule.most_steps(0, processes), datamodule.most_steps(training["epochs"], processes)
+        batch = max(datamodule.batch_size, datamodule.warmup_batch_size)
         warmup_epochs = training["warmup_epochs"] if self.cleaner.active else training["epochs"]
         samples, epochs = len(dataset.train), training["epochs"]
-        self.findings.rows += step_findings(steps, batch * processes, samples, epochs, warmup_epochs)
+        self.findings.rows += step_findings(*steps, batch * processes, samples, epochs, warmup_epochs)
         return True
 
     def network(self, dataset: ImageDataset) -> tuple[Network, int] | None:
@@ -151,7 +152,7 @@ class Examination:
         kept_features = 2 * samples * network.classifier.in_features * self.cleaner.needs_features
         trained = sum(p.numel() * p.element_size() for p in network.parameters())
         state = 2 * (weight_bytes(network) + state_copies(self.optimizers[0]) * trained)
-        rows = VIEWS * self.settings["training"]["batch_size"] * (2 if self.risk.lambda_u > 0 else 1)
+        rows = VIEWS * self.settings["training"]["batch_size"] * (2 if self.risk.forwards_unlabeled else 1)
         narrow = str(self.settings["trainer"]["precision"]).startswith(("16", "bf16"))
         images = [split.images for split in (dataset.train, *dataset.evaluation.values())]
         need = Memory(

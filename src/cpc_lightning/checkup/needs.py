@@ -143,20 +143,23 @@ def disk_finding(folder: Path, checkpoint: int) -> Finding:
     return Finding("disk", "ok", found)
 
 
-def step_findings(steps: int, batch_size: int, samples: int, epochs: int, warmup_epochs: int) -> list[Finding]:
+def step_findings(
+    warmup_steps: int, steps: int, batch_size: int, samples: int, epochs: int, warmup_epochs: int
+) -> list[Finding]:
     """How long a run is.
 
     Args:
-        steps: an epoch and network, where all samples are labeled.
-        batch_size: of all processes together.
+        warmup_steps: an epoch and network in warm-up.
+        steps: the same in stage 2, where all samples are labeled.
+        batch_size: the larger one of both, of all processes together.
         samples: N.
         epochs: all.
         warmup_epochs: of them; all where there is no stage 2.
     """
-    total = 2 * steps * epochs
-    found = f"{steps:,} an epoch and network in warm-up"
+    total = 2 * (warmup_steps * warmup_epochs + steps * (epochs - warmup_epochs))
+    found = f"{warmup_steps:,} an epoch and network in warm-up"
     if warmup_epochs < epochs:
-        found += ", at most as many in stage 2"
+        found += f", at most {'as many' if steps == warmup_steps else f'{steps:,}'} in stage 2"
     findings = [Finding("steps", "ok", f"{found}; {epochs:,} epochs: up to {total:,} in all")]
     if batch_size > samples:
         found = f"a batch of {batch_size:,} holds each of the {samples:,} images more than once"

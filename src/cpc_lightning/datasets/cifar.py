@@ -7,11 +7,13 @@ Read from the published Python batches, in the folders in which torchvision puts
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import calculate_md5
 
@@ -19,6 +21,7 @@ from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.datasets.reading.folders import is_folder
 from cpc_lightning.datasets.reading.pickles import read_pickle
 from cpc_lightning.datasets.reading.roots import is_there, own_root, roots
+from cpc_lightning.datasets.splits import held_out
 from cpc_lightning.errors import InputError, require
 
 SIDE, CHANNELS = 32, 3
@@ -67,7 +70,13 @@ def next_in_group(groups: Sequence[Sequence[str]], class_names: Sequence[str]) -
 CIFAR100_MAP = next_in_group(tuple(SUPERCLASSES.values()), CIFAR100_NAMES)
 
 
-def cifar10(root: str | None = None, download: bool = False, verify: bool = True) -> ImageDataset:
+def cifar10(
+    root: str | None = None,
+    download: bool = False,
+    verify: bool = True,
+    validation_share: float = 0.0,
+    split_seed: int = 0,
+) -> ImageDataset:
     """CIFAR-10, (N, 3, 32, 32) uint8; asymmetric noise takes 9 -> 1, 2 -> 0, 4 -> 7, 3 <-> 5.
 
     Args:
@@ -76,20 +85,48 @@ def cifar10(root: str | None = None, download: bool = False, verify: bool = True
         download: fetch the files if they are not there, with torchvision, into `root` (None: the folder that CPC_DATA
             names, else ./data).
         verify: compare every file's md5 with the published one. False takes copies that were changed on purpose.
+        validation_share: in [0, 1), the share of each class's training images to set aside as "val", with their true
+            labels: noise comes later, and only into "train" (the "small validation set with clean data" of A.2.2, whose
+            size is not published). Networks are then selected on it. 0: there is none.
+        split_seed: decides which ones.
 
     Raises:
-        InputError: if a folder or file is not there, unusable or not the published one, or the download fails.
+        InputError: if a folder or file is not there, unusable or not the published one, the download fails, or a share
+            or seed is out of its range.
     """
-    return _read_dataset(datasets.CIFAR10, "cifar10", "labels", CIFAR10_NAMES, CIFAR10_MAP, root, download, verify)
+    dataset = _read_dataset(datasets.CIFAR10, "cifar10", "labels", CIFAR10_NAMES, CIFAR10_MAP, root, download, verify)
+    return _with_validation(dataset, validation_share, split_seed)
 
 
-def cifar100(root: str | None = None, download: bool = False, verify: bool = True) -> ImageDataset:
+def cifar100(
+    root: str | None = None,
+    download: bool = False,
+    verify: bool = True,
+    validation_share: float = 0.0,
+    split_seed: int = 0,
+) -> ImageDataset:
     """CIFAR-100 with its 100 fine classes; asymmetric noise takes each to the next within its superclass, circularly.
 
     Arguments and errors as for `cifar10`; the folder is cifar-100-python/.
     """
     source = datasets.CIFAR100
-    return _read_dataset(source, "cifar100", "fine_labels", CIFAR100_NAMES, CIFAR100_MAP, root, download, verify)
+    dataset = _read_dataset(source, "cifar100", "fine_labels", CIFAR100_NAMES, CIFAR100_MAP, root, download, verify)
+    return _with_validation(dataset, validation_share, split_seed)
+
+
+def _with_validation(dataset: ImageDataset, share: float, seed: int) -> ImageDataset:
+    """The data set with a share of each class's training images in "val" instead; as it is where the share is 0."""
+    if share == 0:
+        return dataset
+    chosen = held_out(dataset.train.labels, len(dataset.class_names), share, seed, "validation_share")
+    train, val = (_part(dataset.train, kept) for kept in (~chosen, chosen))
+    return replace(dataset, train=train, evaluation={"val": val, **dataset.evaluation})
+
+
+def _part(split: Split, kept: Tensor) -> Split:
+    """Those images and labels of the split that are kept (N,) bool."""
+    labels = split.labels[kept]
+    return Split(ArrayImages(split.images.fetch(kept.nonzero().flatten())), labels, true_labels=labels)
 
 
 def _read_dataset(

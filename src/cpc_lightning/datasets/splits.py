@@ -9,7 +9,7 @@ from torch import Tensor
 from cpc_lightning.errors import require, require_integer, require_number
 
 
-def held_out(labels: Tensor, num_classes: int, share: float, seed: int) -> Tensor:
+def held_out(labels: Tensor, num_classes: int, share: float, seed: int, setting: str = "test_share") -> Tensor:
     """Which samples to set aside, (N,) bool.
 
     Of a class's n samples round(share * n) are set aside, at least one and at most n - 1; of a single one, none.
@@ -19,11 +19,12 @@ def held_out(labels: Tensor, num_classes: int, share: float, seed: int) -> Tenso
         num_classes: K.
         share: in (0, 1).
         seed: decides which ones; the same on any machine and with any version of numpy.
+        setting: what an error calls the share.
 
     Raises:
-        InputError: named "test_share" or "split_seed".
+        InputError: named `setting` or "split_seed".
     """
-    require_number("test_share", share, 0, 1, open_ends=True)
+    require_number(setting, share, 0, 1, open_ends=True)
     require_integer("split_seed", seed, 0)
     require(seed < 2**32, "split_seed", seed, "must be below 2**32")
     # Not scikit-learn's split, whose draw may change: RandomState's stream is frozen by numpy's policy (NEP 19).

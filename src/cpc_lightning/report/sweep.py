@@ -25,9 +25,11 @@ METRICS = {  # in summary.json, and above a column
     "test_accuracy_last": "accuracy, last",
     "test_accuracy_last10": "accuracy, mean of last 10",
     "test_accuracy_selected": "accuracy, selected on val",
+    "val_accuracy_best": "accuracy on val, best",
     "test_accuracy_top5_best": "top-5, best",
     "ilsvrc12_accuracy_best": "ILSVRC12, best",
     "ilsvrc12_accuracy_top5_best": "ILSVRC12 top-5, best",
+    "test_prototype_accuracy_best": "accuracy of prototypes, best",
     "cleaner_auc_gmm": "AUC of GMM",
     "cleaner_auc_cpc": "AUC of CPC",
 }

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cpc_lightning.errors import require_integer, require_number
+from cpc_lightning.errors import require, require_integer, require_number
 from cpc_lightning.semisup.mixmatch import co_guess, co_refine, draw_mixup_lambda, mixup
 
 
@@ -115,26 +115,39 @@ class EmpiricalVicinalRisk:
     """Guesses targets with both networks, and measures the trained one on mixed strong views against them.
 
     Args:
-        lambda_u: weight of the unlabeled loss at the ramp's end. With 0 only the labeled half is forwarded.
+        lambda_u: weight of the unlabeled loss at the ramp's end.
         temperature: sharpening T of guessed and refined targets.
         mixup_alpha: of the Beta distribution of mixup; at least 0.01 (see `draw_mixup_lambda`).
         rampup_epochs: epochs after warm-up over which the weight grows from 0.
+        forward_unlabeled: whether the unlabeled half is forwarded where `lambda_u` is 0 too, as DivideMix and AugDesc
+            do on CIFAR (on Clothing1M and WebVision they do not): BatchNorm's statistics and the penalty's mean
+            prediction then see it. Where `lambda_u` is above 0 it always is: its loss is measured there.
+
+    Attributes:
+        forwards_unlabeled: whether the unlabeled half is forwarded, for one reason or the other.
 
     Raises:
         InputError: if a setting is out of its range.
     """
 
     def __init__(
-        self, lambda_u: float = 25.0, temperature: float = 0.5, mixup_alpha: float = 4.0, rampup_epochs: int = 16
+        self,
+        lambda_u: float = 25.0,
+        temperature: float = 0.5,
+        mixup_alpha: float = 4.0,
+        rampup_epochs: int = 16,
+        forward_unlabeled: bool = False,
     ) -> None:
         require_number("lambda_u", lambda_u, 0)
         require_number("temperature", temperature, 0, open_ends=True)
         require_number("mixup_alpha", mixup_alpha, 0.01)
         require_integer("rampup_epochs", rampup_epochs, 0)
+        require(isinstance(forward_unlabeled, bool), "forward_unlabeled", forward_unlabeled, "must be true or false")
         self.lambda_u = lambda_u
         self.temperature = temperature
         self.mixup_alpha = mixup_alpha
         self.rampup_epochs = rampup_epochs
+        self.forwards_unlabeled = forward_unlabeled or lambda_u > 0
 
     def __call__(
         self,
@@ -244,7 +257,7 @@ class EmpiricalVicinalRisk:
         mixup_lambda = draw_mixup_lambda(self.mixup_alpha, generator)
         permutation = torch.randperm(len(images), generator=generator).to(images.device, non_blocking=True)
         boundary = views * labeled
-        forwarded = boundary if self.lambda_u == 0 else len(images)
+        forwarded = len(images) if self.forwards_unlabeled else boundary
         mixed_images, mixed_targets = mixup(images, targets, mixup_lambda, permutation[:forwarded])
         logits = network(mixed_images)
 

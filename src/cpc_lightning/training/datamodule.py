@@ -25,7 +25,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
 
     `partitions` decides what they train on. While it is None (network warm-up, or no cleaner), both train on all
     samples, or on a draw of them. Stage 1 writes it, this class only reads it; it is part of the checkpoint, as are the
-    noisy labels.
+    noisy labels. Warm-up has a batch size of its own and is never cut short.
 
     Attributes:
         noisy_labels: (N,) int64 the labels to train on; -1 for images without one, which are only ever on the
@@ -45,6 +45,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
         num_workers: int | None = 0,
         balanced_batches: int | None = None,
         views: int = 2 * VIEWS,
+        warmup_epochs: int = 0,
+        warmup_batch_size: int | None = None,
     ) -> None:
         """Take the data and how to batch it.
 
@@ -53,18 +55,24 @@ class CoTrainingDataModule(pl.LightningDataModule):
             batch_size: labeled samples a step and process; as many unlabeled ones come along in stage 2.
             seed: of the batches' order.
             evaluation_batch_size: images a forward pass in stage 1 and in evaluation.
-            limit_batches: at most so many batches an epoch and network; a float is a share of them. None: all.
+            limit_batches: at most so many batches an epoch and network after warm-up; a float is a share of them. None:
+                all.
             num_workers: processes that fetch batches, for each set of images; they live as long as the run. 0: the
                 main process fetches; None: as many as there are processors.
             balanced_batches: if given, each epoch and network draws its own class-balanced part of the training set
-                (Clothing1M): so many batches, for the loss pass and for stage 2, and twice as many in warm-up.
+                (Clothing1M): so many batches, of their size in warm-up and of that in stage 2, which the loss pass goes
+                over too.
             views: of each image in stage 2, where they are cropped before they form a batch (`Views.per_image`).
+            warmup_epochs: W, how many epochs are warm-up; 0 without a cleaner, which has nothing to warm up for.
+            warmup_batch_size: samples a step and process in warm-up. None: as `batch_size`.
         """
         super().__init__()
-        require_integer("batch_size", batch_size, 2)
-        require_integer("evaluation_batch_size", evaluation_batch_size, 1)
-        for name, size in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size)):
+        warmup_batch_size = batch_size if warmup_batch_size is None else warmup_batch_size
+        sizes = {"batch_size": batch_size, "warmup_batch_size": warmup_batch_size}
+        for name, size in {**sizes, "evaluation_batch_size": evaluation_batch_size}.items():
+            require_integer(name, size, 2 if name in sizes else 1)  # BatchNorm needs two
             require(size <= LARGEST_BATCH, name, size, f"must be at most {LARGEST_BATCH}")
+        require_integer("warmup_epochs", warmup_epochs, 0)
         num_workers = usable_cores() if num_workers is None else num_workers
         require_integer("num_workers", num_workers, 0)
         most = max(32, 4 * usable_cores())  # a loader starts them all, for each set of images
@@ -75,6 +83,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.limit_batches, self.num_workers, self.seed = checked_limit(limit_batches), num_workers, seed
         self.balanced_batches, self.views = balanced_batches, views
+        self.warmup_epochs, self.warmup_batch_size = warmup_epochs, warmup_batch_size
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
         self.trusted = dataset.train.trusted
@@ -89,36 +98,51 @@ class CoTrainingDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches for the current epoch, from the current partitions."""
-        epoch = self.trainer.current_epoch if self.trainer else 0
+        sampler = self.sampler(self.trainer.current_epoch if self.trainer else 0)
+        return self._loader("train", CoTrainingDataset(self.dataset.train, self.noisy_labels, self.views), sampler)
+
+    def sampler(self, epoch: int) -> CoTrainingSampler:
+        """The steps of both networks in `epoch`, from the current partitions."""
         if self.partitions is None:
-            first, second = (warmup_share(index) for index in self.draws(epoch, warmup=True))
+            first, second = (warmup_share(index) for index in self.draws(epoch))
         else:
             first, second = (
                 NetworkShare(p.labeled, p.labeled_probability, torch.cat([p.unlabeled, self.unlabeled]))
                 for p in self.partitions
             )
-        sampler = CoTrainingSampler(
+        return CoTrainingSampler(
             (first, second),
-            batch_size=self.batch_size,
+            batch_size=self.batch_size_in(epoch),
             seed=self.seed,
             epoch=epoch,
             rank=self._rank,
             world_size=self._world_size,
-            limit_batches=self.limit_batches,
+            limit_batches=None if epoch < self.warmup_epochs else self.limit_batches,
         )
-        return self._loader("train", CoTrainingDataset(self.dataset.train, self.noisy_labels, self.views), sampler)
 
     @property
     def labeled(self) -> Tensor:
         """Positions of the images that come with a label, int64, ascending."""
         return torch.nonzero(self.noisy_labels != UNLABELED).flatten()
 
+    def most_steps(self, epoch: int, processes: int) -> int:
+        """How many steps a network takes in `epoch` with that many processes, where all samples are labeled."""
+        share = warmup_share(self.draws(epoch)[0])
+        limit = None if epoch < self.warmup_epochs else self.limit_batches
+        return CoTrainingSampler(
+            (share, share), self.batch_size_in(epoch), self.seed, epoch, 0, processes, limit
+        ).steps(0)
+
+    def batch_size_in(self, epoch: int) -> int:
+        """Labeled samples a step and process in `epoch`."""
+        return self.warmup_batch_size if epoch < self.warmup_epochs else self.batch_size
+
     @property
     def unlabeled(self) -> Tensor:
         """Positions of the images that come without one, int64, ascending."""
         return torch.nonzero(self.noisy_labels == UNLABELED).flatten()
 
-    def draws(self, epoch: int, warmup: bool = False) -> tuple[Tensor, Tensor]:
+    def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
         """Positions of the labeled samples that network 1 and network 2 train on in `epoch`, int64, ascending.
 
         All that have a label, and then one and the same tensor twice, unless `balanced_batches` is given.
@@ -126,7 +150,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         everything = self.labeled
         if self.balanced_batches is None:
             return everything, everything
-        size = self.balanced_batches * self.batch_size * self._world_size * (2 if warmup else 1)
+        size = self.balanced_batches * self.batch_size_in(epoch) * self._world_size
         classes = len(self.dataset.class_names)
         labels = self.noisy_labels[everything]
         first, second = (everything[balanced_draw(labels, size, classes, self.seed, epoch, r)] for r in (0, 1))

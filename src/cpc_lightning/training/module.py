@@ -45,6 +45,7 @@ class CoTrainingModule(pl.LightningModule):
         seed: int = 0,
         channels_last: bool = False,
         compile: bool = False,
+        warmup_policy: str | None = None,
     ) -> None:
         """Take the parts.
 
@@ -64,6 +65,8 @@ class CoTrainingModule(pl.LightningModule):
                 kernels read without reordering; not of networks that would break there (`may_be_channels_last`).
                 Checkpoints load with either.
             compile: have torch.compile write the backbones' code, in place: names in checkpoints stay.
+            warmup_policy: what views add in warm-up (a policy of `Views`): AugDesc's SAW, strong augmentation in
+                warm-up. None: they are weak.
         """
         super().__init__()
         require_integer("warmup_epochs", warmup_epochs, 1)
@@ -81,6 +84,7 @@ class CoTrainingModule(pl.LightningModule):
                 network.backbone.compile(dynamic=False)
         self.compiled, self._full_batch = compile, 0
         self.risk, self.views = risk, views
+        self.warmup_views = None if warmup_policy is None else views.with_policy(warmup_policy, "warmup_policy")
         self._make_optimizers = (network_optimizer, head_optimizer, schedule)
         self.warmup_epochs, self.confidence_penalty, self.seed = warmup_epochs, confidence_penalty, seed
         self.evaluation_names = tuple(evaluation_names)
@@ -153,10 +157,11 @@ class CoTrainingModule(pl.LightningModule):
             )  # fmt: skip
 
     def _warmup_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Cross-entropy on weak views, and the confidence penalty where it is asked for."""
+        """Cross-entropy on one view each, and the confidence penalty where it is asked for."""
         network = self.network(batch["network"])
         network.train()
-        logits = network(self.views.normalise(self.views.weak(batch["labeled_images"][0]))).float()
+        make_view = self.views.weak if self.warmup_views is None else self.warmup_views.strong
+        logits = network(self.views.normalise(make_view(batch["labeled_images"][0]))).float()
         loss = F.cross_entropy(logits, batch["labels"])
         if self.confidence_penalty:
             loss = loss + self.confidence_penalty * confidence_penalty(logits)

@@ -22,7 +22,15 @@ FREE = (
 RENAMED: Mapping[str, str] = {}
 """What had another name in an earlier version: settings ("training.epochs") and choices ("cleaner=cpc_awr")."""
 
-AS_BEFORE: Mapping[str, Any] = {}
+AS_BEFORE: Mapping[str, Any] = {
+    "semisup.forward_unlabeled": False,
+    "training.warmup_policy": None,
+    "training.warmup_batch_size": None,  # but for a run that stopped in a warm-up that training.limit_batches cut short
+    "views.augdesc": False,
+    "cleaner.standardise_features": True,
+    "dataset.validation_share": 0.0,
+    "dataset.split_seed": 0,
+}
 """Settings that the records of older runs lack: full name to the value that means what those runs did."""
 
 MOVED: Mapping[str, str] = {

@@ -6,7 +6,7 @@ its slice, and sorts back. The draws are made on the CPU whatever the images' de
 parameters everywhere, and neither the host waits for the device nor the device for the host.
 
 Operations, magnitudes and signs are those of `torchvision.transforms.v2.AutoAugment` on tensors, with nearest
-interpolation; the tests hold each against it.
+interpolation, or those of AugDesc's published code, which differ in what moves pixels; the tests hold each against it.
 
 Shapes: B batch, n images that share an operation, C channels (1 or 3), H x W pixels, P sub-policies.
 """
@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from cpc_lightning.errors import require, require_integer
 from cpc_lightning.views.policies import BINS, POLICIES, magnitude_spaces
+from cpc_lightning.views.shear import shear_cubic
 
 
 class Draw(NamedTuple):
@@ -46,16 +47,18 @@ class AutoAugment:
         policy: "cifar10" or "imagenet" (the published ones), "randaugment" (two of 14 operations, of a fixed strength),
             or "symbols" (ours, for small grayscale symbols).
         fill: grey level 0..255 of the pixels that a shear, translation or rotation uncovers.
+        augdesc: operations as in AugDesc's published code: turns counter-clockwise alone, cubic shears, translations
+            rounded to the nearest pixel, solarize's levels counted from 256. False: as torchvision's.
 
     Raises:
         InputError: if the policy is unknown or the fill is no grey level.
     """
 
-    def __init__(self, policy: str, fill: int = 0) -> None:
+    def __init__(self, policy: str, fill: int = 0, augdesc: bool = False) -> None:
         require(policy in POLICIES, "policy", policy, f"must be one of {', '.join(POLICIES)}")
         require_integer("fill", fill, 0)
         require(fill <= 255, "fill", fill, "must be a grey level of at most 255")
-        self.policy, self.fill = policy, fill
+        self.policy, self.fill, self.augdesc = policy, fill, augdesc
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The augmented images (B, C, H, W) uint8, new memory.
@@ -71,7 +74,7 @@ class AutoAugment:
         kinds, magnitudes, applied = self.draw(len(images), images.shape[-2], images.shape[-1], generator)
         kinds = kinds.masked_fill(~applied, UNTOUCHED)
         for step in range(kinds.shape[1]):
-            images = apply_step(images, kinds[:, step], magnitudes[:, step], self.fill)
+            images = apply_step(images, kinds[:, step], magnitudes[:, step], self.fill, self.augdesc)
         return images
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator | None = None) -> Draw:
@@ -83,7 +86,7 @@ class AutoAugment:
             width: W.
             generator: a CPU generator; None for the global one.
         """
-        kinds, magnitudes, probabilities, signed = policy_tables(self.policy, height, width)
+        kinds, magnitudes, probabilities, signed = policy_tables(self.policy, height, width, self.augdesc)
         chosen = torch.randint(len(kinds), (count,), generator=generator, device="cpu")
         # rand() is below 1 and may be 0, so with < a probability of 1 always applies and one of 0 never does.
         applied = torch.rand(count, 2, generator=generator, device="cpu") < probabilities[chosen]
@@ -103,7 +106,7 @@ def require_images(images: Tensor) -> None:
     )
 
 
-def apply_step(images: Tensor, kinds: Tensor, magnitudes: Tensor, fill: int) -> Tensor:
+def apply_step(images: Tensor, kinds: Tensor, magnitudes: Tensor, fill: int, augdesc: bool = False) -> Tensor:
     """Every image after its own operation.
 
     Args:
@@ -111,6 +114,7 @@ def apply_step(images: Tensor, kinds: Tensor, magnitudes: Tensor, fill: int) -> 
         kinds: (B,) int64, positions in `OPERATIONS`, or `UNTOUCHED`; CPU.
         magnitudes: (B,) float32; CPU.
         fill: grey level of uncovered pixels.
+        augdesc: whether pixels move as in AugDesc's code.
 
     Returns:
         (B, C, H, W) uint8.
@@ -120,10 +124,19 @@ def apply_step(images: Tensor, kinds: Tensor, magnitudes: Tensor, fill: int) -> 
     counts = kinds.bincount(minlength=UNTOUCHED + 1).tolist()
     sorted_images = images[order.to(images.device, non_blocking=True)]
 
-    # Kinds are numbered with the geometric ones first: they make one slice and take one gather.
+    # Kinds are numbered with the geometric ones first: they make one slice and take one gather; cubic shears, the very
+    # first, make slices of their own.
     moved = sum(counts[: len(GEOMETRIC)])
-    matrices = inverse_matrices(kinds[:moved], magnitudes[:moved], images.shape[-2], images.shape[-1])
-    changed = [warp(sorted_images[:moved], matrices, fill)]
+    rows, shears = (counts[0], counts[0] + counts[1]) if augdesc else (0, 0)
+    columns = sorted_images[rows:shears].transpose(2, 3)
+    matrices = inverse_matrices(
+        kinds[shears:moved], magnitudes[shears:moved], images.shape[-2], images.shape[-1], whole_pixels=not augdesc
+    )
+    changed = [
+        shear_cubic(sorted_images[:rows], magnitudes[:rows], fill),
+        shear_cubic(columns, magnitudes[rows:shears], fill).transpose(2, 3),
+        warp(sorted_images[shears:moved], matrices, fill),
+    ]
 
     sizes = counts[len(GEOMETRIC) :]
     slices = torch.split_with_sizes(sorted_images[moved:], sizes)
@@ -135,10 +148,10 @@ def apply_step(images: Tensor, kinds: Tensor, magnitudes: Tensor, fill: int) -> 
 
 
 @lru_cache(maxsize=64)
-def policy_tables(policy: str, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def policy_tables(policy: str, height: int, width: int, augdesc: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The policy for images of H x W: kinds int64, unsigned magnitudes float32, probabilities, signed; each (P, 2)."""
     steps = POLICIES[policy]
-    spaces = magnitude_spaces(height, width, BINS[policy])
+    spaces = magnitude_spaces(height, width, BINS[policy], augdesc)
     kinds = torch.tensor([[OPERATIONS.index(name) for name, _, _ in pair] for pair in steps])
     magnitudes = torch.tensor([[float(spaces[name][0][level]) for name, _, level in pair] for pair in steps])
     probabilities = torch.tensor([[probability for _, probability, _ in pair] for pair in steps])
@@ -146,17 +159,19 @@ def policy_tables(policy: str, height: int, width: int) -> tuple[Tensor, Tensor,
     return kinds, magnitudes, probabilities, signed
 
 
-def inverse_matrices(kinds: Tensor, magnitudes: Tensor, height: int, width: int) -> Tensor:
+def inverse_matrices(kinds: Tensor, magnitudes: Tensor, height: int, width: int, whole_pixels: bool = True) -> Tensor:
     """For geometric operations, the map from a pixel of the result to its source, about the image's centre.
 
-    Shears keep the upper left corner, rotations the centre (counter-clockwise), translations go right and down by a
-    whole number of pixels; all as torchvision does.
+    Shears keep the upper left corner, rotations the centre (counter-clockwise), translations go right and down; all as
+    torchvision does.
 
     Args:
         kinds: (n,) int64, positions in `GEOMETRIC`.
         magnitudes: (n,) float32, signed.
         height: H.
         width: W.
+        whole_pixels: whether fractions of a pixel are dropped from translations, as in torchvision. Where they are not,
+            the nearest pixel is what they round to.
 
     Returns:
         (n, 2, 3) float32: [x, y] of the source = matrix @ [x, y, 1].
@@ -165,9 +180,11 @@ def inverse_matrices(kinds: Tensor, magnitudes: Tensor, height: int, width: int)
     shear_x, shear_y, right, down, angle = (
         magnitudes.double().where(kinds == kind, 0.0) for kind in range(len(GEOMETRIC))
     )
+    if whole_pixels:
+        right, down = right.trunc(), down.trunc()
     cos, sin = angle.deg2rad().cos(), angle.deg2rad().sin()
-    x_row = torch.stack((cos, shear_x - sin, shear_x * height / 2 - right.trunc()), dim=1)
-    y_row = torch.stack((sin + shear_y, cos, shear_y * width / 2 - down.trunc()), dim=1)
+    x_row = torch.stack((cos, shear_x - sin, shear_x * height / 2 - right), dim=1)
+    y_row = torch.stack((sin + shear_y, cos, shear_y * width / 2 - down), dim=1)
     return torch.stack((x_row, y_row), dim=1).float()
 
 

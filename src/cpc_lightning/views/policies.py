@@ -105,12 +105,13 @@ BINS: Mapping[str, int] = {"cifar10": 10, "imagenet": 10, "symbols": 10, "randau
 """Into how many magnitudes a policy divides an operation's range."""
 
 
-def magnitude_spaces(height: int, width: int, bins: int = 10) -> dict[str, tuple[Tensor, bool]]:
+def magnitude_spaces(height: int, width: int, bins: int = 10, augdesc: bool = False) -> dict[str, tuple[Tensor, bool]]:
     """For each operation its magnitudes by bin, and whether a random sign applies (Cubuk et al. 2019, Table 6).
 
     As torchvision has them: shears in pixels per pixel, translations in pixels (150 of 331 at most, so that the share
     is that of the paper's images), rotation in degrees, blends as factor - 1, posterize in bits kept, solarize as the
-    grey level from which on pixels are inverted.
+    grey level from which on pixels are inverted. In AugDesc's code a rotation has no sign, and that level begins at
+    256.
     """
     none = torch.zeros(bins)
     shear = torch.linspace(0.0, 0.3, bins)
@@ -120,13 +121,13 @@ def magnitude_spaces(height: int, width: int, bins: int = 10) -> dict[str, tuple
         "shear_y": (shear, True),
         "translate_x": (torch.linspace(0.0, 150.0 / 331.0 * width, bins), True),
         "translate_y": (torch.linspace(0.0, 150.0 / 331.0 * height, bins), True),
-        "rotate": (torch.linspace(0.0, 30.0, bins), True),
+        "rotate": (torch.linspace(0.0, 30.0, bins), not augdesc),
         "brightness": (blend, True),
         "color": (blend, True),
         "contrast": (blend, True),
         "sharpness": (blend, True),
         "posterize": (8 - (torch.arange(bins) / ((bins - 1) / 4)).round(), False),
-        "solarize": (torch.linspace(255.0, 0.0, bins), False),
+        "solarize": (torch.linspace(256.0 if augdesc else 255.0, 0.0, bins), False),
         "autocontrast": (none, False),
         "equalize": (none, False),
         "invert": (none, False),

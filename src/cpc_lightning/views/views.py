@@ -9,6 +9,7 @@ Shapes: B batch, C channels (1 or 3), H x W pixels of the images as stored, h x 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -37,6 +38,9 @@ class Views:
         mean: each channel's mean, of levels scaled to [0, 1]; one number for all channels, or one for each.
         std: each channel's standard deviation, likewise.
         padding_mode: "constant" (black), "reflect" or "edge": what the padding shows.
+        augdesc: whether strong views are made as in AugDesc's published code, whose cells CPC's are compared with: what
+            an operation uncovers is gray (128), and operations are those of `AutoAugment(augdesc=True)`. False: as
+            torchvision makes them; black.
 
     Attributes:
         strong_are_weak: whether stage 2 trains on the very views that it guesses on ("weak").
@@ -54,6 +58,7 @@ class Views:
         mean: Sequence[float],
         std: Sequence[float],
         padding_mode: str = "constant",
+        augdesc: bool = False,
     ) -> None:
         both = tuple(size) if isinstance(size, Sequence) else (size, size)
         require(len(both) == 2, "size", size, "must be one number, or a height and a width")
@@ -61,8 +66,7 @@ class Views:
             require_integer("size", side, 1)
         require_integer("padding", padding, 0)
         require(isinstance(flip, bool), "flip", flip, "must be true or false")
-        policies = ("none", "weak", *POLICIES)
-        require(policy is None or policy in policies, "policy", policy, f"must be one of {', '.join(policies)}")
+        require(isinstance(augdesc, bool), "augdesc", augdesc, "must be true or false")
         require(padding_mode in PADDED, "padding_mode", padding_mode, f"must be one of {', '.join(PADDED)}")
         require(len(mean) in (1, 3), "mean", mean, "must hold 1 or 3 numbers, one for each channel")
         require(len(std) in (1, 3), "std", std, "must hold 1 or 3 numbers, one for each channel")
@@ -72,10 +76,31 @@ class Views:
             require_number("std", value, 0.0, open_ends=True)
         self.height, self.width = both
         self.padding, self.padding_mode, self.flip = padding, padding_mode, flip
-        self.strong_are_weak = policy == "weak"
-        self.policy = None if policy in (None, "none", "weak") else AutoAugment(policy)
+        self.augdesc = augdesc
+        self._take(policy, "policy")
         self.mean, self.std = tuple(mean), tuple(std)
         self.statistics: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def _take(self, policy: str | None, setting: str) -> None:
+        policies = ("none", "weak", *POLICIES)
+        require(policy is None or policy in policies, setting, policy, f"must be one of {', '.join(policies)}")
+        self.strong_are_weak = policy == "weak"
+        nothing = policy is None or policy in ("none", "weak")
+        self.policy = None if nothing else AutoAugment(str(policy), 128 if self.augdesc else 0, self.augdesc)
+
+    def with_policy(self, policy: str | None, setting: str = "policy") -> Views:
+        """The same views, but with another policy of strong ones: warm-up may have its own.
+
+        Args:
+            policy: as for the constructor.
+            setting: what an error calls it.
+
+        Raises:
+            InputError: if there is no such policy.
+        """
+        views = copy(self)
+        views._take(policy, setting)
+        return views
 
     @property
     def per_image(self) -> int:
