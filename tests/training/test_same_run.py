@@ -73,4 +73,5 @@ def test_an_older_run_is_read_in_todays_names(monkeypatch):
     assert same_run.renamed("cleaner=cpc") == "cleaner=cpc_awr"
     assert same_run.renamed("cleaner=gmm_agn") == "cleaner=gmm_agn"
     assert same_run.renamed("~callbacks") == "~callbacks"
-    assert recorded({"training": {"length": 3}}) == {"training.epochs": 3}
+    assert "training.length" not in recorded({"training": {"length": 3}})
+    assert recorded({"training": {"length": 3}})["training.epochs"] == 3

@@ -19,7 +19,7 @@ FREE = (
     )),
 )  # fmt: skip
 
-RENAMED: Mapping[str, str] = {}
+RENAMED: Mapping[str, str] = {"experiment=webvision_inception": "experiment=dividemix_inception"}
 """What had another name in an earlier version: settings ("training.epochs") and choices ("cleaner=cpc_awr")."""
 
 AS_BEFORE: Mapping[str, Any] = {
@@ -30,6 +30,9 @@ AS_BEFORE: Mapping[str, Any] = {
     "cleaner.standardise_features": True,
     "dataset.validation_share": 0.0,
     "dataset.split_seed": 0,
+    "dataset.encoding": None,
+    "dataset.unlabeled": "error",
+    "dataset.trust_clean": False,
 }
 """Settings that the records of older runs lack: full name to the value that means what those runs did."""
 
