@@ -56,7 +56,7 @@ def check_others(what, listed, present):
 def choices():
     """Group and choice, as the command line writes them."""
     leaves = [path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml")]
-    return sorted(tuple(leaf.rsplit("/", 1)) for leaf in leaves if "/" in leaf)
+    return sorted(tuple(leaf.rsplit("/", 1)) for leaf in leaves if "/" in leaf and "/_" not in leaf)
 
 
 def leaves(node, prefix=""):

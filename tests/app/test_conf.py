@@ -16,6 +16,7 @@ from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
 
 CONF = Path(cpc_lightning.conf.__path__[0])
 LEAVES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
+LEAVES = [leaf for leaf in LEAVES if "/_" not in leaf]  # what choices share is none
 GROUPS = {
     "dataset",
     "noise",

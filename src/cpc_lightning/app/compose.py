@@ -165,7 +165,10 @@ def check_group(override: Override, groups: Mapping[str, Sequence[str]]) -> None
 
 
 def config_groups(folders: Iterable[Path] = ()) -> dict[str, list[str]]:
-    """Choices of each group in conf/ and in other `folders`, and of the groups within ("noise/source")."""
+    """Choices of each group in conf/ and in other `folders`, and of the groups within ("noise/source").
+
+    Folders whose name begins with "_" hold what choices share.
+    """
     groups: dict[str, list[str]] = {}
 
     def walk(folder: Any, name: str) -> None:
@@ -173,7 +176,7 @@ def config_groups(folders: Iterable[Path] = ()) -> dict[str, list[str]]:
         if name and leaves:
             groups[name] = sorted({*groups.get(name, ()), *(leaf.removesuffix(".yaml") for leaf in leaves)})
         for inner in folder.iterdir():
-            if inner.is_dir() and not inner.name.startswith(("__", ".")) and name.count("/") == 0:
+            if inner.is_dir() and not inner.name.startswith(("_", ".")) and name.count("/") == 0:
                 walk(inner, f"{name}/{inner.name}".lstrip("/"))
 
     for root in (importlib.resources.files(CONFIG_MODULE), *folders):
