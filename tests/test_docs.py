@@ -59,3 +59,10 @@ def test_the_readmes_figures_are_those_of_the_committed_results():
         rows = [line for line in text.splitlines() if line.startswith("|")]
         assert len(rows) == 8
         assert "\n".join(rows) in readme
+
+
+def test_files_that_texts_name_are_there():
+    path = re.compile(r"\b(?:tests|benchmarks|conf)/[\w/.]+\.(?:py|yaml|sh|md)")
+    named = {name for text in (*PAGES, ROOT / "pyproject.toml") for name in path.findall(text.read_text())}
+    assert len(named) > 10
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []

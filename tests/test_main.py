@@ -22,9 +22,9 @@ main()
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        ({}, "False passive None"),
+        ({}, "False None 1000"),
         ({"OMP_WAIT_POLICY": "active"}, "False active None"),
-        ({"GOMP_SPINCOUNT": "1000"}, "False None 1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "False None 7"),
     ],
 )
 def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(given, found):

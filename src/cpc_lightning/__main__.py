@@ -13,14 +13,14 @@ def leave(*_: object) -> NoReturn:
 
 
 def let_threads_sleep() -> None:
-    """Have OpenMP's threads sleep while they wait for each other, unless the user's environment says how they wait.
+    """Have OpenMP's threads spin only briefly before they sleep, unless the user's environment says how they wait.
 
-    By default libgomp's spin, which beside other work takes the time of the very thread that they wait for
+    By default libgomp's spin on, which beside other work takes the time of the very thread that they wait for
     (docs/reliability.md). It reads the environment once, when torch loads it, so this comes before; processes that are
     started later inherit it.
     """
-    if "GOMP_SPINCOUNT" not in os.environ:
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def main() -> int:

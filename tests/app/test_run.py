@@ -19,7 +19,7 @@ from cpc_lightning.training.module import CoTrainingModule
 
 COLUMNS = (
     "index,path,noisy_label,clean_probability_1,clean_probability_2,clean_probability,suspected,"
-    "suggested_label,confidence,true_label,noisy_class,suggested_class"
+    "suggested_label,confidence,true_label,noisy_class,suggested_class,true_class,row,trusted"
 )
 
 

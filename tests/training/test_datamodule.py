@@ -203,5 +203,5 @@ def test_processes_share_what_there_is(dataset):
     assert sorted(first + second) == sorted([*range(40), *range(40)])
     looked_at = [torch.cat([b["index"] for b in d.evidence_dataloader(torch.arange(5, 40))]).tolist() for d in both]
     assert looked_at == [list(range(5, 40, 2)), list(range(6, 40, 2))]
-    drawn = at(dataset, world_size=2, balanced_batches=2)
-    assert [[len(index) for index in drawn.draws(1, warmup)] for warmup in (False, True)] == [[16, 16], [32, 32]]
+    drawn = at(dataset, world_size=2, balanced_batches=2, warmup_epochs=1, warmup_batch_size=8)
+    assert [[len(index) for index in drawn.draws(epoch)] for epoch in (0, 1)] == [[32, 32], [16, 16]]

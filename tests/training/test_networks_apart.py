@@ -108,7 +108,7 @@ def test_each_network_trains_on_its_own_side_with_the_clean_probabilities_of_its
     seen = {(epoch, b["network"], *b["clean_probability"].unique().tolist()) for epoch, b in done.seen}
     trusted = pytest.approx(0.6), pytest.approx(0.9)
     assert sorted(seen) == [(0, 0, 1.0), (0, 1, 1.0)] + [(e, r, trusted[r]) for e in (1, 2) for r in (0, 1)]
-    sides = [done.datamodule.draws(0, warmup=True)]
+    sides = [done.datamodule.draws(0)]
     sides += [tuple(partition.labeled for partition in result.partitions) for result in done.probe.results[:2]]
     for epoch, pair in enumerate(sides):
         for number, side in enumerate(pair):

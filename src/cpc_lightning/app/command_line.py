@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from cpc_lightning.app.compose import CONFIG_MODULE, Asked, Composed, help_text, parse, read
 from cpc_lightning.app.endings import FAILURE, MISTAKE, ending_of, quieten, say
 from cpc_lightning.app.folders import agree_on_folder, check_subfolders, check_writable
-from cpc_lightning.app.launch import Ending, is_supervised, process_number, starter, supervise
-from cpc_lightning.app.options import plain_options, quoted, shows
+from cpc_lightning.app.launch import Ending, check_environment, is_supervised, process_number, starter, supervise
+from cpc_lightning.app.options import SHOWS, plain_options, quoted, shows
 from cpc_lightning.app.settings import plain
 from cpc_lightning.app.stopping import stop_on_signals
 from cpc_lightning.errors import InputError, Stopped, require
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def answer(arguments: list[str]) -> int:
     """`main`, without what protects the caller's process."""
     try:
+        check_environment()
         if shows(arguments):
             return show(arguments)
         arguments = plain_options(arguments)
@@ -100,8 +101,10 @@ def show(arguments: Sequence[str]) -> int:
         print(f"cpc-lightning {version('cpc-lightning')}")
         return 0
     if "--help" in arguments or "-h" in arguments:
-        print(help_text(arguments), flush=True)
+        print(help_text(plain_options([text for text in arguments if text not in SHOWS])), flush=True)
         return 0
+    asked = read([text for text in arguments if "=" in text and not text.startswith("-")], multirun=True)
+    asked.compose(asked.first)  # whose mistakes have one line, Hydra's several
     said = io.StringIO()
     try:
         with redirect_stdout(said):

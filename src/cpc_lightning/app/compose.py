@@ -7,21 +7,23 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cpc_lightning.app.settings import check_names, near, plain, unknown
-from cpc_lightning.errors import InputError, first_line, require
+from cpc_lightning.errors import InputError, first_line, one_line, require
 from cpc_lightning.training.same_run import RENAMED, flatten
 
 CONFIG_MODULE = "cpc_lightning.conf"
+PROTOCOLS = ("experiment", "hparams_search")  # groups whose files set settings of other groups, and bring none
 LISTS = ("logger", "callbacks", "experiment")  # groups of which several choices go together
 
 
@@ -70,8 +72,12 @@ class Asked:
             InputError: for an override that Hydra cannot apply, or a setting that there is not.
         """
         config = compose(texts)
-        own = [text for o, text in zip(self.overrides, texts, strict=True) if chooses(o, self.groups)]
-        usual = plain(compose([text for text in own if not text.startswith("~")]), resolve=False)
+        chosen = cast(dict[str, Any], OmegaConf.to_container(config.hydra.runtime.choices))
+        # Not by the files of `experiment`, which set settings that others have brought.
+        own = [f"{group}={choice}" for group, choice in chosen.items() if isinstance(choice, str)]
+        own = [text for text in own if text.split("=")[0] in {*self.groups} - {*PROTOCOLS}]
+        folders = [text for o, text in zip(self.overrides, texts, strict=True) if o.key_or_group == "hydra.searchpath"]
+        usual = plain(compose([*folders, *own]), resolve=False)
         check_names(plain(config, resolve=False), usual)
         return Composed(config, usual)
 
@@ -84,7 +90,7 @@ def read(arguments: Sequence[str], multirun: bool) -> Asked:
         name = override.key_or_group
         require(name != "run_dir", name, value_text(override), "follows hydra.run.dir: set that one")
         check_group(override, groups)
-    values = [values_of(override, multirun) for override in overrides]
+    values = [values_of(override, multirun, groups) for override in overrides]
     kept = [(override, texts) for override, texts in zip(overrides, values, strict=True) if texts]
     return Asked([override for override, _ in kept], [texts for _, texts in kept], groups)
 
@@ -110,13 +116,17 @@ def value_text(override: Override) -> str:
     return "(deleted)" if override.is_delete() else text
 
 
-def values_of(override: Override, multirun: bool) -> list[str]:
+def values_of(override: Override, multirun: bool, groups: Mapping[str, Sequence[str]]) -> list[str]:
     """The override once for each of a sweep's values; as it stands where it is none."""
     text = override.input_line or ""
     if not override.is_sweep_override() or override.get_key_element().startswith("hydra."):
         return [text]
     key = override.get_key_element()
     require(multirun, key, text.split("=", 1)[1], "several values need -m (a sweep); a list is written [a,b]")
+    value = override.value()
+    if isinstance(value, Glob):
+        require(key in groups, key, value_text(override), "a glob works for groups, such as cleaner=glob(gmm*)")
+        return [f"{key}={name}" for name in value.filter([*groups[key]])]
     if not override.is_discrete_sweep():
         return []
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
@@ -149,7 +159,10 @@ def check_group(override: Override, groups: Mapping[str, Sequence[str]]) -> None
     if name not in groups or override.is_delete():
         return
     value: Any = override.value()
-    if override.is_sweep_override():
+    if isinstance(value, Glob):
+        value = value.filter([*groups[name]])
+        require(bool(value), name, value_text(override), f"matches none of {', '.join(groups[name])}")
+    elif override.is_sweep_override():
         value = list(override.sweep_iterator()) if override.is_discrete_sweep() else []
     else:
         value = [value]
@@ -203,6 +216,8 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="cpc_lightning"):
         try:
             return hydra.compose("config", list(overrides), return_hydra_config=True)
+        except (yaml.YAMLError, UnicodeError) as error:
+            raise InputError("config", " ".join(overrides), f"a file cannot be read: {one_line(str(error))}") from None
         except (HydraException, OmegaConfBaseException) as error:
             raise explain(overrides, error) from None
 

@@ -25,7 +25,7 @@ def agree_on_folder() -> None:
         os.environ[STARTED] = "job_{SLURM_JOB_ID}.{SLURM_STEP_ID}".format_map(
             {name: os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")}
         )
-    elif starter() == "torchrun" and "MASTER_ADDR" in os.environ:
+    elif starter() == "torchrun" and {"MASTER_ADDR", "MASTER_PORT"} <= {*os.environ}:
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
         now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
@@ -35,8 +35,8 @@ def agree_on_folder() -> None:
 
 def check_writable(setting: str, config: DictConfig) -> Path:
     """The folder that the setting names, not yet made; raises `InputError` where it cannot be made or written to."""
-    folder = Path(folder_name(setting, config))
-    present = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+    folder = Path(folder_name(setting, config)).absolute()  # a run may change the working directory
+    present = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
     try:
         if not present.is_dir():
             raise NotADirectoryError(f"{present} is not a folder")

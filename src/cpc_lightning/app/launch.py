@@ -24,7 +24,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cpc_lightning.app.options import continuing
-from cpc_lightning.errors import Stopped
+from cpc_lightning.errors import Stopped, require
 
 GRACE = 5.0
 """Seconds that processes have to end by themselves once one has ended badly, or a signal has come."""
@@ -65,13 +65,26 @@ def starter() -> str | None:
     if "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ:
         return "torchrun"
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")  # as Lightning has it
-    return "srun" if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and not interactive else None
+    return "srun" if number_of("SLURM_NTASKS", 1) > 1 and not interactive else None
 
 
 def process_number() -> int:
     """Of this process among all of its run, from 0."""
     name = {"torchrun": "RANK", "srun": "SLURM_PROCID", None: "LOCAL_RANK"}[starter()]
-    return int(os.environ.get(name, "0"))
+    return number_of(name, 0)
+
+
+def number_of(name: str, otherwise: int) -> int:
+    """The number in an environment variable; `otherwise` where there is none."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else otherwise
+
+
+def check_environment() -> None:
+    """Raise `InputError` for an environment variable of torchrun or srun that is no number."""
+    for name in ("SLURM_NTASKS", "SLURM_PROCID", "RANK", "LOCAL_RANK"):
+        text = os.environ.get(name, "0")
+        require(text.isdecimal(), name, text, "must be a whole number (an environment variable of torchrun or srun)")
 
 
 # Processes that this one starts -------------------------------------------------------------------------------------

@@ -171,9 +171,9 @@ class Parts:
     @cached_property
     def dataset(self) -> ImageDataset:
         """The data set with its noisy training labels."""
-        clean = self.clean_dataset
+        clean, noise = self.clean_dataset, self.noise
         with settings_of("noise"):
-            noisy = self.noise.corrupt(clean, self.settings["noise_seed"])
+            noisy = noise.corrupt(clean, self.settings["noise_seed"])
         return replace(clean, train=keep_certain(clean.train, noisy))
 
     def check_truth(self) -> None:
@@ -213,19 +213,19 @@ class Parts:
     @cached_property
     def datamodule(self) -> CoTrainingDataModule:
         """Serves both networks."""
-        training = self.settings["training"]
+        training, dataset, views, cleaner = self.settings["training"], self.dataset, self.views, self.cleaner
         with settings_of("training"):
             return CoTrainingDataModule(
-                self.dataset, training["batch_size"], self.settings["seed"], training["evaluation_batch_size"],
-                training["limit_batches"], training["num_workers"], training["balanced_batches"], self.views.per_image,
-                training["warmup_epochs"] if self.cleaner.active else 0, training["warmup_batch_size"],
+                dataset, training["batch_size"], self.settings["seed"], training["evaluation_batch_size"],
+                training["limit_batches"], training["num_workers"], training["balanced_batches"], views.per_image,
+                training["warmup_epochs"] if cleaner.active else 0, training["warmup_batch_size"],
             )  # fmt: skip
 
     @cached_property
     def module(self) -> CoTrainingModule:
         """Trains both networks."""
         training, networks = self.settings["training"], self.networks
-        _ = self.datamodule
+        _ = self.datamodule, self.risk, self.optimizers
         penalty = training["confidence_penalty"] if self.cleaner.active else 0.0  # it prepares a division of the data
         with settings_of("training"):
             return CoTrainingModule(

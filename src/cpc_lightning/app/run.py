@@ -86,7 +86,9 @@ def run_parts(parts: Parts) -> dict[str, Any]:
     summary = summarise(table.rows, report, selected, seconds) | {"overrides": overrides}
     if trainer.is_global_zero:
         write_summary(folder / "summary.json", summary)
-        print_summary(summary, {"folder": str(folder), **OUTPUTS})
+        here = Path.cwd()
+        shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
+        print_summary(summary, {"folder": str(shown), **OUTPUTS})
     return summary
 
 

@@ -52,12 +52,14 @@ def check_names(given: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
         usual: as the yaml files have them, nested.
     """
     flat, known = flatten(given), flatten(usual)
+    for name in usual:
+        require(name in given or name in OWN_PARTS, name, "(deleted)", "is needed")
     for name, value in flat.items():
         parents = [name.rsplit(".", up)[0] for up in range(1, name.count(".") + 1)]
         if name in known or name.split(".")[0] in OWN_PARTS:
             continue
-        group = any(other.startswith(f"{name}.") for other in known)
-        require(not group, name, value, f"must be a group of settings, such as {name}.NAME=VALUE")
+        is_group = any(other.startswith(f"{name}.") for other in known)
+        require(not is_group, name, value, f"must be a group of settings, such as {name}.NAME=VALUE")
         above = next((parent for parent in parents if parent in known), None)
         single = above is not None and isinstance(known[above], (bool, int, float, str))
         require(not single, str(above), "{...}", "must be a single value")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from cpc_lightning.datasets.image_folder import parts_of
 from cpc_lightning.datasets.reading.folders import is_folder
