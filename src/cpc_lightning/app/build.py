@@ -37,9 +37,10 @@ def build(settings: Mapping[str, Any], name: str, method: str = "", **more: Any)
         cause = error.__cause__ if isinstance(error, InstantiationException) else None
         if isinstance(cause, InputError):
             raise cause.within(name) from None
-        said = str(error).splitlines()
-        if said[0].startswith(("Error loading", "Error locating")):
-            raise InputError(f"{name}._target_", node["_target_"], f"cannot be imported ({said[-1]})") from error
+        if str(error).startswith(("Error loading", "Error locating")):
+            said = str(error.__cause__ or error).splitlines()
+            reason = f"cannot be imported ({next(iter(said[1:]), said[0])})"
+            raise InputError(f"{name}._target_", node["_target_"], reason) from error
         shown = str({key: value for key, value in node.items() if not key.startswith("_")})
         raise InputError(name, shown, first_line(cause or error)) from error
     expected = f"builds nothing that can be a {name} (it has no {method})"

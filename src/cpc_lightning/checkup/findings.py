@@ -43,9 +43,8 @@ class Findings:
 
     def add(self, topic: str, status: Status, found: str, advice: str = "") -> None:
         """Add one, unless it is there: what fails, fails again for what depends on it."""
-        row = Finding(topic, status, found, advice)
-        if row not in self.rows:
-            self.rows.append(row)
+        if not any((row.status, row.found) == (status, found) for row in self.rows):
+            self.rows.append(Finding(topic, status, found, advice))
 
     @property
     def errors(self) -> list[Finding]:
