@@ -26,6 +26,8 @@ def let_threads_sleep() -> None:
 def main() -> int:
     """Run the command line. Ctrl-C is answered from the first moment, while torch is still being imported."""
     let_threads_sleep()
+    # What torch lacks on an Apple GPU runs on the CPU. It reads this, too, when it is loaded.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     before = signal.signal(signal.SIGINT, leave)
     from cpc_lightning.app.command_line import main as run
 
@@ -36,7 +38,7 @@ def main() -> int:
         leave()
     except BrokenPipeError:  # what reads the output, such as `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails to flush at the end
-        return 128 + signal.SIGPIPE
+        return 128 + getattr(signal, "SIGPIPE", 13)  # Windows has no such signal
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Estimates of memory, disk and steps against numbers worked out by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from cpc_lightning.checkup.needs import (
     main_memory,
     memory_findings,
     saved_for_backward,
+    shared_memory_finding,
     size,
     state_copies,
     step_findings,
@@ -76,6 +79,37 @@ def test_disk(tmp_path):
     assert row.status == "error"
     assert f"free in {tmp_path}" in row.found
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_batch_size_that_would_fit(monkeypatch):
+    # 100 bytes are free, 70 of them for all but activations: 30 for a step, where 64 images take 60
+    monkeypatch.setattr(needs, "main_memory", lambda: (1000, 100))
+    (row,) = memory_findings(Memory(40, 60, 20, 10, batch_size=64), on_gpu=False)
+    assert row.advice.startswith("training.batch_size=32, by this estimate, or a smaller backbone")
+    (row,) = memory_findings(Memory(100, 60, 20, 10, batch_size=64), on_gpu=False)
+    assert row.advice.startswith("a smaller training.batch_size or a smaller backbone")
+    # On a GPU what the host holds does not count: 50 - 40 for a step
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (50, 1000))
+    _, row = memory_findings(Memory(40, 60, 20, 10, batch_size=64), on_gpu=True)
+    assert row.advice.startswith("training.batch_size=10, ")
+
+
+@pytest.mark.parametrize(("size_of_batch", "status"), [(100, "ok"), (101, "warning"), (800, "warning"), (801, "error")])
+def test_shared_memory_against_the_batches_that_wait_in_it(monkeypatch, tmp_path, size_of_batch, status):
+    monkeypatch.setattr(needs.shutil, "disk_usage", lambda folder: SimpleNamespace(free=800))
+    row = shared_memory_finding(size_of_batch, 3, tmp_path)  # two for each worker, and two in the loop: 8
+    assert row.status == status
+    assert row.found == f"up to {size(8 * size_of_batch)} in batches of {size_of_batch} B, 800 B free in {tmp_path}"
+    assert ("training.num_workers" in row.advice) == (status != "ok")
+    assert shared_memory_finding(10**9, 3, tmp_path / "none") is None
+
+
+def test_a_system_that_does_not_tell_its_memory(monkeypatch):
+    monkeypatch.delattr(needs.os, "sysconf")
+    assert main_memory() is None
+    (row,) = memory_findings(Memory(weights=40, activations=30, features=20, images=10), on_gpu=False)
+    assert row.status == "ok"
+    assert row.found.startswith("about 100 B, of an amount that this system does not tell: ")
 
 
 def test_steps():

@@ -29,6 +29,8 @@ from cpc_lightning.errors import InputError, Stopped, require
 if TYPE_CHECKING:
     from cpc_lightning.app.parts import Parts
 
+SET_BY_RUNS = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
+
 # What builds and trains is imported where it is used: --help, and a mistyped name, are answered without torch.
 
 
@@ -73,7 +75,7 @@ def answer(arguments: list[str]) -> int:
 def as_found() -> Iterator[None]:
     """Leave what the run shares with its process as it was: a notebook or a script goes on after it."""
     arguments, config = sys.argv[:], HydraConfig.instance().cfg
-    seeds = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
+    environment = {name: os.environ.get(name) for name in SET_BY_RUNS}
     strict, precision = False, "highest"
     if torch := sys.modules.get("torch"):
         strict, precision = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
@@ -82,7 +84,7 @@ def as_found() -> Iterator[None]:
             yield
     finally:
         sys.argv[:], HydraConfig.instance().cfg = arguments, config
-        for name, value in seeds.items():
+        for name, value in environment.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
         if torch := sys.modules.get("torch"):
             torch.use_deterministic_algorithms(strict)

@@ -7,13 +7,18 @@ import os
 import tempfile
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cpc_lightning.app.launch import starter
+from cpc_lightning.app.settings import plain
 from cpc_lightning.errors import InputError, first_line, require
+
+OF_THE_JOB = "${hydra:runtime.output_dir}"
+"""What `run_dir` is in conf/config.yaml: known in a job that Hydra has started."""
 
 STARTED = "CPC_LIGHTNING_STARTED"
 """The variable that holds what names the run folder, where processes are started one by one."""
@@ -31,6 +36,31 @@ def agree_on_folder() -> None:
         now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
         os.environ[STARTED] = store.compare_set("cpc_lightning/started", "", now).decode()  # the first one's
+
+
+def with_folder(config: DictConfig) -> dict[str, Any]:
+    """The settings of a config in plain containers, with a `run_dir` also outside of Hydra's jobs.
+
+    Args:
+        config: composed; it stays as it is.
+
+    Raises:
+        InputError: for an interpolation that refers to nothing.
+    """
+    before = HydraConfig.instance().cfg
+    config = copy.deepcopy(config)
+    try:
+        if "hydra" in config and not HydraConfig.initialized():
+            HydraConfig.instance().set_config(config)  # settings may refer to ${hydra:...}
+        in_job = HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir")
+        if plain(config, resolve=False).get("run_dir", "???") in ("???", OF_THE_JOB) and not in_job:
+            now = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+            folder = folder_name("hydra.run.dir", config) if "hydra" in config else str(Path("runs", now))
+            OmegaConf.set_readonly(config, False)
+            config.run_dir = folder
+        return plain(config)
+    finally:
+        HydraConfig.instance().cfg = before
 
 
 def check_writable(setting: str, config: DictConfig) -> Path:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cpc_lightning.analysis.metrics import noise_rate
 from cpc_lightning.app.build import build, settings_of
 from cpc_lightning.app.settings import check_kinds, check_run
-from cpc_lightning.app.trainer import choose_precision, make_trainer
+from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.datasets.dataset import ImageDataset
@@ -78,6 +78,8 @@ class Parts:
     ) -> None:
         self.begin, self.usual = time.monotonic(), usual or {}
         trainer = dict(settings["trainer"])
+        if "accelerator" in trainer:
+            trainer["accelerator"] = choose_accelerator(trainer["accelerator"], "strategy" in trainer)
         if "precision" in trainer:  # what "auto" means here is what a resumed run is compared with
             trainer["precision"] = choose_precision(trainer["precision"], trainer.get("accelerator", "auto"))
         self.settings: dict[str, Any] = {**settings, "trainer": trainer}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -16,14 +15,17 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_warn
 
+from cpc_lightning.app.folders import with_folder
 from cpc_lightning.app.parts import Parts
-from cpc_lightning.app.settings import plain
 from cpc_lightning.datasets.dataset import ImageDataset
-from cpc_lightning.errors import InputError, first_line, one_line
+from cpc_lightning.errors import InputError, TrainingError, first_line, one_line
 from cpc_lightning.files import atomic_write, remove_stale
+from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.summary import print_summary, summarise, write_summary
 from cpc_lightning.report.tables import write_bad_images, write_classes
 from cpc_lightning.training.checkpoints import FOLDER, OVERRIDES, bring_checkpoints
+from cpc_lightning.training.failures import machine_failure
+from cpc_lightning.training.weights_and_biases import finish_wandb
 
 OUTPUTS = {
     "labels.csv": "the verdict on every training label",
@@ -39,8 +41,16 @@ PACKAGES = ("cpc-lightning", "torch", "torchvision", "pytorch-lightning", "hydra
 def run(config: DictConfig | Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Train, evaluate and report.
 
+    From a script or a notebook:
+
+        with hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"):
+            config = hydra.compose("config", ["dataset=digits", "noise=symmetric"], return_hydra_config=True)
+        summary = run(config)
+
     Args:
-        config: composed of `conf/config.yaml`, with its `run_dir` set; or its settings in plain containers.
+        config: composed of `conf/config.yaml`; or its settings in plain containers, `run_dir` among them. Set `run_dir`
+            to choose the run's folder. Where it is not set, that is the folder which the command line would name, or,
+            in a config without Hydra's own part (`return_hydra_config`), `runs/TIME`.
         overrides: what the user changed; the summary holds it, so that a sweep's table can name its rows.
 
     Returns:
@@ -48,9 +58,10 @@ def run(config: DictConfig | Mapping[str, Any], overrides: Sequence[str] = ()) -
 
     Raises:
         InputError: for a setting, file or folder that cannot be used, before any training.
-        TrainingError: if a loss becomes infinite or NaN, or a checkpoint cannot be written.
+        TrainingError: if a loss becomes infinite or NaN, a checkpoint cannot be written, a worker process dies, or a
+            GPU's memory runs out.
     """
-    return run_parts(Parts(plain(config) if isinstance(config, DictConfig) else config, overrides).ready())
+    return run_parts(Parts(with_folder(config) if isinstance(config, DictConfig) else config, overrides).ready())
 
 
 def run_parts(parts: Parts) -> dict[str, Any]:
@@ -66,12 +77,21 @@ def run_parts(parts: Parts) -> dict[str, Any]:
             bring_checkpoints(checkpoint, folder / FOLDER)
     try:
         trainer.fit(parts.module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
-        report = parts.stage_one.label_report(parts.datamodule)
-        if trainer.is_global_zero:  # before the test, which may find a file that cannot be read
-            table.write()
-            report.write(folder / "labels.csv")
+        report = write_verdict(parts)  # before the test, which may find a file that cannot be read
         selected = parts.select.test(trainer, parts.module, parts.datamodule) if parts.select else {}
+        seconds = table.seconds_before + time.monotonic() - parts.begin
+        summary = summarise(table.rows, report, selected, seconds) | {"overrides": overrides}
+        if trainer.is_global_zero:
+            write_summary(folder / "summary.json", summary)
+            here = Path.cwd()
+            shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
+            print_summary(summary, {"folder": str(shown), **OUTPUTS})
+        return summary
     except Exception as error:
+        if parts.stage_one.concluded and not while_restoring(error):
+            write_verdict(parts)  # what fails after the last epoch, such as a logger, costs no verdict
+        if reason := machine_failure(error, parts.datamodule, trainer.current_epoch):
+            raise TrainingError(reason) from error
         if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(error):
             raise InputError("callbacks", "monitor", first_line(error)) from error  # a metric that there is not, say
         if isinstance(error, InputError) or not while_restoring(error):
@@ -79,17 +99,16 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         reason = f"cannot be loaded ({type(error).__name__}: {str(error)[:200]})"
         raise InputError("resume", str(checkpoint), reason) from error
     finally:
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish()  # or the next job of a sweep logs into this one's run
+        finish_wandb()
 
-    seconds = table.seconds_before + time.monotonic() - parts.begin
-    summary = summarise(table.rows, report, selected, seconds) | {"overrides": overrides}
-    if trainer.is_global_zero:
-        write_summary(folder / "summary.json", summary)
-        here = Path.cwd()
-        shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-        print_summary(summary, {"folder": str(shown), **OUTPUTS})
-    return summary
+
+def write_verdict(parts: Parts) -> LabelReport:
+    """Write metrics.csv and labels.csv; the verdict on the labels."""
+    report = parts.stage_one.label_report(parts.datamodule)
+    if parts.trainer.is_global_zero:
+        parts.table.write()
+        report.write(Path(parts.settings["run_dir"], "labels.csv"))
+    return report
 
 
 def while_restoring(error: BaseException) -> bool:

@@ -1,5 +1,7 @@
 """Turns the signals SIGINT (Ctrl-C), SIGTERM and SIGUSR1 (SLURM) into an exception that stops the run.
 
+Windows knows fewer signals: those that are not there are left out.
+
 The last checkpoint of an epoch's end stands. Nothing is saved in the middle of an epoch, because a run cannot be
 continued from there bit for bit.
 """
@@ -17,7 +19,7 @@ from types import FrameType
 
 from cpc_lightning.errors import Stopped
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
 @contextmanager
@@ -45,7 +47,8 @@ def stop_on_signals(end_workers: bool = True) -> Iterator[None]:
         # that fetch batches go first, for they complain when nobody listens, and torch does about their death.
         sys.excepthook = lambda *_: None
         sys.unraisablehook = ring_again
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         workers = multiprocessing.active_children() if end_workers else []
         for worker in workers:
             worker.kill()
@@ -55,9 +58,13 @@ def stop_on_signals(end_workers: bool = True) -> Iterator[None]:
 
     def ring_again(ignored: sys.UnraisableHookArgs) -> None:
         """Python ignores what is raised in a destructor or the like."""
-        if isinstance(ignored.exc_value, Stopped):
+        if not isinstance(ignored.exc_value, Stopped):
+            return
+        if hasattr(signal, "SIGALRM"):  # which comes to the main thread, also while it waits in a system call
             signal.signal(signal.SIGALRM, lambda _, frame: stop(received[0], frame))
             signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            threading.Timer(0.01, signal.raise_signal, [received[0]]).start()
 
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:

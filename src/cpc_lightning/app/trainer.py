@@ -96,6 +96,8 @@ def check_devices(trainer: Mapping[str, Any]) -> None:
     devices, accelerator, gpus = trainer["devices"], trainer["accelerator"], torch.cuda.is_available()
     missing = "no CUDA device can be used here; trainer=cpu needs none"
     require(accelerator != "gpu" or gpus, "trainer.accelerator", accelerator, missing)
+    missing = "no GPU of Apple's (MPS) can be used here; trainer=cpu needs none"
+    require(accelerator != "mps" or torch.backends.mps.is_available(), "trainer.accelerator", accelerator, missing)
     count, there = process_count(trainer), torch.cuda.device_count()
     enough = accelerator == "cpu" or not gpus or not isinstance(devices, int) or devices <= there
     require(enough, "trainer.devices", devices, f"there are {there} CUDA devices here")
@@ -111,8 +113,8 @@ def check_devices(trainer: Mapping[str, Any]) -> None:
 
 
 def uses_gpu(trainer: Mapping[str, Any]) -> bool:
-    """Whether the run trains on a GPU."""
-    return bool(trainer["accelerator"] != "cpu" and torch.cuda.is_available())
+    """Whether the run trains on a CUDA GPU, which has a memory of its own; an Apple GPU (mps) shares the main one."""
+    return trainer["accelerator"] not in ("cpu", "mps") and torch.cuda.is_available()
 
 
 def process_count(trainer: Mapping[str, Any]) -> int:
@@ -126,10 +128,24 @@ def process_count(trainer: Mapping[str, Any]) -> int:
     return int(devices)
 
 
+def choose_accelerator(accelerator: str, together: bool) -> str:
+    """`accelerator`, with "auto" resolved: CUDA GPUs, an Apple GPU (which trains alone), or the CPU."""
+    if accelerator != "auto":
+        return accelerator
+    if torch.cuda.is_available():
+        return "gpu"
+    return "mps" if torch.backends.mps.is_available() and not together else "cpu"
+
+
 def choose_precision(precision: str, accelerator: str) -> str:
-    """`precision`, with "auto" resolved: "bf16-mixed" where the device has bfloat16 arithmetic, else "32-true"."""
+    """`precision`, with "auto" resolved: "bf16-mixed" where the device has bfloat16 arithmetic, else "32-true".
+
+    On an Apple GPU (mps) it is "32-true": nobody has measured there what narrower numbers gain.
+    """
     if precision != "auto":
         return precision
+    if accelerator == "mps":
+        return "32-true"
     if accelerator != "cpu" and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

@@ -19,6 +19,7 @@ from cpc_lightning.checkup.needs import (
     disk_finding,
     memory_findings,
     saved_for_backward,
+    shared_memory_finding,
     state_copies,
     step_findings,
     weight_bytes,
@@ -31,6 +32,7 @@ from cpc_lightning.errors import InputError, first_line
 from cpc_lightning.files import usable_cores
 from cpc_lightning.noise.noise import AsymmetricNoise, Noise, NoNoise, SymmetricNoise
 from cpc_lightning.noise.open_set import MixedImages
+from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.observation import HALF_BEYOND
 from cpc_lightning.training.same_run import flatten
 from cpc_lightning.training.selection import VALIDATION
@@ -76,9 +78,10 @@ class Examination:
             return 1
         on_gpu, gpus = self.parts.on_gpu, torch.cuda.device_count()
         there = f"{counted(gpus, 'GPU')} ({torch.cuda.get_device_name(0)})" if gpus else "no GPU"
-        asked = f"{counted(processes, 'process')} on the {'GPU' if on_gpu else 'CPU'}"
+        on_apple = self.settings["trainer"]["accelerator"] == "mps"
+        asked = f"{counted(processes, 'process')} on the {'GPU' if on_gpu or on_apple else 'CPU'}"
         found = f"{asked}; there are {counted(usable_cores(), 'processor')} and {there}"
-        idle = gpus > 0 and not on_gpu
+        idle = gpus > 0 and not on_gpu and not on_apple
         self.findings.add("devices", "warning" if idle else "ok", found, "trainer=gpu" if idle else "")
         return processes
 
@@ -160,8 +163,14 @@ class Examination:
             activations=kept * rows // (2 if narrow else 1),
             features=kept_features * (2 if kept_features > 2 * HALF_BEYOND else 4),
             images=processes * sum(map(held_bytes, images)),
+            batch_size=self.settings["training"]["batch_size"],
         )
         self.findings.rows += memory_findings(need, self.parts.on_gpu)
+        datamodule = self.parts.datamodule
+        batch = self.findings.attempt("shared memory", lambda: largest_batch(datamodule))
+        if datamodule.num_workers > 0 and batch is not None:
+            shared = shared_memory_finding(batch, processes * datamodule.num_workers)
+            self.findings.rows += [shared] if shared else []
         if self.folder is not None:
             labels = samples * (8 + 2 * (8 + 4) + 2 * 4 * self.cleaner.history_length)  # given, partitions, losses
             selected = 2 * weight_bytes(network) if VALIDATION in dataset.evaluation else 0  # the best so far, besides
@@ -207,6 +216,17 @@ def plan_of(settings: Mapping[str, Any], cleaner: Cleaner, noise: Noise) -> Plan
 def last_part(node: Mapping[str, Any]) -> str:
     """The name of what the node builds, without its module."""
     return str(node.get("_target_", "")).rsplit(".", 1)[-1]
+
+
+def largest_batch(datamodule: CoTrainingDataModule) -> int:
+    """Bytes of the images of the largest batch that a loader fetches: of warm-up, stage 2 or an evaluation."""
+    images, first = datamodule.dataset.train.images, torch.tensor([0])
+    samples = max(len(split) for split in (datamodule.dataset.train, *datamodule.dataset.evaluation.values()))
+    return max(
+        images.fetch_views(first, 1, 0).nbytes * datamodule.warmup_batch_size,
+        images.fetch_views(first, datamodule.views, 0).nbytes * 2 * datamodule.batch_size,
+        images.fetch(first).nbytes * min(datamodule.evaluation_batch_size, samples),
+    )
 
 
 def held_bytes(images: Images) -> int:

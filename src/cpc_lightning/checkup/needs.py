@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cpc_lightning.checkup.findings import Finding
+from cpc_lightning.checkup.findings import Finding, Status
 
 CGROUP = (
     # limit and use of the memory of a container, in version 2 and version 1 of control groups
@@ -30,12 +30,14 @@ class Memory:
         features: of the whole training set by both networks, which stage 1 keeps on the host where the cleaner needs
             them.
         images: those that the data set holds on the host.
+        batch_size: what `activations` grow with; 0 where it is not to be named.
     """
 
     weights: int
     activations: int
     features: int
     images: int
+    batch_size: int = 0
 
     @property
     def device(self) -> int:
@@ -57,24 +59,39 @@ def memory_findings(need: Memory, on_gpu: bool) -> list[Finding]:
         f"networks and optimizers {size(need.weights)}, a step's activations {size(need.activations)}, "
         f"stage 1's features {size(need.features)}, images {size(need.images)}"
     )
-    places = [("memory", need.host + (0 if on_gpu else need.device), *main_memory())]
+    places: list[tuple[str, int, tuple[int, int] | None]] = []
+    places.append(("memory", need.host + (0 if on_gpu else need.device), main_memory()))
     if on_gpu:
         free, total = torch.cuda.mem_get_info()
-        places.append(("GPU memory", need.device, total, free))
+        places.append(("GPU memory", need.device, (total, free)))
     findings: list[Finding] = []
-    for topic, needed, total, free in places:
+    for topic, needed, there in places:
+        if there is None:
+            found = f"about {size(needed)}, of an amount that this system does not tell: {parts}"
+            findings.append(Finding(topic, "ok", found))
+            continue
+        total, free = there
         found = f"about {size(needed)} of {size(total)}, {size(free)} of it free"
         advice = ""
         if needed > free:
-            advice = "a smaller training.batch_size or backbone, or another machine"
+            rest = needed - need.activations
+            fits = (free - rest) * need.batch_size // max(need.activations, 1)
+            smaller = f"training.batch_size={fits}, by this estimate," if fits > 1 else "a smaller training.batch_size"
+            advice = f"{smaller} or a smaller backbone, or another machine"
         status = "error" if needed > total else "warning" if needed > free else "ok"
         findings.append(Finding(topic, status, found if findings else f"{found}: {parts}", advice))  # type: ignore[arg-type]
     return findings
 
 
-def main_memory() -> tuple[int, int]:
-    """This machine's memory and what is free of it, in bytes; a container's, where it has a limit."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def main_memory() -> tuple[int, int] | None:
+    """This machine's memory and what is free of it, in bytes; a container's, where it has a limit.
+
+    None where the system does not say (Windows).
+    """
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):
+        return None
     free = total
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
@@ -141,6 +158,28 @@ def disk_finding(folder: Path, checkpoint: int) -> Finding:
     if 3 * checkpoint > free:
         return Finding("disk", "error", found, "hydra.run.dir=FOLDER on another disk")
     return Finding("disk", "ok", found)
+
+
+def shared_memory_finding(batch: int, workers: int, folder: Path = Path("/dev/shm")) -> Finding | None:
+    """The shared memory through which batches come from worker processes, against what they may keep there.
+
+    Each worker prepares two batches ahead, and the loop holds two more. One batch that does not fit is an error.
+
+    Args:
+        batch: bytes of the largest.
+        workers: processes that fetch, of all processes that train.
+        folder: where this system keeps shared memory.
+
+    Returns:
+        None where there is no such folder (macOS and Windows have no such limit).
+    """
+    if not folder.is_dir():
+        return None
+    free, needed = shutil.disk_usage(folder).free, (2 * workers + 2) * batch
+    found = f"up to {size(needed)} in batches of {size(batch)}, {size(free)} free in {folder}"
+    advice = "fewer training.num_workers (0 needs none); in a container, more of it (docker run --shm-size=8g)"
+    status: Status = "error" if batch > free else "warning" if needed > free else "ok"
+    return Finding("shared memory", status, found, "" if status == "ok" else advice)
 
 
 def step_findings(

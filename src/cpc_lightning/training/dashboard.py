@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -10,10 +12,11 @@ import pytorch_lightning as pl
 import wandb
 from numpy.typing import NDArray
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_warn
 
 from cpc_lightning.cleaning.evidence import CLASS_AGNOSTIC, LossMixture
 from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN, UNLABELED
-from cpc_lightning.errors import one_line, require_integer
+from cpc_lightning.errors import first_line, one_line, require_integer
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.stage_one import StageOne, Verdict
 
@@ -35,8 +38,12 @@ class WandbDashboard(pl.Callback):
         if verdict is None or verdict.epoch != trainer.current_epoch + 1:
             return
         if verdict.epoch % self.every_n_epochs == 0 or verdict.epoch == trainer.max_epochs:
-            for run in _runs(trainer):
-                run.log({f"losses/network_{n}": _histogram(verdict, n - 1) for n in (1, 2)}, commit=False)
+            with _on_trouble("the histograms of the losses"):
+                self._draw(trainer, verdict)
+
+    def _draw(self, trainer: pl.Trainer, verdict: Verdict) -> None:
+        for run in _runs(trainer):
+            run.log({f"losses/network_{n}": _histogram(verdict, n - 1) for n in (1, 2)}, commit=False)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the training samples whose labels look most wrong."""
@@ -55,6 +62,11 @@ class WandbDashboard(pl.Callback):
                 suggested.tolist(), confidence.tolist(), report.true_labels[worst].tolist(), strict=True,
             )
         )  # fmt: skip
+        with _on_trouble("the suspicious labels, which labels.csv lists"):
+            self._show(trainer, rows, names)
+
+    def _show(self, trainer: pl.Trainer, rows: list[tuple[Any, ...]], names: list[str]) -> None:
+        """Log a table of `rows` and their pictures; `names` are the classes'."""
         for run in _runs(trainer):
             table = wandb.Table(
                 ["index", "image", "noisy_label", "clean_probability", "suggested_label", "confidence", "true_label"]
@@ -68,6 +80,15 @@ class WandbDashboard(pl.Callback):
                 pictures.append(wandb.Image(pixels, caption=caption))
             # Offline, a table's pictures wait in wandb's own folder; those logged by themselves lie with the run.
             run.log({"suspicious_labels": table, "suspicious_images": pictures})
+
+
+@contextmanager
+def _on_trouble(what: str) -> Iterator[None]:
+    """Say that W&B does not show `what`, such as for a folder of its own that it may not write to: the run goes on."""
+    try:
+        yield
+    except (OSError, wandb.Error) as error:
+        rank_zero_warn(f"W&B does not show {what}: {one_line(first_line(error))}")
 
 
 def _stage_one(trainer: pl.Trainer) -> StageOne:

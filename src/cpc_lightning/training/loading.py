@@ -8,15 +8,15 @@ are made, or the number of views (one in warm-up, else the weak ones and then th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from cpc_lightning.datasets.dataset import Split
-from cpc_lightning.errors import InputError
+from cpc_lightning.errors import InputError, TrainingError
 from cpc_lightning.training.samplers import BatchPlan
 from cpc_lightning.views.views import VIEWS
 
@@ -149,7 +149,8 @@ class BatchLoader(DataLoader[Any]):
     """A loader for data sets that answer whole batches.
 
     An `InputError` in a worker process, such as a file that cannot be read, arrives here as the same error: a plain
-    `DataLoader` makes a traceback in a `RuntimeError` of it.
+    `DataLoader` makes a traceback in a `RuntimeError` of it. So does a `TrainingError`, where the shared memory has no
+    room for a batch: a plain `DataLoader` waits forever for that batch.
 
     Args:
         dataset: answers whole batches.
@@ -160,14 +161,19 @@ class BatchLoader(DataLoader[Any]):
         super().__init__(_ErrorsAsAnswers(dataset), collate_fn=as_is, **more)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        for batch in super().__iter__():
-            if isinstance(batch, InputError):
+        try:
+            batches = super().__iter__()
+        except OSError as error:  # too many processes, or no room for what they say to each other
+            found = f"they cannot be started ({error.strerror or error})"
+            raise TrainingError(worker_trouble(self.num_workers, found)) from error
+        for batch in batches:
+            if isinstance(batch, (InputError, TrainingError)):
                 raise batch
             yield batch
 
 
 class _ErrorsAsAnswers(Dataset[Any]):
-    """A data set whose `InputError`s are answers, which travel from worker processes as they are."""
+    """A data set whose errors are answers, which travel from worker processes as they are."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -177,9 +183,37 @@ class _ErrorsAsAnswers(Dataset[Any]):
 
     def __getitems__(self, wanted: Any) -> Any:
         try:
-            return self.dataset.__getitems__(wanted)
-        except InputError as error:
+            batch = self.dataset.__getitems__(wanted)
+            if (worker := get_worker_info()) is not None:
+                share(batch, worker.num_workers)
+            return batch
+        except (InputError, TrainingError) as error:
             return error
+
+
+def share(batch: Mapping[str, Any], num_workers: int) -> None:
+    """Move the tensors of a worker's batch into the shared memory through which they travel.
+
+    The queue would do so later, in a thread that prints what fails there and loses the batch.
+
+    Raises:
+        TrainingError: there is no room.
+    """
+    tensors = [value for value in batch.values() if isinstance(value, Tensor) and value.untyped_storage().nbytes() > 0]
+    try:
+        for tensor in tensors:
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        needed = sum(tensor.nbytes for tensor in tensors)
+        reason = str(error).rsplit(": ", 1)[-1]
+        found = f"the shared memory (/dev/shm) has no room for another batch of {needed:,} bytes ({reason})"
+        raise TrainingError(worker_trouble(num_workers, found)) from error
+
+
+def worker_trouble(num_workers: int, found: str) -> str:
+    """The line on worker processes that cannot go on."""
+    advice = "fewer of them, or 0 for none; in a container, more shared memory (docker run --shm-size=8g)"
+    return f"training.num_workers={num_workers}, processes that fetch batches: {found}; try {advice}"
 
 
 def as_is(batch: T) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pytorch_lightning as pl
@@ -111,8 +111,8 @@ def moved(state: dict[str, Any], before: str, now: str) -> dict[str, Any]:
     def move(value: Any) -> Any:
         if isinstance(value, dict):
             return {move(name): move(inner) for name, inner in value.items()}
-        if isinstance(value, str) and (value == before or value.startswith(f"{before}/")):
-            return now + value[len(before) :]
+        if isinstance(value, str) and value.startswith(before) and value[len(before) :][:1] in ("", "/", "\\"):
+            return str(Path(now, *PureWindowsPath(value[len(before) :].lstrip("/\\")).parts))  # either system's path
         return value
 
     return move(state)  # type: ignore[no-any-return]

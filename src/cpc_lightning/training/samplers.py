@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,6 +64,17 @@ class BatchPlan:
     warmup: bool
     epoch_share: float
     seed: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by value: tensors would travel to a worker through shared memory, which may be full without a word."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return _plan, tuple(value.numpy() if isinstance(value, Tensor) else value for value in values)
+
+
+def _plan(*values: Any) -> BatchPlan:
+    """The plan of what `__reduce__` gave."""
+    back: list[Any] = [torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in values]
+    return BatchPlan(*back)
 
 
 class CoTrainingSampler(Sampler[BatchPlan]):

@@ -197,6 +197,11 @@ class StageOne(pl.Callback):
         broadcast_tensors([*heads[0].state_dict().values(), *heads[1].state_dict().values()])
         return cast(CleaningResult, broadcast_object(result))
 
+    @property
+    def concluded(self) -> bool:
+        """Whether there is a final verdict on the labels."""
+        return self._final is not None
+
     def label_report(self, datamodule: CoTrainingDataModule) -> LabelReport:
         """The final verdict on every training label, for people."""
         if self._final is None:

@@ -20,7 +20,8 @@ class Inside:
     def __init__(self, folder: Path, encoding: str | None) -> None:
         self.encoding = encoding
         self.real = os.path.realpath(folder)
-        self.roots = [name.rstrip("/") + "/" for name in (os.path.abspath(folder), self.real)]  # a root may be a link
+        # A root may be a link. With a separator at the end, whichever this system has.
+        self.roots = [os.path.join(name, "") for name in (os.path.abspath(folder), self.real)]
         self.real_folder = lru_cache(1024)(os.path.realpath)
 
     def path(self, written: str) -> str:
@@ -40,7 +41,7 @@ class Inside:
             advice = "paths start there, or are absolute"
             if os.path.isabs(written):
                 advice = "dataset.root=/ takes any absolute path, dataset.root=FOLDER those in FOLDER"
-            raise ValueError(f"path {written[:80]!r} leads out of {self.roots[0].rstrip('/') or '/'}: {advice}")
+            raise ValueError(f"path {written[:80]!r} leads out of {os.path.abspath(self.roots[0])}: {advice}")
         path = os.path.normpath(path)  # ./a.jpg is a.jpg
         return path if self.encoding is None or path.isascii() else self._on_disk(path)
 

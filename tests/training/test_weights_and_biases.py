@@ -1,0 +1,162 @@
+"""The W&B logger: its mode, what it is refused for before training, and where it keeps its things."""
+
+import os
+import pwd
+
+import pytest
+import wandb
+
+from cpc_lightning.errors import InputError
+from cpc_lightning.training import weights_and_biases
+from cpc_lightning.training.weights_and_biases import finish_wandb, may_have_key, wandb_logger
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known(monkeypatch, tmp_path):
+    """No key, no mode, an empty home."""
+    for name in list(os.environ):
+        if name.startswith("WANDB_") or name == "NETRC":
+            monkeypatch.delenv(name)
+    for name in weights_and_biases.FOLDERS:  # so that they are gone again afterwards
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(weights_and_biases, "_GIVEN", set())
+
+
+@pytest.mark.parametrize(
+    ("offline", "environment", "mode"),
+    [
+        (None, None, "offline"),
+        (None, "", "offline"),
+        (None, "online", "online"),
+        (None, "run", "online"),
+        (None, "disabled", "disabled"),
+        (None, "dryrun", "offline"),
+        (True, "online", "offline"),
+        (False, None, "online"),
+        (False, "disabled", "online"),
+    ],
+)
+def test_the_setting_decides_then_the_environment_then_it_is_offline(monkeypatch, tmp_path, offline, environment, mode):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    if environment is not None:
+        monkeypatch.setenv("WANDB_MODE", environment)
+    logger = wandb_logger(str(tmp_path), offline, project="p")
+    assert logger._wandb_init["mode"] == mode
+    assert logger._wandb_init["project"] == "p"
+    assert os.environ.get("WANDB_MODE") == environment
+
+
+@pytest.mark.parametrize(
+    ("offline", "environment", "line"),
+    [
+        (False, None, "offline=false: needs a key: `wandb login`, or WANDB_API_KEY; "
+                      "logger.wandb.offline=true needs none, and no network"),
+        (None, "online", "offline=null (WANDB_MODE=online): needs a key"),
+        (None, "onlin", "offline=null (WANDB_MODE=onlin): WANDB_MODE must be one of online, offline, disabled"),
+        ("no", None, "offline=no: must be true, false or null"),
+    ],
+)  # fmt: skip
+def test_what_could_not_log_is_refused(monkeypatch, tmp_path, offline, environment, line):
+    if environment is not None:
+        monkeypatch.setenv("WANDB_MODE", environment)
+    with pytest.raises(InputError) as caught:
+        wandb_logger(str(tmp_path), offline)
+    assert str(caught.value).startswith(line)
+
+
+def test_where_a_key_may_be(monkeypatch, tmp_path):
+    assert not may_have_key()
+    home = tmp_path / "home"
+    (home / ".netrc").write_text("machine api.wandb.ai\n  login user\n  password 1234\n")
+    assert may_have_key()
+    (home / ".config" / "wandb").mkdir(parents=True)
+    (home / ".config" / "wandb" / "settings").write_text("[default]\nbase_url = https://ours.example:8080\n")
+    assert not may_have_key()  # that one is another server's
+    (home / "_netrc").write_text("machine ours.example login user password 1234\n")
+    assert may_have_key()
+    monkeypatch.setenv("NETRC", str(home / "none"))
+    assert not may_have_key()
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    assert may_have_key()
+
+
+@pytest.mark.parametrize("home", [None, "/proc/none"])
+def test_without_a_home_it_keeps_its_things_with_the_run(monkeypatch, tmp_path, home):
+    wandb_logger(str(tmp_path))
+    assert "WANDB_DATA_DIR" not in os.environ  # there is one
+    monkeypatch.delenv("HOME") if home is None else monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # as docker --user with a number that nobody knows
+    for run in ("one", "two"):
+        wandb_logger(str(tmp_path / run))
+        kept = {name: os.environ[name] for name in weights_and_biases.FOLDERS}
+        assert kept == {
+            "WANDB_DATA_DIR": str(tmp_path / run / "wandb" / "data"),
+            "WANDB_CACHE_DIR": str(tmp_path / run / "wandb" / "cache"),
+            "WANDB_CONFIG_DIR": str(tmp_path / run / "wandb" / "config"),
+        }
+    assert not (tmp_path / "one").exists()
+
+
+def test_folders_that_the_user_has_named_stay(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", "/proc/none")
+    monkeypatch.setenv("WANDB_DATA_DIR", "/elsewhere")
+    monkeypatch.setattr(weights_and_biases, "_GIVEN", {"WANDB_DATA_DIR"})
+    wandb_logger(str(tmp_path))
+    assert os.environ["WANDB_DATA_DIR"] == "/elsewhere"
+
+
+def test_what_fails_when_it_is_closed_is_told_and_costs_nothing(monkeypatch):
+    def fail():
+        raise wandb.errors.CommError("gone")
+
+    monkeypatch.setattr(wandb, "finish", fail)
+    with pytest.warns(UserWarning, match="W&B could not finish its run: gone"):
+        finish_wandb()
+
+
+# Whole runs -----------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_key_a_run_is_refused_before_there_is_a_folder(command, small, tmp_path):
+    run = (*small, "logger=wandb", "logger.wandb.offline=false", f"hydra.run.dir={tmp_path / 'run'}")
+    code, _, error = command(*run)
+    assert (code, error.count("\n")) == (2, 1)
+    assert error.startswith("error: logger.wandb.offline=false: needs a key")
+    assert not (tmp_path / "run").exists()
+    code, out, _ = command(*run, "mode=check")
+    assert code == 2
+    assert "logger.wandb.offline=false" in out
+
+
+@pytest.mark.parametrize(("mode", "files"), [("disabled", 0), ("offline", 1)])
+def test_a_run_follows_wandb_mode_without_a_home(monkeypatch, command, small, tmp_path, mode, files):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.setenv("HOME", "/proc/none")
+    code, _, error = command(*small, "logger=wandb", "cleaner=gmm_agn", f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 0, error
+    assert "does not show" not in error
+    assert len(list((tmp_path / "run").rglob("*.wandb"))) == files
+    assert (tmp_path / "run" / "labels.csv").exists()
+
+
+@pytest.mark.parametrize("place", ["Table", "finalize"])
+def test_a_logger_that_fails_at_the_end_costs_no_verdict(monkeypatch, command, small, tmp_path, place):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device", "/elsewhere")
+
+    if place == "Table":
+        monkeypatch.setattr(wandb, "Table", fail)
+    else:
+        monkeypatch.setattr("pytorch_lightning.loggers.WandbLogger.finalize", fail)
+    run = tmp_path / "run"
+    code, _, error = command(*small, "logger=wandb", "cleaner=gmm_agn", f"hydra.run.dir={run}")
+    assert (run / "labels.csv").read_text().count("\n") == 1439
+    if place == "Table":  # no part of the run
+        assert code == 0
+        assert (run / "summary.json").exists()
+    else:
+        assert code == 1
+        assert error.splitlines()[-1] == "error: /elsewhere: No space left on device"
