@@ -24,9 +24,11 @@ from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.report.summary import print_summary, summarise, write_summary
 from cpc_lightning.report.tables import write_bad_images, write_classes
 from cpc_lightning.training.checkpoints import FOLDER, OVERRIDES, bring_checkpoints
+from cpc_lightning.training.held_out import held_out_reports
 
 OUTPUTS = {
     "labels.csv": "the verdict on every training label",
+    "labels_test.csv": "the same of the images that are held out",
     "metrics.csv": "every epoch",
     "summary.json": "the numbers above",
     "classes.json": "the classes' names; label k is its item k",
@@ -67,9 +69,13 @@ def run_parts(parts: Parts) -> dict[str, Any]:
     try:
         trainer.fit(parts.module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
         report = parts.stage_one.label_report(parts.datamodule)
-        if trainer.is_global_zero:  # before the test, which may find a file that cannot be read
+        if trainer.is_global_zero:  # before the other sets, which may have a file that cannot be read
             table.write()
             report.write(folder / "labels.csv")
+        held_out = held_out_reports(trainer, parts.module, parts.datamodule, parts.stage_one)
+        if trainer.is_global_zero:
+            for name, labels in held_out.items():
+                labels.write(folder / f"labels_{name}.csv")
         selected = parts.select.test(trainer, parts.module, parts.datamodule) if parts.select else {}
     except Exception as error:
         if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(error):
@@ -83,7 +89,7 @@ def run_parts(parts: Parts) -> dict[str, Any]:
             sys.modules["wandb"].finish()  # or the next job of a sweep logs into this one's run
 
     seconds = table.seconds_before + time.monotonic() - parts.begin
-    summary = summarise(table.rows, report, selected, seconds) | {"overrides": overrides}
+    summary = summarise(table.rows, report, held_out, selected, seconds) | {"overrides": overrides}
     if trainer.is_global_zero:
         write_summary(folder / "summary.json", summary)
         print_summary(summary, {"folder": str(folder), **OUTPUTS})
