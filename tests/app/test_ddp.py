@@ -65,6 +65,10 @@ def check_run(folder):
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
     with (folder / "labels.csv").open(newline="") as file:
         assert [int(row["index"]) for row in csv.DictReader(file)] == list(range(1438))
+    with (folder / "labels_test.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in rows] == list(range(359))
+    assert all(row["clean_probability_1"] and row["clean_probability_2"] for row in rows)
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values() if value.is_floating_point())
 

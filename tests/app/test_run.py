@@ -56,6 +56,20 @@ def test_labels_csv_judges_every_sample(finished):
     assert summary["noise_rate_actual"] == pytest.approx(wrong)
 
 
+def test_labels_test_csv_judges_every_image_that_is_held_out(finished):
+    """The digits' test labels are right: their true labels are known. metrics.csv's last accuracy is of the same."""
+    text = (finished / "labels_test.csv").read_text()
+    assert text.splitlines()[0] == (finished / "labels.csv").read_text().splitlines()[0]
+    rows = rows_of(finished / "labels_test.csv")
+    assert [int(row["index"]) for row in rows] == list(range(359))
+    assert all(row["noisy_label"] == row["true_label"] for row in rows)
+    for row in rows:
+        first, second, joined = (float(row[f"clean_probability{s}"]) for s in ("_1", "_2", ""))
+        assert joined == pytest.approx((first + second) / 2, abs=2e-6)
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["suspected_labels_test"] == sum(row["suspected"] == "true" for row in rows)
+
+
 def test_the_noise_in_labels_csv_is_the_seeds(finished):
     rows = rows_of(finished / "labels.csv")
     true = torch.tensor([int(row["true_label"]) for row in rows])
@@ -157,9 +171,12 @@ def test_every_cleaner_runs(compose, small, tmp_path, cleaner):
     if cleaner == "none":
         assert summary["suspected_labels"] is None
         assert {row["suspected"] for row in rows} == {""}
-        assert all(row["suggested_label"] for row in rows)
+        held_out = rows_of(tmp_path / "labels_test.csv")
+        assert {row["suspected"] + row["clean_probability"] for row in held_out} == {""}
+        assert all(row["suggested_label"] and row["confidence"] for row in (*rows, *held_out))
     if cleaner == "oracle":
         assert all((row["suspected"] == "true") == (row["noisy_label"] != row["true_label"]) for row in rows)
+        assert {row["clean_probability"] for row in rows_of(tmp_path / "labels_test.csv")} == {"1.000000"}
 
 
 def test_labels_csv_is_a_noise_file(finished, compose, small, tmp_path):

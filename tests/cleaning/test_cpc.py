@@ -8,7 +8,7 @@ from tests.cleaning.conftest import evidence_of, whole_set_task, with_evidence
 from torch.nn import functional as F
 
 from cpc_lightning.cleaning.cpc import CpcCleaner
-from cpc_lightning.cleaning.evidence import Draw
+from cpc_lightning.cleaning.evidence import CLASS_AGNOSTIC, Basis, Draw, LossMixture
 from cpc_lightning.cleaning.gmm import GmmCleaner, scale_losses
 from cpc_lightning.cleaning.prototypes import PrototypeFit, PrototypeHead, confident_predictions, fit_prototypes
 from cpc_lightning.errors import InputError
@@ -304,3 +304,24 @@ def test_unusable_settings_are_named(setting, value):
     with pytest.raises(InputError) as error:
         CpcCleaner(True, **{setting: value})
     assert error.value.setting == setting
+
+
+def test_other_samples_are_judged_by_prototypes_and_by_the_mixture_while_those_learn():
+    """A feature 3 of mean 1 and deviation 2: v = 1. v' = 2 v, c_0 = 0.5, c_1 = -1: the scores are 1 and -2."""
+    head = PrototypeHead(2, 1, 2)
+    with torch.no_grad():
+        head.feature_mean.copy_(torch.tensor([1.0, 0.0]))
+        head.feature_std.copy_(torch.tensor([2.0, 1.0]))
+        head.projector.weight.copy_(torch.tensor([[2.0, 0.0]]))
+        head.projector.bias.zero_()
+        head.prototypes.copy_(torch.tensor([[0.5], [-1.0]]))
+        labels = torch.tensor([0, 1])
+        evidence = evidence_of(
+            torch.zeros(2), torch.tensor([[0.5, 0.4]]), torch.full((2, 2), 0.5), labels, torch.tensor([[3.0, 9.0]] * 2)
+        )
+        draw = Draw(torch.arange(2), labels, labels)
+        mixtures = {CLASS_AGNOSTIC: LossMixture(means=(0.1, 0.9), variances=(0.04, 0.04), weights=(0.5, 0.5))}
+        cleaner = CpcCleaner(class_aware=True, warmup_share=0.5)
+        told = [cleaner.judge(evidence, draw, Basis((0, 1), mixtures, progress), head) for progress in (0.5, 0.25)]
+    assert told[0].tolist() == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(2))])
+    assert told[1].tolist() == pytest.approx([0.5, 1 / (1 + np.exp(-2))])

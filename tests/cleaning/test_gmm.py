@@ -10,13 +10,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from tests.cleaning.conftest import evidence_of, whole_set_task
 
-from cpc_lightning.cleaning.evidence import Draw
+from cpc_lightning.cleaning.evidence import Basis, Draw, JudgesOthers, LossMixture
 from cpc_lightning.cleaning.gmm import (
     CLASS_AGNOSTIC,
     GmmCleaner,
     class_agnostic_probability,
     class_aware_probability,
+    clean_posterior,
     fit_mixture,
+    scale_like,
     scale_losses,
 )
 from cpc_lightning.errors import InputError
@@ -252,3 +254,59 @@ def test_unusable_settings_are_named(setting, value):
     with pytest.raises(InputError) as error:
         GmmCleaner(False, **{setting: value})
     assert error.value.setting == setting
+
+
+# Samples outside the training set -------------------------------------------------------------------------------------
+
+
+def test_other_losses_are_scaled_as_the_sets_own_and_cut_off():
+    assert scale_like(torch.tensor([1.0, 2.0, 3.0, 5.0]), (2.0, 4.0)).tolist() == [0.0, 0.0, 0.5, 1.0]
+    assert scale_like(torch.tensor([1.0, 3.0]), (2.0, 2.0)).tolist() == [0.0, 0.0]  # as constant losses themselves
+
+
+SAME = LossMixture(means=(0.1, 0.9), variances=(0.04, 0.04), weights=(0.5, 0.5))
+
+
+def test_a_mixtures_posterior_by_hand():
+    """Equal variances v: the log ratio at x is ((x - .9)^2 - (x - .1)^2) / 2v = (0.8 - 1.6 x) / 0.08 = 10 - 20 x.
+
+    Class 3 has a mixture of its own, three quarters of it clean; class 5 one with means alike, whose clean component is
+    half as wide and so twice as dense there; class 7 has none.
+    """
+    own = {
+        CLASS_AGNOSTIC: SAME,
+        3: LossMixture(means=(0.1, 0.9), variances=(0.04, 0.04), weights=(0.75, 0.25)),
+        5: LossMixture(means=(0.5, 0.5), variances=(0.01, 0.04), weights=(0.5, 0.5)),
+    }
+    scaled, labels = torch.tensor([0.5, 0.4, 0.5, 0.5, 1.0]), torch.tensor([7, 7, 3, 5, 7])
+    logistic = [1 / (1 + np.exp(-ratio)) for ratio in (0, 2, -10)]
+    expected = [logistic[0], logistic[1], 0.75, 2 / 3, logistic[2]]
+    assert clean_posterior(own, scaled, labels).tolist() == pytest.approx(expected, abs=1e-6)
+    alike = {CLASS_AGNOSTIC: SAME}  # of the class-agnostic cleaner
+    assert clean_posterior(alike, scaled[:3], labels[:3]).tolist() == pytest.approx([*logistic[:2], 0.5], abs=1e-6)
+    for none in ({}, None):  # constant losses speak against no label
+        assert clean_posterior(none, scaled, labels).tolist() == [1.0] * 5
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_posterior_of_the_samples_it_was_fitted_to_is_sklearns(seed):
+    losses, _ = two_humps(300, seed)
+    mixture, fitted = fit_mixture(losses, seed)
+    told = clean_posterior({CLASS_AGNOSTIC: mixture}, torch.from_numpy(losses), torch.zeros(300, dtype=torch.int64))
+    assert told.numpy() == pytest.approx(fitted, abs=1e-9)
+
+
+def test_the_cleaner_judges_other_samples_by_their_last_loss():
+    labels = torch.tensor([0, 1])
+    evidence = evidence_of(torch.zeros(2), torch.tensor([[0.5, 0.4]]), torch.full((2, 3), 1 / 3), labels, None)
+    cleaner, basis = GmmCleaner(class_aware=False), Basis((0.0, 2.0), {CLASS_AGNOSTIC: SAME}, 0.5)
+    assert isinstance(cleaner, JudgesOthers)
+    told = cleaner.judge(evidence, Draw(torch.arange(2), labels, labels), basis, None)
+    assert told.dtype == torch.float32
+    assert told.tolist() == pytest.approx([0.5, 1 / (1 + np.exp(-2))])
+
+
+def test_a_basis_travels_through_a_checkpoint(tmp_path):
+    for basis in (Basis((0.25, 2.0), {CLASS_AGNOSTIC: SAME, 3: SAME}, 0.5), Basis((0.0, 0.0), None, 1.0)):
+        torch.save(basis.to_state(), tmp_path / "basis")
+        assert Basis.from_state(torch.load(tmp_path / "basis", weights_only=True)) == basis

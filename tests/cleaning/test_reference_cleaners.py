@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.cleaning.conftest import evidence_of, whole_set_task
 
-from cpc_lightning.cleaning.evidence import Draw
+from cpc_lightning.cleaning.evidence import Draw, JudgesOthers
 from cpc_lightning.cleaning.reference import NoCleaner, OracleCleaner
 from cpc_lightning.errors import InputError
 
@@ -48,3 +48,12 @@ def test_no_cleaner_divides_nothing():
     assert not NoCleaner.active
     with pytest.raises(RuntimeError, match="not active"):
         NoCleaner().clean(task_of([0, 1], [0, 1]))
+
+
+def test_the_oracle_judges_other_samples_where_the_truth_is_known():
+    draw = Draw(torch.arange(4), torch.tensor([0, 1, 2, 2]), torch.tensor([0, 2, -1, -2]))
+    told = OracleCleaner().judge(None, draw, None, None)
+    assert told[:2].tolist() == [1.0, 0.0]
+    assert bool(told[2].isnan())
+    assert told[3] == 0.0
+    assert not isinstance(NoCleaner(), JudgesOthers)

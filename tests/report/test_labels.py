@@ -124,3 +124,11 @@ def test_images_without_a_label_and_trusted_ones(tmp_path):
     }
     assert {name for name, cell in rows[1].items() if cell == "" and rows[0][name] != ""} == blank
     assert (rows[1]["suggested_label"], rows[1]["suggested_class"], rows[1]["true_label"]) == ("1", "sea, lion", "1")
+
+
+def test_a_label_that_nobody_judged_is_blank(tmp_path):
+    """Of held-out images the oracle knows only some."""
+    report(clean_probabilities=torch.tensor([[1.0, torch.nan, 0.0]] * 2)).write(tmp_path / "labels_test.csv")
+    rows = list(csv.DictReader((tmp_path / "labels_test.csv").read_text().splitlines()))
+    assert [row["suspected"] for row in rows] == ["false", "", "true"]
+    assert [row["clean_probability"] for row in rows] == ["1.000000", "", "0.000000"]

@@ -156,6 +156,10 @@ def test_a_table_with_val_rows_is_tested_every_epoch_too(command, tmp_path):
     labels = rows_of(tmp_path / "run" / "labels.csv")
     assert labels[0]["path"] == "photos/0.jpg"
     assert (labels[0]["noisy_label"], labels[0]["true_label"]) == ("1", "0")
+    for name, rest in (("val", 3), ("test", 4)):  # of every five images, the fourth and the fifth
+        judged = rows_of(tmp_path / "run" / f"labels_{name}.csv")
+        assert [row["path"] for row in judged] == [f"photos/{number}.jpg" for number in range(rest, 40, 5)]
+        assert all(row["clean_probability"] and row["suggested_label"] and row["row"] for row in judged)
     assert json.loads((tmp_path / "run" / "classes.json").read_text()) == ["dark", "light"]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["test_accuracy_selected"] is not None

@@ -25,10 +25,12 @@ from cpc_lightning.report.summary import print_summary, summarise, write_summary
 from cpc_lightning.report.tables import write_bad_images, write_classes
 from cpc_lightning.training.checkpoints import FOLDER, OVERRIDES, bring_checkpoints
 from cpc_lightning.training.failures import machine_failure
+from cpc_lightning.training.held_out import held_out_reports
 from cpc_lightning.training.weights_and_biases import finish_wandb
 
 OUTPUTS = {
     "labels.csv": "the verdict on every training label",
+    "labels_test.csv": "the same of the images that are held out",
     "metrics.csv": "every epoch",
     "summary.json": "the numbers above",
     "classes.json": "the classes' names; label k is its item k",
@@ -77,10 +79,14 @@ def run_parts(parts: Parts) -> dict[str, Any]:
             bring_checkpoints(checkpoint, folder / FOLDER)
     try:
         trainer.fit(parts.module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
-        report = write_verdict(parts)  # before the test, which may find a file that cannot be read
+        report = write_verdict(parts)  # before the other sets, which may have a file that cannot be read
+        held_out = held_out_reports(trainer, parts.module, parts.datamodule, parts.stage_one)
+        if trainer.is_global_zero:
+            for name, labels in held_out.items():
+                labels.write(folder / f"labels_{name}.csv")
         selected = parts.select.test(trainer, parts.module, parts.datamodule) if parts.select else {}
         seconds = table.seconds_before + time.monotonic() - parts.begin
-        summary = summarise(table.rows, report, selected, seconds) | {"overrides": overrides}
+        summary = summarise(table.rows, report, held_out, selected, seconds) | {"overrides": overrides}
         if trainer.is_global_zero:
             write_summary(folder / "summary.json", summary)
             here = Path.cwd()

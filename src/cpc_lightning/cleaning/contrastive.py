@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate, Evidence
+from cpc_lightning.cleaning.evidence import Basis, CleaningResult, CleaningTask, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.cleaning.prototypes import CHUNK, PrototypeHead
 from cpc_lightning.errors import TrainingError, require, require_integer, require_number
@@ -86,6 +86,10 @@ class ContrastiveCleaner:
         )
         scalars = {"prototype_loss_1": first_loss, "prototype_loss_2": second_loss}
         return CleaningResult((first, second), partitions, self.threshold, {"cpc": self.threshold}, scalars)
+
+    def judge(self, evidence: Evidence, draw: Draw, basis: Basis, head: PrototypeHead) -> Tensor:
+        """Clean probability q (n,) of samples outside the training set."""
+        return label_probability(head, evidence.features, draw.noisy_labels)
 
     def _estimate(self, task: CleaningTask, network: int) -> tuple[Estimate, float]:
         """Train the prototypes of `network` (0 or 1) on its own draw; q of its peer's from them, and the last loss."""

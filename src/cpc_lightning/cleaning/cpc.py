@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
+from torch import Tensor
+
+from cpc_lightning.cleaning.evidence import Basis, CleaningResult, CleaningTask, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.gmm import GmmCleaner
 from cpc_lightning.cleaning.partition import Partition, co_divide
-from cpc_lightning.cleaning.prototypes import PrototypeFit, confident_predictions, fit_prototypes
+from cpc_lightning.cleaning.prototypes import PrototypeFit, PrototypeHead, confident_predictions, fit_prototypes
 from cpc_lightning.errors import require, require_integer, require_number
 
 
@@ -96,6 +98,12 @@ class CpcCleaner:
         }
         thresholds = {"gmm": self.gmm.threshold, "cpc": self.threshold}
         return CleaningResult((first, second), partitions, threshold, thresholds, scalars)
+
+    def judge(self, evidence: Evidence, draw: Draw, basis: Basis, head: PrototypeHead) -> Tensor:
+        """Clean probability (n,) of samples outside the training set: q, or q' while the mixture still divides."""
+        if self.warming_up(basis.progress):
+            return self.gmm.judge(evidence, draw, basis, head)
+        return head.clean_probability(evidence.features, draw.noisy_labels)
 
     def warming_up(self, progress: float) -> bool:
         """Whether, at `progress`, the mixtures still divide the data while the prototypes learn."""

@@ -5,8 +5,9 @@ Shapes: n samples looked at, N training samples, h epochs, D features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -146,3 +147,44 @@ class Cleaner(Protocol):
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Divide the task's samples for both networks."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What one network's last verdict rests on beside its weights: enough to judge samples that no stage 1 saw.
+
+    Attributes:
+        loss_range: the smallest and the largest loss of the training set, which scaling takes to 0 and 1.
+        mixtures: as in `Estimate`.
+        progress: as in `CleaningTask`.
+    """
+
+    loss_range: tuple[float, float]
+    mixtures: dict[int, LossMixture] | None
+    progress: float
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain containers, which a checkpoint can hold and `weights_only=True` can load."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Basis:
+        """The basis that `to_state` was called on."""
+        mixtures = state["mixtures"] and {label: LossMixture(**mixture) for label, mixture in state["mixtures"].items()}
+        return cls(state["loss_range"], mixtures, state["progress"])
+
+
+@runtime_checkable
+class JudgesOthers(Protocol):
+    """A cleaner that can also judge samples outside the training set, by what its last stage 1 has left."""
+
+    def judge(self, evidence: Evidence, draw: Draw, basis: Basis, head: PrototypeHead) -> Tensor:
+        """Clean probability, (n,) in [0, 1], by one network; NaN where it cannot tell.
+
+        Args:
+            evidence: what the network says of the n samples; its loss history is their one loss on the scale of the
+                training set, cut off at 0 and 1.
+            draw: the samples and their labels.
+            basis: of this network's last verdict.
+            head: of this network.
+        """

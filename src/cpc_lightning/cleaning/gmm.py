@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,18 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from cpc_lightning.cleaning.evidence import CLASS_AGNOSTIC, CleaningResult, CleaningTask, Estimate, LossMixture
+from cpc_lightning.cleaning.evidence import (
+    CLASS_AGNOSTIC,
+    Basis,
+    CleaningResult,
+    CleaningTask,
+    Draw,
+    Estimate,
+    Evidence,
+    LossMixture,
+)
 from cpc_lightning.cleaning.partition import Partition, co_divide, require_finite
+from cpc_lightning.cleaning.prototypes import PrototypeHead
 from cpc_lightning.errors import require_integer, require_number
 
 Array = NDArray[Any]
@@ -41,6 +52,17 @@ def scale_losses(losses: Tensor) -> Tensor:
     if low == high:
         return torch.zeros_like(losses)
     return (losses - low) / (high - low)
+
+
+def scale_like(losses: Tensor, loss_range: tuple[float, float]) -> Tensor:
+    """Losses (n,) of other samples on the scale of a set whose losses have that smallest and largest one.
+
+    What lies beyond the set's losses is cut off at 0 or 1. Where the set's losses are constant, all are 0, as its own.
+    """
+    low, high = loss_range
+    if low == high:
+        return torch.zeros_like(losses)
+    return ((losses - low) / (high - low)).clamp(0, 1)
 
 
 def fit_mixture(scaled: Array, seed: int) -> tuple[LossMixture, Array]:
@@ -119,6 +141,33 @@ def class_aware_probability(scaled: Array, noisy_labels: Array, seed: int) -> tu
     return probability, mixtures
 
 
+def clean_posterior(mixtures: Mapping[int, LossMixture] | None, scaled: Tensor, noisy_labels: Tensor) -> Tensor:
+    """Clean probability q' of samples that were not there when the mixtures were fitted.
+
+    A class without a mixture of its own takes the class-agnostic one; where there is no mixture at all, because the
+    losses it was to be fitted to were constant, every probability is 1.
+
+    Args:
+        mixtures: by given class, the class-agnostic one under `CLASS_AGNOSTIC`.
+        scaled: (n,) losses on the scale of those that the mixtures were fitted to.
+        noisy_labels: (n,) int64 given labels.
+
+    Returns:
+        The posterior of the smaller-mean component (n,) float64.
+    """
+    if not mixtures:
+        return torch.ones(len(scaled), dtype=torch.float64)
+    classes, rows = torch.unique(noisy_labels, return_inverse=True)
+    chosen = [mixtures.get(label, mixtures[CLASS_AGNOSTIC]) for label in classes.tolist()]
+    means, variances, weights = (
+        torch.tensor([getattr(mixture, name) for mixture in chosen], dtype=torch.float64)[rows]
+        for name in ("means", "variances", "weights")
+    )
+    squares = (scaled.double()[:, None] - means).square()
+    log_density = weights.log() - variances.log() / 2 - squares / (2 * variances)  # (n, 2), but for a constant
+    return torch.sigmoid(log_density[:, 0] - log_density[:, 1])
+
+
 class GmmCleaner:
     """Small loss means clean: DivideMix's cleaner, over all classes (`agn`) or for each given class (`awr`).
 
@@ -174,3 +223,10 @@ class GmmCleaner:
             Partition.from_probability(task.draws[0].index, second.clean_probability, self.threshold),
         )
         return CleaningResult((first, second), partitions, self.threshold, {"gmm": self.threshold}, scalars={})
+
+    def judge(self, evidence: Evidence, draw: Draw, basis: Basis, head: PrototypeHead) -> Tensor:
+        """Clean probability q' (n,) of samples outside the training set: `clean_posterior` of their one loss each."""
+        scaled = evidence.loss_history[-1].cpu()
+        return clean_posterior(basis.mixtures, scaled, draw.noisy_labels.cpu()).to(
+            evidence.losses.device, torch.float32
+        )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
+from cpc_lightning.cleaning.evidence import Basis, CleaningResult, CleaningTask, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.partition import Partition, co_divide
+from cpc_lightning.cleaning.prototypes import PrototypeHead
 from cpc_lightning.errors import InputError
 
 HALF = 0.5
@@ -52,3 +54,8 @@ class OracleCleaner:
             estimates.append(Estimate(clean_probability))
             partitions.append(Partition.from_probability(judged.index, clean_probability, HALF))
         return CleaningResult((estimates[0], estimates[1]), co_divide(*partitions), HALF, {}, scalars={})
+
+    def judge(self, evidence: Evidence, draw: Draw, basis: Basis, head: PrototypeHead) -> Tensor:
+        """1 where the label is right, 0 where it is wrong, NaN where the truth is unknown; (n,)."""
+        right = (draw.noisy_labels == draw.true_labels).to(torch.float32)
+        return right.masked_fill(draw.true_labels == -1, torch.nan)

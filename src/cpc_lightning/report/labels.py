@@ -1,4 +1,4 @@
-"""labels.csv: the verdict on every training label."""
+"""labels.csv, labels_test.csv: the verdict on every label."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SHOWN: dict[int, object] = {UNKNOWN: "", NONE_OF_THE_CLASSES: "none"}
 
 @dataclass(frozen=True)
 class LabelReport:
-    """The verdict on N training labels.
+    """The verdict on N labels.
 
     Attributes:
         noisy_labels: (N,) int64 given labels, -1 where there is none (blank).
         true_labels: (N,) int64, -1 where unknown (blank), -2 where the image shows none of the classes ("none").
-        clean_probabilities: (2, N) by network 1 and network 2, NaN where there is no label (blank); None where there is
-            no cleaner.
+        clean_probabilities: (2, N) by network 1 and network 2, NaN where there is no label, or no verdict (blank);
+            None where there is no cleaner.
         threshold: a label is suspected where the mean of both clean probabilities is not above; None where there is no
             cleaner.
         suggested: (N,) int64 the class with the largest mean softmax of both networks.
@@ -62,7 +62,7 @@ class LabelReport:
 
     @property
     def suspected(self) -> Tensor | None:
-        """(N,) bool; False where there is no label."""
+        """(N,) bool; False where there is no label, or no verdict."""
         joined = self.clean_probability
         if joined is None or self.threshold is None:
             return None
@@ -95,8 +95,8 @@ class LabelReport:
             chances = self.clean_probabilities[:, part]
             shown = (*chances, chances.mean(dim=0))
             judged = [["" if value != value else f"{value:.6f}" for value in column.tolist()] for column in shown]
-            verdicts = zip(suspected[part].tolist(), labels, strict=True)
-            judged.append(["" if label < 0 else "true" if value else "false" for value, label in verdicts])
+            verdicts = zip(suspected[part].tolist(), judged[2], strict=True)
+            judged.append(["" if chance == "" else "true" if value else "false" for value, chance in verdicts])
         suggested = self.suggested[part].tolist()
         return zip(
             index, blank if self.paths is None else map(inert, self.paths[part]),

@@ -19,6 +19,7 @@ from cpc_lightning.report.labels import LabelReport
 def summarise(
     rows: Sequence[Mapping[str, float | None]],
     report: LabelReport,
+    held_out: Mapping[str, LabelReport],
     selected: Mapping[str, float],
     seconds: float,
 ) -> dict[str, Any]:
@@ -26,7 +27,8 @@ def summarise(
 
     Args:
         rows: one mapping from metric name to value an epoch.
-        report: the verdict on the labels.
+        report: the verdict on the training labels.
+        held_out: that on the labels of each evaluation set, by name: "suspected_labels_test", ...
         selected: metrics of the networks that the set "val" selects; empty without one.
         seconds: that the run took.
 
@@ -56,13 +58,18 @@ def summarise(
         },
         "noise_rate_nominal": last["noise/rate_nominal"],
         "noise_rate_actual": last["noise/rate_actual"],
-        "suspected_labels": None if report.suspected is None else int(report.suspected.sum()),
+        "suspected_labels": _suspected(report),
+        **{f"suspected_labels_{name}": _suspected(labels) for name, labels in held_out.items()},
         "training_samples": len(report.noisy_labels),
         "unlabeled_samples": int((report.noisy_labels < 0).sum()),
         "trusted_labels": 0 if report.trusted is None else int(report.trusted.sum()),
         "epochs": len(rows),
         "seconds": seconds,
     }
+
+
+def _suspected(report: LabelReport) -> int | None:
+    return None if report.suspected is None else int(report.suspected.sum())
 
 
 def summarise_accuracy(history: Sequence[float]) -> dict[str, float | None]:
@@ -120,7 +127,7 @@ def print_summary(summary: Mapping[str, Any], outputs: Mapping[str, str], consol
     console.print(f"[bold]{_plain(outputs['folder'])}[/bold]", soft_wrap=True)
     for name, meaning in outputs.items():
         if name != "folder":
-            console.print(f"  {name:<13} {meaning}", soft_wrap=True)
+            console.print(f"  {name:<15} {meaning}", soft_wrap=True)
 
 
 def _percent(value: float | None) -> str:

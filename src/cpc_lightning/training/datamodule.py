@@ -166,13 +166,14 @@ class CoTrainingDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """One loader for each evaluation set that is watched, in their order."""
-        return [self._whole(name) for name in self.dataset.watched]
+        return [self.evaluation_dataloader(name) for name in self.dataset.watched]
 
     def test_dataloader(self) -> DataLoader[Any]:
         """A loader for the evaluation set "test"."""
-        return self._whole("test")
+        return self.evaluation_dataloader("test")
 
-    def _whole(self, name: str) -> DataLoader[Any]:
+    def evaluation_dataloader(self, name: str) -> DataLoader[Any]:
+        """This process's share of the evaluation set of that name, in order."""
         split = self.dataset.evaluation[name]
         dataset = EvaluationDataset(split, split.labels)
         return self._evaluation_loader(f"evaluation/{name}", dataset, torch.arange(len(split)))

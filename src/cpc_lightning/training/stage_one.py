@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from cpc_lightning.cleaning.evidence import Cleaner, CleaningResult, CleaningTask, Draw, Evidence
+from cpc_lightning.cleaning.evidence import Basis, Cleaner, CleaningResult, CleaningTask, Draw, Evidence
 from cpc_lightning.cleaning.gmm import scale_losses
 from cpc_lightning.cleaning.trusted import believe
 from cpc_lightning.errors import TrainingError
@@ -35,6 +35,7 @@ class Verdict:
         result: the cleaner's answer; None where there is no cleaner.
         suggested: (n,) int64 the class with the largest mean softmax of both networks, of each sample looked at.
         confidence: (n,) that largest mean softmax.
+        progress: as in `CleaningTask`.
     """
 
     epoch: int
@@ -43,6 +44,7 @@ class Verdict:
     result: CleaningResult | None
     suggested: Tensor
     confidence: Tensor
+    progress: float
 
 
 class StageOne(pl.Callback):
@@ -108,8 +110,8 @@ class StageOne(pl.Callback):
         seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat([*index, others])))
         judging = self._with_history((seen.of(0, draws[1]), seen.of(1, draws[0])))
         result, values = None, {}
+        progress = max(0.0, (self._trained - module.warmup_epochs) / cast(int, trainer.max_epochs))
         if self.cleaner.active:
-            progress = max(0.0, (self._trained - module.warmup_epochs) / cast(int, trainer.max_epochs))
             learning = seen.of(0, draws[0]), seen.of(1, draws[1])
             result = self._divide(trainer, module, draws, judging, learning, progress, self._trained)
             datamodule.partitions = result.partitions
@@ -117,7 +119,7 @@ class StageOne(pl.Callback):
             if self._trained == module.warmup_epochs:
                 values |= measure_losses(judging, draws)
         light = replace(judging[0], features=torch.empty(0)), replace(judging[1], features=torch.empty(0))
-        self.verdict = Verdict(self._trained, draws, light, result, seen.suggested, seen.confidence)
+        self.verdict = Verdict(self._trained, draws, light, result, seen.suggested, seen.confidence, progress)
         return values
 
     def _conclusion(self) -> dict[str, Any]:
@@ -129,6 +131,7 @@ class StageOne(pl.Callback):
             "threshold": result and result.threshold,
             "suggested": verdict.suggested,
             "confidence": verdict.confidence,
+            "bases": result and [basis.to_state() for basis in bases_of(verdict, result)],
         }
 
     @torch.no_grad()
@@ -206,6 +209,7 @@ class StageOne(pl.Callback):
         """The final verdict on every training label, for people."""
         if self._final is None:
             raise RuntimeError("the last epoch is not over, so there is no final verdict on the labels")
+        final = {name: value for name, value in self._final.items() if name != "bases"}
         return LabelReport(
             noisy_labels=datamodule.noisy_labels,
             true_labels=datamodule.true_labels,
@@ -213,8 +217,14 @@ class StageOne(pl.Callback):
             paths=datamodule.dataset.train.paths,
             rows=datamodule.dataset.train.rows,
             trusted=datamodule.trusted,
-            **self._final,
+            **final,
         )
+
+    @property
+    def bases(self) -> tuple[Basis, ...] | None:
+        """What the final verdicts of network 1 and network 2 rest on; None without an active cleaner."""
+        states = (self._final or {}).get("bases")  # not in checkpoints of before there was a verdict on held-out images
+        return states and tuple(Basis.from_state(state) for state in states)
 
     def state_dict(self) -> dict[str, Any]:
         """The loss history, which the next fit may average over; after the last epoch, the final verdict.
@@ -234,3 +244,12 @@ def on_every_label(result: CleaningResult, draws: tuple[Draw, Draw], count: int)
     for number, (estimate, judged) in enumerate(zip(result.estimates, reversed(draws), strict=True)):
         probabilities[number, judged.index] = estimate.clean_probability.cpu()
     return probabilities
+
+
+def bases_of(verdict: Verdict, result: CleaningResult) -> list[Basis]:
+    """What the verdicts of network 1 and network 2 rest on."""
+    bases = []
+    for evidence, estimate in zip(verdict.judging, result.estimates, strict=True):
+        low, high = torch.aminmax(evidence.losses)
+        bases.append(Basis((float(low), float(high)), estimate.mixtures, verdict.progress))
+    return bases
