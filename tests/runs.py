@@ -151,7 +151,8 @@ def assert_same(ours, theirs, where=""):
 
 def assert_same_run(ours, theirs):
     """Two finished runs agree bit for bit in all they leave behind, seconds aside."""
-    assert (ours / "labels.csv").read_bytes() == (theirs / "labels.csv").read_bytes()
+    for name in ("labels.csv", "warmup_losses.npz"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes()
     assert table_without_seconds(ours / "metrics.csv") == table_without_seconds(theirs / "metrics.csv")
     for name in ("best", "last"):
         assert_same(*(checkpoint_without_seconds(folder, name) for folder in (ours, theirs)), name)

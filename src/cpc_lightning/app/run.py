@@ -24,6 +24,7 @@ from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.report.summary import print_summary, summarise, write_summary
 from cpc_lightning.report.tables import write_bad_images, write_classes
 from cpc_lightning.training.checkpoints import FOLDER, OVERRIDES, bring_checkpoints
+from cpc_lightning.training.warmup_losses import bring_warmup_losses
 
 OUTPUTS = {
     "labels.csv": "the verdict on every training label",
@@ -64,6 +65,7 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         record_data(folder, parts.dataset)
         if checkpoint is not None:
             bring_checkpoints(checkpoint, folder / FOLDER)
+            bring_warmup_losses(checkpoint, folder)
     try:
         trainer.fit(parts.module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
         report = parts.stage_one.label_report(parts.datamodule)
