@@ -164,7 +164,7 @@ def auc_over_epochs(runs: Sequence[RunCurves]) -> Figure:
         for column, (what, style) in AUC.items():
             if run.has(column):
                 _curve(axis, run, column, place, style, f"{run.name}: {what}")
-    axis.set_ylabel("AUC (a right label is rated above a wrong one)")
+    axis.set_ylabel("AUC of right against wrong labels")
     _epochs(axis)
     drawn = [run for run in runs if any(map(run.has, AUC))]
     figure.suptitle(_title("AUC of the label noise cleaners", _judged(drawn)))
@@ -190,7 +190,7 @@ def agreement_over_epochs(runs: Sequence[RunCurves]) -> Figure:
                 _curve(right, run, divergence.replace("kl_divergence", "agreement"), place, style, "")
     _epochs(left)
     _epochs(right)
-    left.set_ylabel("KL(q' || q) of mixture and prototypes, nats")
+    left.set_ylabel("KL(q' || q), mean over samples, nats")
     left.set_ylim(bottom=0)
     right.set_ylabel("agreement, share of samples")
     right.set_ylim(top=1)
@@ -236,7 +236,7 @@ def _judged(runs: Sequence[RunCurves]) -> str:
 
 
 def _title(first: str, second: str) -> str:
-    return f"{first}\n{_safe(second)}" if second else first
+    return "\n".join([first, *textwrap.wrap(_safe(second), 80)])
 
 
 def _safe(text: str) -> str:
