@@ -151,7 +151,7 @@ def assert_same(ours, theirs, where=""):
 
 def assert_same_run(ours, theirs):
     """Two finished runs agree bit for bit in all they leave behind, seconds aside."""
-    for name in ("labels.csv", "labels_test.csv"):
+    for name in ("labels.csv", "labels_test.csv", "warmup_losses.npz"):
         assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
     assert table_without_seconds(ours / "metrics.csv") == table_without_seconds(theirs / "metrics.csv")
     for name in ("best", "last"):

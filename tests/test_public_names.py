@@ -12,11 +12,13 @@ from pathlib import Path
 
 import cpc_lightning.conf
 import hydra
+import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 from tests.conftest import SMALL
 
 from cpc_lightning.app.command_line import main
+from cpc_lightning.app.modes import MODE_SETTINGS
 from cpc_lightning.training.same_run import RENAMED
 
 ROOT = Path(__file__).parents[1]
@@ -132,6 +134,17 @@ def test_columns_of_metrics(finished):
 
 def test_keys_of_the_summary(finished):
     check_others("keys of summary.json", LIST["summary.json"], json.loads((finished / "summary.json").read_text()))
+
+
+def test_arrays_of_the_warmup_losses(finished):
+    with np.load(finished / "warmup_losses.npz") as file:
+        check_others("arrays of warmup_losses.npz", LIST["warmup_losses.npz"], sorted(file.files))
+
+
+def test_settings_of_modes():
+    check_others("modes", list(LIST["modes"]), list(MODE_SETTINGS))
+    for mode, names in MODE_SETTINGS.items():
+        check_others(f"settings of mode={mode}", LIST["modes"][mode], names)
 
 
 # Python ---------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The command line: starts a run, a sweep, a resumed run or a check."""
+"""The command line: starts a run, a sweep, a resumed run, a check or figures."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from cpc_lightning.app.compose import CONFIG_MODULE, Asked, Composed, help_text,
 from cpc_lightning.app.endings import FAILURE, MISTAKE, ending_of, quieten, say
 from cpc_lightning.app.folders import agree_on_folder, check_subfolders, check_writable
 from cpc_lightning.app.launch import Ending, check_environment, is_supervised, process_number, starter, supervise
+from cpc_lightning.app.modes import refuse_mode_settings
 from cpc_lightning.app.options import SHOWS, plain_options, quoted, shows
 from cpc_lightning.app.settings import plain
 from cpc_lightning.app.stopping import stop_on_signals
@@ -49,6 +50,11 @@ def answer(arguments: list[str]) -> int:
         if shows(arguments):
             return show(arguments)
         arguments = plain_options(arguments)
+        if given(arguments, "mode") == "figures":
+            from cpc_lightning.app.figures import figures
+
+            return figures(arguments)
+        refuse_mode_settings(arguments)
         multirun = is_multirun(arguments)
         several = "starts one run; a sweep starts processes for each job itself, with trainer=ddp"
         require(not multirun or starter() is None, "-m", starter(), several)

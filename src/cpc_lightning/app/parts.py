@@ -39,6 +39,7 @@ from cpc_lightning.training.records import RunRecord, check_same_data
 from cpc_lightning.training.same_run import check_same_config
 from cpc_lightning.training.selection import VALIDATION, SelectNetworks
 from cpc_lightning.training.stage_one import StageOne
+from cpc_lightning.training.warmup_losses import KeepWarmupLosses
 from cpc_lightning.views.views import Views
 
 
@@ -258,7 +259,8 @@ class Parts:
     @cached_property
     def trainer(self) -> pl.Trainer:
         """Lightning's trainer with the run's own callbacks."""
-        own = [self.stage_one, *([self.select] if self.select else []), self.table]
+        losses = KeepWarmupLosses(self.settings["run_dir"], self.stage_one)
+        own = [self.stage_one, losses, *([self.select] if self.select else []), self.table]
         record = RunRecord(self.settings, self.overrides, self.dataset)
         return make_trainer(self.settings, [*own, record], None if self.select else "test/accuracy")
 

@@ -26,6 +26,7 @@ from cpc_lightning.report.tables import write_bad_images, write_classes
 from cpc_lightning.training.checkpoints import FOLDER, OVERRIDES, bring_checkpoints
 from cpc_lightning.training.failures import machine_failure
 from cpc_lightning.training.held_out import held_out_reports
+from cpc_lightning.training.warmup_losses import bring_warmup_losses
 from cpc_lightning.training.weights_and_biases import finish_wandb
 
 OUTPUTS = {
@@ -77,6 +78,7 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         record_data(folder, parts.dataset)
         if checkpoint is not None:
             bring_checkpoints(checkpoint, folder / FOLDER)
+            bring_warmup_losses(checkpoint, folder)
     try:
         trainer.fit(parts.module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
         report = write_verdict(parts)  # before the other sets, which may have a file that cannot be read
