@@ -43,7 +43,7 @@ def write_set(folder: Path, names=PUBLISHED, packed: bool = False, **replaced: b
         "test_labels": labels_file([1, 2]),
     } | replaced
     for name, content in zip(names, contents.values(), strict=True):
-        (folder / (name + ".gz" * packed)).write_bytes(gzip.compress(content) if packed else content)
+        (folder / (name + ".gz" * packed)).write_bytes(gzip.compress(content, mtime=0) if packed else content)
 
 
 def failure(**arguments) -> InputError:
@@ -119,11 +119,11 @@ IMAGES = images_file(4)  # 16 bytes of header and 4 x 28 x 28 = 3136 of pixels
         (labels_file([1, 2, 3, 4]), "unsigned bytes in 3 dimensions: expected 0x00000803 first, found 0x00000801"),
         (b"\0\0\x0d\x03" + IMAGES[4:], "expected 0x00000803 first, found 0x00000d03"),
         (struct.pack(">IIII", 0x803, 2**32 - 1, 2**32 - 1, 2**32 - 1), "expected 79228162458924105385300197391 bytes"),
-        (gzip.compress(IMAGES)[:-20], "is a broken gzip file"),
-        (gzip.compress(IMAGES)[:5], "is a broken gzip file"),
-        (gzip.compress(IMAGES)[:10] + b"\xff" * 40, "is a broken gzip file"),
-        (gzip.compress(IMAGES) + b"trailing", "is a broken gzip file"),
-        (gzip.compress(IMAGES[:-1]), "expected 3152 bytes for an array of 4 x 28 x 28, found 3151"),
+        (gzip.compress(IMAGES, mtime=0)[:-20], "is a broken gzip file"),
+        (gzip.compress(IMAGES, mtime=0)[:5], "is a broken gzip file"),
+        (gzip.compress(IMAGES, mtime=0)[:10] + b"\xff" * 40, "is a broken gzip file"),
+        (gzip.compress(IMAGES, mtime=0) + b"trailing", "is a broken gzip file"),
+        (gzip.compress(IMAGES[:-1], mtime=0), "expected 3152 bytes for an array of 4 x 28 x 28, found 3151"),
     ],
 )
 def test_faulty_images_are_described(tmp_path, content, said):
