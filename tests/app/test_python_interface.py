@@ -32,7 +32,8 @@ def compose(*overrides, **options):
         ({}, ["run_dir=mine"], "mine"),
     ],
 )
-def test_where_a_composed_run_goes(options, overrides, folder):
+def test_where_a_composed_run_goes(options, overrides, folder, monkeypatch):
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # whatever tests before have left there
     config = compose("cleaner=gmm_agn", "logger=tensorboard", *overrides, **options)
     before = OmegaConf.to_container(config, resolve=False)
     settings = with_folder(config)
