@@ -17,7 +17,10 @@ def nothing_is_known(monkeypatch, tmp_path):
     for name in list(os.environ):
         if name.startswith("WANDB_") or name == "NETRC":
             monkeypatch.delenv(name)
-    for name in weights_and_biases.FOLDERS:  # so that they are gone again afterwards
+    for name in (
+        *weights_and_biases.FOLDERS,
+        *weights_and_biases.WITHOUT_HOME,
+    ):  # so that they are gone again afterwards
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     (tmp_path / "home").mkdir()
@@ -131,10 +134,12 @@ def test_without_a_key_a_run_is_refused_before_there_is_a_folder(command, small,
     assert "logger.wandb.offline=false" in out
 
 
-@pytest.mark.parametrize(("mode", "files"), [("disabled", 0), ("offline", 1)])
-def test_a_run_follows_wandb_mode_without_a_home(monkeypatch, command, small, tmp_path, mode, files):
+@pytest.mark.parametrize(("mode", "home", "files"), [("disabled", "/proc/none", 0), ("offline", "/proc/none", 1),
+                                                     ("offline", None, 1)])  # fmt: skip
+def test_a_run_follows_wandb_mode_without_a_home(monkeypatch, command, small, tmp_path, mode, home, files):
     monkeypatch.setenv("WANDB_MODE", mode)
-    monkeypatch.setenv("HOME", "/proc/none")
+    monkeypatch.delenv("HOME") if home is None else monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # as docker --user with a number that nobody knows
     code, _, error = command(*small, "logger=wandb", "cleaner=gmm_agn", f"hydra.run.dir={tmp_path / 'run'}")
     assert code == 0, error
     assert "does not show" not in error

@@ -30,7 +30,10 @@ from cpc_lightning.errors import InputError, Stopped, require
 if TYPE_CHECKING:
     from cpc_lightning.app.parts import Parts
 
-SET_BY_RUNS = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
+SET_BY_RUNS = (
+    "PL_GLOBAL_SEED", "PL_SEED_WORKERS",
+    "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME",
+)  # fmt: skip
 
 # What builds and trains is imported where it is used: --help, and a mistyped name, are answered without torch.
 

@@ -20,7 +20,8 @@ MODES = {
     "run": "online", "dryrun": "offline",  # as older versions of wandb call them
 }  # fmt: skip
 FOLDERS = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config"}
-_GIVEN = {name for name in FOLDERS if name in os.environ}  # by the user, before any run
+WITHOUT_HOME = {"XDG_DATA_HOME": "data", "XDG_CACHE_HOME": "cache"}  # what wandb asks for first, though it has its own
+_GIVEN = {name for name in (*FOLDERS, *WITHOUT_HOME) if name in os.environ}  # by the user, before any run
 
 
 def wandb_logger(save_dir: str, offline: bool | None = None, **more: Any) -> WandbLogger:
@@ -81,7 +82,7 @@ def stay_out_of_home(save_dir: Path) -> None:
     home = os.path.expanduser("~")  # "~" itself where nobody knows it
     if os.path.isabs(home) and os.access(home, os.W_OK):
         return
-    for name, folder in FOLDERS.items():
+    for name, folder in (FOLDERS if os.path.isabs(home) else FOLDERS | WITHOUT_HOME).items():
         if name not in _GIVEN:
             os.environ[name] = str(save_dir.absolute() / "wandb" / folder)
 
