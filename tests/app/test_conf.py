@@ -150,7 +150,7 @@ def test_cleaners_say_what_the_loop_needs(compose, choice):
     cleaner = Parts(plain(compose(f"cleaner={choice}"))).cleaner
     assert cleaner.history_length >= 1
     assert cleaner.needs_true_labels == (choice == "oracle")
-    assert cleaner.needs_features == choice.startswith("cpc")
+    assert cleaner.needs_features == choice.startswith(("cpc", "probe"))
     assert cleaner.active == (choice != "none")
 
 

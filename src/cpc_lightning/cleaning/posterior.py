@@ -220,7 +220,12 @@ def fit_regression(
     share = weights / weights.sum()
     log_matrix = None if transition_matrix is None else transition_matrix.clamp(min=1e-12).log().T[labels]  # (n, K)
     optimizer = torch.optim.LBFGS(
-        [wide], max_iter=steps, history_size=10, tolerance_grad=1e-5, tolerance_change=1e-7, line_search_fn="strong_wolfe"
+        [wide],
+        max_iter=steps,
+        history_size=10,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
+        line_search_fn="strong_wolfe",
     )
 
     def loss() -> Tensor:
@@ -231,7 +236,7 @@ def fit_regression(
         else:
             losses = -(log_probabilities + log_matrix).logsumexp(dim=1)
         value = (share * losses).sum() + decay / 2 * wide[:-1].square().sum()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         return value
 
     with torch.enable_grad():

@@ -15,6 +15,9 @@ from cpc_lightning.errors import one_line
 from cpc_lightning.files import atomic_write
 from cpc_lightning.report.labels import LabelReport
 
+SOURCES = ("gmm", "cpc", "verdict")
+"""What the clean probabilities rest on that are measured: mixtures, prototypes, or neither ("verdict")."""
+
 
 def summarise(
     rows: Sequence[Mapping[str, float | None]],
@@ -51,7 +54,7 @@ def summarise(
         },
         "test_accuracy_selected": None,
         **{f"{name.replace('/', '_')}_selected": v for name, v in selected.items() if name[-2:] not in ("_1", "_2")},
-        **{f"cleaner_{m}_{c}": last.get(f"{c}/{m}") for c in ("gmm", "cpc") for m in ("auc", "precision", "recall")},
+        **{f"cleaner_{m}_{c}": last.get(f"{c}/{m}") for c in SOURCES for m in ("auc", "precision", "recall")},
         **{
             f"ks_deviating_{of}": next(iter(column(f"losses/ks_deviating_{of}")), None)
             for of in ("clean_1", "clean_2", "noisy_1", "noisy_2")
@@ -105,7 +108,7 @@ def print_summary(summary: Mapping[str, Any], outputs: Mapping[str, str], consol
     console.print(table)
     if summary.get("test_accuracy_selected") is not None:
         console.print(f"networks selected on val: test accuracy {_percent(summary['test_accuracy_selected'])}")
-    cleaners = [name for name in ("gmm", "cpc") if summary[f"cleaner_auc_{name}"] is not None]
+    cleaners = [name for name in SOURCES if summary.get(f"cleaner_auc_{name}") is not None]
     if cleaners:
         table = Table(title="Who found the wrong labels", header_style="bold", title_justify="left")
         for name in ("cleaner", "AUC", "precision", "recall"):

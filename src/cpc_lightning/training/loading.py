@@ -33,6 +33,7 @@ class TrainingBatch(TypedDict):
         labeled_images: (V, B, C, H, W) uint8.
         labels: (B,) int64 given labels.
         clean_probability: (B,) float32.
+        targets: (B, K) float32 what to learn in place of the labels; None: the labels.
         unlabeled_images: (V, U, C, H, W) uint8.
         index: (B,) int64 positions of the labeled images in the training set.
         unlabeled_index: (U,) int64.
@@ -44,6 +45,7 @@ class TrainingBatch(TypedDict):
     labeled_images: Tensor
     labels: Tensor
     clean_probability: Tensor
+    targets: Tensor | None
     unlabeled_images: Tensor
     index: Tensor
     unlabeled_index: Tensor
@@ -87,6 +89,7 @@ class CoTrainingDataset(Dataset[TrainingBatch]):
             "labeled_images": labeled_images,
             "labels": self.noisy_labels[plan.labeled],
             "clean_probability": plan.clean_probability,
+            "targets": plan.targets,
             # Image files cannot stack zero images: the shape is the labeled side's.
             "unlabeled_images": (
                 labeled_images[:, :0] if nothing else self.images.fetch_views(plan.unlabeled, views, plan.seed + 1)

@@ -179,6 +179,7 @@ class CoTrainingModule(pl.LightningModule):
             clean_probability=batch["clean_probability"],
             weak_unlabeled=weak_unlabeled,
             strong_unlabeled=strong_unlabeled,
+            targets=batch.get("targets"),
         )
         losses = self.risk(network, peer, step, self.current_epoch + batch["epoch_share"], self.warmup_epochs)
         return {

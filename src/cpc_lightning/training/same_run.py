@@ -24,6 +24,7 @@ RENAMED: Mapping[str, str] = {"experiment=webvision_inception": "experiment=divi
 
 AS_BEFORE: Mapping[str, Any] = {
     "semisup.forward_unlabeled": False,
+    "semisup.prior_weight": 1.0,
     "training.warmup_policy": None,
     "training.warmup_batch_size": None,  # but for a run that stopped in a warm-up that training.limit_batches cut short
     "views.augdesc": False,

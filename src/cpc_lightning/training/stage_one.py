@@ -189,7 +189,8 @@ class StageOne(pl.Callback):
         if trainer.is_global_zero:
             seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
             optimizers = (trainer.optimizers[2], trainer.optimizers[3])
-            task = CleaningTask(draws, judging, learning, heads, optimizers, progress, seed)
+            vectors = getattr(trainer.datamodule.dataset.train.images, "vectors", None)  # type: ignore[attr-defined]
+            task = CleaningTask(draws, judging, learning, heads, optimizers, progress, seed, vectors)
             result = believe(self.cleaner.clean(task), draws)
             for number, partition in enumerate(result.partitions, start=1):
                 if partition.fell_back:
