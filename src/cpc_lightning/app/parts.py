@@ -19,7 +19,7 @@ from cpc_lightning.app.settings import check_kinds, check_run
 from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.cleaning.evidence import Cleaner
-from cpc_lightning.datasets.dataset import ImageDataset
+from cpc_lightning.datasets.dataset import ImageDataset, Vectors
 from cpc_lightning.errors import InputError, first_line, require
 from cpc_lightning.noise.noise import Noise, keep_certain
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
@@ -40,6 +40,7 @@ from cpc_lightning.training.same_run import check_same_config
 from cpc_lightning.training.selection import VALIDATION, SelectNetworks
 from cpc_lightning.training.stage_one import StageOne
 from cpc_lightning.training.warmup_losses import KeepWarmupLosses
+from cpc_lightning.views.vector_views import VectorViews
 from cpc_lightning.views.views import Views
 
 
@@ -69,7 +70,6 @@ class Parts:
         overrides: what the user changed, for the run's record.
         begin: when this was made, by `time.monotonic`.
         risk: stage 2's loss.
-        views: of images, weak and strong.
         noise: makes labels wrong on purpose.
         clean_dataset: the data set as it comes.
     """
@@ -116,7 +116,6 @@ class Parts:
         return self
 
     risk: EmpiricalVicinalRisk = part("semisup", "risk")
-    views: Views = part("views", "weak")
     noise: Noise = part("noise", "corrupt")
     clean_dataset: ImageDataset = part("dataset", "train")
 
@@ -137,6 +136,13 @@ class Parts:
             "must be 1 with training.balanced_batches, which draws other samples every epoch",
         )  # fmt: skip
         return cleaner
+
+    @cached_property
+    def views(self) -> Views | VectorViews:
+        """Weak and strong, of images; of vectors, where the data set has no images to make views of (`views: null`)."""
+        name = "vector_views" if self.settings["views"] is None else "views"
+        views: Views | VectorViews = build(self.settings, name, "weak")
+        return views
 
     @cached_property
     def optimizers(self) -> tuple[Any, Any, Any]:
@@ -209,6 +215,11 @@ class Parts:
                 backbone = make_backbone(in_channels=channels)
         except (RuntimeError, MemoryError, TypeError) as error:  # more weights than memory, or no `name`, say
             raise InputError("backbone", str(node), first_line(error)) from error
+        except InputError as error:
+            if isinstance(dataset.train.images, Vectors) and error.setting == "backbone.in_channels":
+                what = f"vectors of {channels} numbers, which this data set consists of: backbone=mlp does"
+                raise InputError("backbone", "this network", f"cannot take {what}") from None
+            raise
         return Network(backbone, len(dataset.class_names), self.settings["embedding_size"])
 
     # The Lightning layer ----------------------------------------------------------------------------------------------
@@ -275,15 +286,24 @@ def check_schedule(schedule: Any, epochs: int) -> None:
         schedule.step()
 
 
-def check_views(views: Views, dataset: ImageDataset) -> None:
-    """Raise `InputError` where the views do not fit the data set's images, rather than in the middle of an epoch."""
-    image = dataset.train.images.fetch(torch.tensor([0]))
+def check_views(views: Views | VectorViews, dataset: ImageDataset) -> None:
+    """Raise `InputError` where the views do not fit the data set's images, rather than in the middle of an epoch.
+
+    Views of vectors learn what those to train on need to be standardised.
+    """
+    images = dataset.train.images
+    if isinstance(views, VectorViews) and isinstance(images, Vectors):
+        views.standardise_to(images.vectors)
+    elif isinstance(views, VectorViews) or isinstance(images, Vectors):
+        expected = "but the data set consists of vectors" if isinstance(images, Vectors) else "but there are images"
+        raise InputError("views", f"{type(views).__name__}", expected)
+    image = images.fetch(torch.tensor([0]))
     with settings_of("views"):
         views.normalise(views.weak(image))
         views.evaluation(image)
 
 
-def check_network(network: Network, views: Views, dataset: ImageDataset) -> None:
+def check_network(network: Network, views: Views | VectorViews, dataset: ImageDataset) -> None:
     """Raise `InputError` where the backbone cannot take the views, such as a transformer for another image size."""
     image = views.normalise(views.evaluation(dataset.train.images.fetch(torch.tensor([0]))))
     network.eval()
@@ -291,6 +311,8 @@ def check_network(network: Network, views: Views, dataset: ImageDataset) -> None
         with torch.no_grad():
             network(image)
     except (RuntimeError, AssertionError, ValueError) as error:  # what the layers of different libraries raise
-        size, reason = f"{views.height} x {views.width}", first_line(error)
-        raise InputError("backbone", "this network", f"cannot take images of {size}: {reason}") from error
+        what = f"images of {' x '.join(map(str, image.shape[2:]))}"
+        if image.ndim == 2:
+            what = f"vectors of {image.shape[1]} numbers (backbone=mlp does)"
+        raise InputError("backbone", "this network", f"cannot take {what}: {first_line(error)}") from error
     network.train()

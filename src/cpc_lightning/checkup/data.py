@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from cpc_lightning.checkup.findings import Finding, counted
-from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ArrayImages, ImageDataset, Split
+from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ArrayImages, ImageDataset, Split, Vectors, pictures_of
 from cpc_lightning.datasets.reading.formats import open_image
 from cpc_lightning.datasets.reading.image_files import ImageFiles
 from cpc_lightning.errors import InputError
+from cpc_lightning.views.vector_views import VectorViews
 from cpc_lightning.views.views import VIEWS, Views
 
 SAMPLE = 64
@@ -111,7 +113,7 @@ def lost_classes(given: Tensor, true: Tensor, num_classes: int) -> list[tuple[in
 def image_findings(
     dataset: ImageDataset, seed: int, workers: int, skips: bool = False, views: int = 2 * VIEWS
 ) -> list[Finding]:
-    """A sample of the images of each set, those to train on decoded as in training.
+    """A sample of the images of each set, those to train on decoded as in training; of vectors what they are.
 
     Args:
         dataset: to take them from.
@@ -120,6 +122,12 @@ def image_findings(
         skips: whether the run leaves out images that cannot be read.
         views: of each image in stage 2.
     """
+    found_vectors = []
+    if isinstance(dataset.train.images, Vectors):
+        found_vectors = vector_findings(dataset.train.images)
+        dataset = with_pictures(dataset)
+        if isinstance(dataset.train.images, Vectors):
+            return found_vectors
     images, count = dataset.train.images, min(SAMPLE, len(dataset.train))
     draw = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
     begin = time.perf_counter()
@@ -144,7 +152,30 @@ def image_findings(
     findings += sameness(seen, dataset.train.paths or ()) + shared_images(dataset)
     if isinstance(images, ImageFiles):
         findings += enlarged(images, [position for position, _ in seen])
+    return [*found_vectors, *findings]
+
+
+def vector_findings(images: Vectors) -> list[Finding]:
+    """What vectors there are, and those of their numbers that tell nothing."""
+    count, numbers = images.vectors.shape
+    same = (images.vectors == images.vectors[:1]).all(dim=0)
+    findings = [Finding("vectors", "ok", f"{count:,} of {counted(numbers, 'number')} each, all finite")]
+    if bool(same.any()):
+        found = f"{int(same.sum()):,} of their {numbers:,} numbers are the same in all"
+        findings.append(Finding("vectors", "error" if bool(same.all()) else "warning", found))
     return findings
+
+
+def with_pictures(dataset: ImageDataset) -> ImageDataset:
+    """The data set with the images that its vectors were computed from in their place, where there are any."""
+    train = pictures_of(dataset.train.images)
+    if train is None:
+        return dataset
+    evaluation = {
+        name: replace(split, images=pictures_of(split.images) or split.images)
+        for name, split in dataset.evaluation.items()
+    }
+    return replace(dataset, train=replace(dataset.train, images=train), evaluation=evaluation)
 
 
 def unreadable_sample(split: Split, seed: int) -> tuple[list[str], int]:
@@ -216,8 +247,10 @@ def enlarged(images: ImageFiles, positions: Sequence[int]) -> list[Finding]:
     return [Finding("images", "warning", found, "smaller views.size and dataset.crop.resize")]
 
 
-def two_views(views: Views, dataset: ImageDataset) -> Tensor:
+def two_views(views: Views | VectorViews, dataset: ImageDataset) -> Tensor:
     """Two strong views of the first image, (2, C, h, w), as a network reads them; and a try at evaluation's view.
+
+    Of vectors (2, D).
 
     Raises:
         InputError: where the views do not fit the images.

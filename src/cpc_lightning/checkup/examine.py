@@ -27,7 +27,8 @@ from cpc_lightning.checkup.needs import (
 from cpc_lightning.checkup.protocol import Plan, protocol_findings
 from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.cleaning.gmm import MIN_CLASS_SAMPLES
-from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Images
+from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Images, pictures_of
+from cpc_lightning.datasets.vectors import ArrayVectors
 from cpc_lightning.errors import InputError, first_line
 from cpc_lightning.files import usable_cores
 from cpc_lightning.noise.noise import AsymmetricNoise, Noise, NoNoise, SymmetricNoise
@@ -36,7 +37,7 @@ from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.observation import HALF_BEYOND
 from cpc_lightning.training.same_run import flatten
 from cpc_lightning.training.selection import VALIDATION
-from cpc_lightning.views.views import VIEWS
+from cpc_lightning.views.views import VIEWS, Views
 
 
 class Examination:
@@ -138,7 +139,8 @@ class Examination:
             kept = saved_for_backward(network, inputs) // len(inputs)
         except Exception as error:  # any model of any library, and images of any size
             found = f"fails on views of {shape}: {first_line(error)}"
-            findings.add("backbone", "error", found, "another views.size, or backbone")
+            advice = "backbone=mlp" if inputs.ndim == 2 else "another views.size, or backbone"
+            findings.add("backbone", "error", found, advice)
             return None
         count = sum(parameter.numel() for parameter in network.backbone.parameters())
         found = f"{count:,} parameters, {network.classifier.in_features:,} features of views of {shape}"
@@ -191,7 +193,8 @@ def examine(parts: Any, folder: Path | None, findings: Findings) -> None:
     processes = examination.devices()
     dataset = examination.data()
     sized = dataset is not None and examination.length(dataset, processes)
-    shown = stand_in(examination.views) if dataset is None and examination.views is not None else dataset
+    views = examination.views
+    shown = stand_in(views) if dataset is None and isinstance(views, Views) else dataset
     built = None if shown is None else examination.network(shown)
     if dataset is not None and sized and built is not None:
         examination.needs(dataset, *built, processes)
@@ -233,4 +236,7 @@ def held_bytes(images: Images) -> int:
     """Of the pixels that are in memory all the time."""
     if isinstance(images, MixedImages):
         return held_bytes(images.own) + held_bytes(images.other)
+    if isinstance(images, ArrayVectors):
+        pictures = pictures_of(images)
+        return images.views.nbytes + (0 if pictures is None else held_bytes(pictures))
     return images.pixels.nbytes if isinstance(images, ArrayImages) else 0

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_warn
 
 from cpc_lightning.cleaning.evidence import CLASS_AGNOSTIC, LossMixture
-from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN, UNLABELED
+from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN, UNLABELED, pictures_of
 from cpc_lightning.errors import first_line, one_line, require_integer
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.stage_one import StageOne, Verdict
@@ -49,12 +49,13 @@ class WandbDashboard(pl.Callback):
         """Show the training samples whose labels look most wrong."""
         stage_one, datamodule = _stage_one(trainer), cast(CoTrainingDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         report = stage_one.label_report(datamodule)
-        if report.clean_probability is None or self.suspects == 0:
+        pictures = pictures_of(datamodule.dataset.train.images)
+        if report.clean_probability is None or self.suspects == 0 or pictures is None:
             return
         names = [one_line(name) for name in datamodule.dataset.class_names]
         worst = report.clean_probability.argsort(stable=True)[: self.suspects]
         worst = worst[report.noisy_labels[worst] != UNLABELED]
-        images = datamodule.dataset.train.images.fetch(worst)
+        images = pictures.fetch(worst)
         confidence, suggested = report.confidence[worst], report.suggested[worst]
         rows = list(
             zip(

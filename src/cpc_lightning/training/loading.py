@@ -4,6 +4,7 @@
 
 Shapes: N samples, B batch, U unlabeled batch (B, or 0), C channels, H x W pixels; V is 1 for images of which all views
 are made, or the number of views (one in warm-up, else the weak ones and then the strong ones, if those are others).
+Where a data set consists of vectors, (D) float32 takes the place of (C, H, W) uint8.
 """
 
 from __future__ import annotations
