@@ -28,7 +28,7 @@ FEW = 0.05
 AGREED = 0.25
 """And where the networks predict at least this share of what neither takes for clean as it is labeled.
 
-On digits (benchmarks/clean_set.py) that is 41 % and more where no label is wrong, and 2 % where 5 % are.
+On digits (benchmarks/clean_set.py) that is 30 % and more where no label is wrong, and 2 % where 5 % are.
 """
 
 SHOWN: dict[int, object] = {UNKNOWN: "", NONE_OF_THE_CLASSES: "none"}
