@@ -23,7 +23,7 @@ from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.summary import print_summary, summarise, write_summary
 from cpc_lightning.report.tables import write_bad_images, write_classes
-from cpc_lightning.training.checkpoints import FOLDER, OVERRIDES, bring_checkpoints
+from cpc_lightning.training.checkpoints import FOLDER, LAST, OVERRIDES, bring_checkpoints
 from cpc_lightning.training.failures import machine_failure
 from cpc_lightning.training.held_out import held_out_reports
 from cpc_lightning.training.warmup_losses import bring_warmup_losses
@@ -77,6 +77,9 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         record_settings(folder, parts.settings, overrides)
         record_data(folder, parts.dataset)
         if checkpoint is not None:
+            newest = Path(parts.settings["resume"], FOLDER, f"{LAST}.ckpt")
+            if checkpoint.stem != LAST and newest.exists():
+                rank_zero_warn(one_line(f"{newest} is not whole: the run goes on from {checkpoint.name}"))
             bring_checkpoints(checkpoint, folder / FOLDER)
             bring_warmup_losses(checkpoint, folder)
     try:
@@ -101,7 +104,8 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         if reason := machine_failure(error, parts.datamodule, trainer.current_epoch):
             raise TrainingError(reason) from error
         if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(error):
-            raise InputError("callbacks", "monitor", first_line(error)) from error  # a metric that there is not, say
+            # a metric that there is not, say, or what works with one optimizer only
+            raise InputError("callbacks", list(parts.settings["callbacks"] or ()), first_line(error)) from error
         if isinstance(error, InputError) or not while_restoring(error):
             raise
         reason = f"cannot be loaded ({type(error).__name__}: {str(error)[:200]})"
