@@ -26,6 +26,7 @@ from cpc_lightning.report.tables import write_bad_images, write_classes
 from cpc_lightning.training.checkpoints import FOLDER, OVERRIDES, bring_checkpoints
 from cpc_lightning.training.failures import machine_failure
 from cpc_lightning.training.held_out import held_out_reports
+from cpc_lightning.training.progress import close_progress
 from cpc_lightning.training.warmup_losses import bring_warmup_losses
 from cpc_lightning.training.weights_and_biases import finish_wandb
 
@@ -91,6 +92,7 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         summary = summarise(table.rows, report, held_out, selected, seconds) | {"overrides": overrides}
         if trainer.is_global_zero:
             write_summary(folder / "summary.json", summary)
+            close_progress(trainer)
             here = Path.cwd()
             shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
             print_summary(summary, {"folder": str(shown), **OUTPUTS})
@@ -107,6 +109,7 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         reason = f"cannot be loaded ({type(error).__name__}: {str(error)[:200]})"
         raise InputError("resume", str(checkpoint), reason) from error
     finally:
+        close_progress(trainer)
         finish_wandb()
 
 
