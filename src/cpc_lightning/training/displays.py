@@ -52,7 +52,7 @@ class TerminalBar:
     seconds = 0.25
 
     def __init__(self, console: Console, leave: bool) -> None:
-        """Take where to draw, standard error (results on standard output may go to a file), and whether to keep lines."""
+        """Take where to draw: standard error, as results may go to a file. Take whether to keep lines."""
         self._console, self._leave, self._text = console, leave, Text()
         self._blocks = "━─" if console.encoding.lower().startswith("utf") else "#-"
         self._live = Live(

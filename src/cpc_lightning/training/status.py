@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cpc_lightning.report.duration import spoken
 from cpc_lightning.training.pace import Left
 
-NARROW, WIDE, SHORT, LONG = 60, 100, 10, 20
+NARROW, WIDE, SHORT, LONG = 59, 119, 10, 20
 """Columns of a terminal: below the first there is no bar, from the second on it is long; and how long it is then."""
 
 
@@ -55,7 +55,7 @@ def compose(status: Status, width: int, blocks: Sequence[str] = "━─") -> lis
     columns = 0 if status.share is None or width < NARROW else LONG if width >= WIDE else SHORT
     done = int(columns * (status.share or 0.0))
     bar = [(blocks[0] * done, "cyan"), (blocks[1] * (columns - done), "dim")]
-    percent = "" if status.share is None else f"{int(100 * status.share):3d} %"
+    percent = "" if status.share is None else f"{int(100 * status.share):2d} %"
     epoch = "" if status.epoch_left is None else left(status.epoch_left, short=True)
     run = "" if status.run_left is None else f"run: {left(status.run_left)} left"
     brief = "" if status.run_left is None else f"{left(status.run_left, short=True)} left"
@@ -69,6 +69,7 @@ def compose(status: Status, width: int, blocks: Sequence[str] = "━─") -> lis
         [[where], bar, [(percent, "")], [(both, "")]],
         [[where], [(percent, "")], [(run, "")]],
         [[where], [(percent, "")], [(brief, "")]],
+        [[where], [(brief, "")]],
         [[where], [(percent, "")]],
     )
     for offer in offers:
@@ -84,7 +85,7 @@ def line(status: Status, width: int = 10_000) -> str:
     parts = (status.job, status.where, status.doing, status.measured)
     said = [part for part in parts if part]
     if status.share is not None and status.doing:
-        said.append(f"{int(100 * status.share)} % of the epoch")
+        said.append(f"{int(100 * status.share)} %" + (" of the epoch" if status.epoch_left else ""))
     if status.run_left is not None:
         said.append(f"the run: {left(status.run_left)} left")
     return ", ".join(said)[:width]
