@@ -35,6 +35,9 @@ JOB = "CPC_LIGHTNING_JOB"
 
 T = TypeVar("T")
 
+_open: list[RunProgress] = []
+"""The bar that is drawn now, if any: there is never a second one."""
+
 
 class RunProgress(ProgressBar):
     """Shows how far a run is, on the first process alone.
@@ -91,6 +94,7 @@ class RunProgress(ProgressBar):
         self._epoch, self._part, self._doing, self._share = trainer.current_epoch, "", "", 0.0
         if trainer.is_global_zero and self._wanted and self._artist is None:
             self._artist = Artist(find_display(self.leave), self.status)
+            _open.append(self)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin an epoch; what the last one took beyond its parts is known by now."""
@@ -161,6 +165,7 @@ class RunProgress(ProgressBar):
         if self._artist is not None:
             self._artist.close()
             self._artist = None
+            _open.remove(self)
 
     # What it learns ---------------------------------------------------------------------------------------------------
 
@@ -237,6 +242,29 @@ def shown(trainer: pl.Trainer, batches: Iterable[T], what: str) -> Iterable[T]:
     """The batches, counted by the progress bar if the run has one."""
     bar = progress_of(trainer)
     return batches if bar is None else bar.through(batches, what)
+
+
+def counted(batches: Iterable[T], what: str) -> Iterator[T]:
+    """The batches of a pass, counted by the bar of the run whose part it is, or else by one of its own."""
+    if _open:
+        yield from _open[0].through(batches, what)
+        return
+    count, done = len(cast(Any, batches)), 0
+    first = latest = time.monotonic()
+
+    def status() -> Status:
+        rate = (latest - first) / (done - 1) if done > 1 else None
+        left = None if rate is None else Left(rate * (count - done), at_least=False)
+        return Status("", what, share=done / count if count else None, run_left=left)
+
+    artist = Artist(find_display(leave=False), status)
+    try:
+        for batch in batches:
+            yield batch
+            latest, done = time.monotonic(), done + 1
+            first = latest if done == 1 else first
+    finally:
+        artist.close()
 
 
 def say_doing(trainer: pl.Trainer, what: str) -> None:

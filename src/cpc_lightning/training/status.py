@@ -59,7 +59,7 @@ def compose(status: Status, width: int, blocks: Sequence[str] = "━─") -> lis
     epoch = "" if status.epoch_left is None else left(status.epoch_left, short=True)
     run = "" if status.run_left is None else f"run: {left(status.run_left)} left"
     brief = "" if status.run_left is None else f"{left(status.run_left, short=True)} left"
-    both = f"{epoch}; {run}" if epoch and run else run
+    both = f"{epoch}; {run}" if epoch else f"{left(status.run_left)} left" if run else ""
     measured = status.measured if width >= WIDE else ""
     job, where = (status.job, ""), (status.where, "bold")
     offers = (
@@ -80,12 +80,12 @@ def compose(status: Status, width: int, blocks: Sequence[str] = "━─") -> lis
     return [(status.where[:width], "bold")]
 
 
-def line(status: Status, width: int = 10_000) -> str:
+def line(status: Status) -> str:
     """The line without a bar and without styles, for a log."""
     parts = (status.job, status.where, status.doing, status.measured)
     said = [part for part in parts if part]
-    if status.share is not None and status.doing:
+    if status.share is not None:
         said.append(f"{int(100 * status.share)} %" + (" of the epoch" if status.epoch_left else ""))
     if status.run_left is not None:
-        said.append(f"the run: {left(status.run_left)} left")
-    return ", ".join(said)[:width]
+        said.append(("the run: " if status.epoch_left else "") + f"{left(status.run_left)} left")
+    return ", ".join(said)
