@@ -67,8 +67,12 @@ class Panel(Protocol):
     """A logger that can draw.
 
     Attributes:
+        called: its name for people.
         troubles: what it raises where it cannot, such as for a folder that it may not write to.
     """
+
+    @property
+    def called(self) -> str: ...  # noqa: D102
 
     @property
     def troubles(self) -> tuple[type[Exception], ...]: ...  # noqa: D102
@@ -155,7 +159,7 @@ def _on_trouble(panel: Panel, what: str) -> Iterator[None]:
     try:
         yield
     except panel.troubles as error:
-        rank_zero_warn(f"{type(panel).__name__} does not show {what}: {one_line(first_line(error))}")
+        rank_zero_warn(f"{panel.called} does not show {what}: {one_line(first_line(error))}")
 
 
 def _stage_one(trainer: pl.Trainer) -> StageOne:

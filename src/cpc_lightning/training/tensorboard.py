@@ -14,6 +14,7 @@ from cpc_lightning.training.dashboard import BINS, Histograms, Suspect
 class EpochTensorBoard(TensorBoardLogger):
     """Lightning's logger, whose step is the epoch: what Lightning counts are the steps of four optimizers."""
 
+    called = "TensorBoard"
     troubles = (OSError, ValueError)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -42,6 +42,8 @@ class EpochWandb(WandbLogger):
     steps of four optimizers.
     """
 
+    called = "W&B"
+
     def describe(self, settings: Mapping[str, Any], overrides: Sequence[str]) -> None:
         """Name the run, its group and its settings, which become columns, unless the user has named them.
 
