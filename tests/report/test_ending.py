@@ -49,7 +49,14 @@ def test_ten_at_most():
 
 
 def test_a_label_that_the_networks_would_not_change_says_so():
-    assert "cat -> (no other)" in printed(verdict([0.1], [0], [0], [0.9]))
+    assert "cat -> (no other)" in printed(verdict([0.1] * 4, [0] * 4, [1, 1, 1, 0], [0.9] * 4))
+
+
+def test_the_ten_are_suspected_ones_also_in_a_set_that_looks_clean():
+    """Nine of ten labels below the threshold are what both networks predict: only the last one is a suspect."""
+    report = verdict([0.1] * 99 + [0.2], [0] * 100, [0] * 99 + [1], [0.9] * 100)
+    assert report.looks_clean
+    assert [line.split()[0] for line in printed(report).splitlines()] == ["Most", "image", "99"]
 
 
 @pytest.mark.parametrize("report", [verdict(None, [0], [1], [0.9]), verdict([0.9], [0], [1], [0.9])])

@@ -33,11 +33,10 @@ def print_findings(report: LabelReport, page: Path | None, console: Console | No
     console = console or Console()
     if page is not None:  # as one piece, which terminals make a link of
         print_plain(console, Text.assemble("See which labels are wrong: ", (page.absolute().as_uri(), "bold")))
-    suspected = report.suspected
-    worst = report.most_suspicious(SHOWN)
-    if suspected is None or not bool(suspected[worst].any()):
+    suspected, order = report.suspected, report.most_suspicious(len(report.noisy_labels))
+    worst = order[:0] if suspected is None else order[suspected[order]][:SHOWN]
+    if not len(worst):
         return
-    worst = worst[suspected[worst]]
     names = [shortened(one_line(name)) for name in report.class_names]
     table = Table(title="Most suspicious labels", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("image" if report.paths is None else "file", overflow="fold")
@@ -98,6 +97,8 @@ def print_summary(summary: Mapping[str, Any], outputs: Mapping[str, str], consol
     without, trusted = summary.get("unlabeled_samples") or 0, summary.get("trusted_labels") or 0
     labels = samples - without
     found = "no cleaner, no verdict" if suspected is None else f"{suspected:,} of {labels:,} labels suspected"
+    if summary.get("looks_clean"):
+        found = f"the labels look clean: {suspected:,} of {labels:,} suspected"
     found += f", {trusted:,} trusted" if trusted else ""
     found += f"; {without:,} images have no label" if without else ""
     console.print(f"{found}; {rates}; {spoken(summary['seconds'])}", soft_wrap=True)

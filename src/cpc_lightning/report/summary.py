@@ -53,6 +53,7 @@ def summarise(
         },
         "noise_rate_nominal": last["noise/rate_nominal"],
         "noise_rate_actual": last["noise/rate_actual"],
+        "looks_clean": report.looks_clean,
         "suspected_labels": _suspected(report),
         **{f"suspected_labels_{name}": _suspected(labels) for name, labels in held_out.items()},
         "training_samples": len(report.noisy_labels),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
@@ -85,8 +86,7 @@ class NotebookLine:
 
     def __init__(self, leave: bool) -> None:
         """Make the output; take whether to keep lines."""
-        from IPython.display import display
-
+        display = importlib.import_module("IPython.display").display  # there, where it is wanted
         self._leave = leave
         self._handle: Any = display({"text/plain": ""}, raw=True, display_id=True)
 
