@@ -16,10 +16,10 @@ from typing import Any
 
 import hydra
 from measure import report
-from pytorch_lightning.loggers import WandbLogger
 
 from cpc_lightning.app.run import run
 from cpc_lightning.training.dashboard import Dashboard
+from cpc_lightning.training.weights_and_biases import EpochWandb
 
 SPENT: dict[str, float] = {}
 
@@ -41,7 +41,7 @@ def timed(owner: Any, name: str) -> None:
 
 def main(overrides: list[str]) -> None:
     """Run once, and report."""
-    timed(WandbLogger, "log_metrics")
+    timed(EpochWandb, "log_metrics")
     timed(Dashboard, "on_train_epoch_end")
     timed(Dashboard, "on_fit_end")
     with (
