@@ -30,6 +30,8 @@ from cpc_lightning.report.verdicts import Verdicts
 
 TABLE = "cleaned.csv"
 UNLABELED_FOLDER = "unlabeled"
+COLUMNS = ("path", "split", "true_class", "trusted", "index", "source")
+"""Beside that of the labels."""
 
 
 @dataclass(frozen=True)
@@ -159,11 +161,10 @@ class CleanedSet:
         return [f"classes whose names are not those of their folders: {_some(changed)}"] if changed else []
 
     def _write(self, path: Path, place: Callable[[Split, str, int, int], str]) -> None:
-        columns = ("path", self.label_column, "split", "true_class", "trusted", "index", "source")
         with atomic_write(path) as file:
             text = io.TextIOWrapper(file, encoding="utf-8", newline="")
             writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(columns)
+            writer.writerow((COLUMNS[0], self.label_column, *COLUMNS[1:]))
             writer.writerows(self._rows(place))
             text.flush()
             text.detach()  # or it would close the file, which is not its own

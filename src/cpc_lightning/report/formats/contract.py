@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cpc_lightning.datasets.dataset import Images
 from cpc_lightning.errors import one_line
+from cpc_lightning.report.pictures import file_of
 from cpc_lightning.report.verdicts import Verdicts
 
 NOTES = "README.txt"
@@ -82,6 +83,12 @@ class Format(NamedTuple):
     package: str = ""
     extra: str = ""
     needs_answers: bool = False
+
+
+def linked(exported: Exported) -> list[str]:
+    """The paragraph on links, where there are any."""
+    links = not exported.copy and file_of(exported.images, 0) is not None
+    return ["The image files here are links to the originals; copy=true copies them."] if links else []
 
 
 def number(value: float) -> float | None:

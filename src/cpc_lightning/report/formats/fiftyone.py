@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cpc_lightning.files import atomic_write
-from cpc_lightning.report.formats.contract import Exported, number
+from cpc_lightning.report.formats.contract import Exported, linked, number
 from cpc_lightning.report.pictures import Pictures
 
 GIVEN, SUGGESTED = "labels.json", "suggestions.json"
@@ -49,5 +49,5 @@ def write_fiftyone(exported: Exported, folder: Path) -> list[str]:
         'To load it: fiftyone.Dataset.from_dir(dataset_dir="FOLDER", '
         "dataset_type=fiftyone.types.FiftyOneImageClassificationDataset). It has the given labels, each with the "
         f'verdict as its attributes; with labels_path="{SUGGESTED}" the suggested ones, with their confidence.',
-        *([] if exported.copy else ["Image files are links to the originals; copy=true copies them."]),
+        *linked(exported),
     ]

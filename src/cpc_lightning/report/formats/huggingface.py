@@ -12,7 +12,7 @@ import pandas as pd
 
 from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES
 from cpc_lightning.datasets.labeled_rows import NO_CLASS
-from cpc_lightning.report.formats.contract import Exported
+from cpc_lightning.report.formats.contract import Exported, linked
 from cpc_lightning.report.pictures import Pictures
 
 
@@ -44,5 +44,5 @@ def write_huggingface(exported: Exported, folder: Path) -> list[str]:
     return [
         'To load it: datasets.load_dataset("imagefolder", data_dir="FOLDER"). label is the given label, by '
         "name; index and path are those of the run's labels.csv.",
-        *([] if exported.copy else ["Image files are links to the originals; copy=true copies them."]),
+        *linked(exported),
     ]
