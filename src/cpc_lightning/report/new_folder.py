@@ -61,10 +61,11 @@ def new_folder(output: Path, overwrite: bool, made_here: str) -> Iterator[Path]:
 def check_new_folder(output: Path, overwrite: bool, made_here: str) -> None:
     """Raise `InputError` where something is at `output` that may not be replaced."""
     try:
-        if not os.path.lexists(output):
-            return
+        os.lstat(output)
         inside = os.listdir(output) if output.is_dir() and not output.is_symlink() else None
-    except (OSError, ValueError) as error:
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # ValueError: a null character
         raise InputError("output", str(output), "cannot be read") from error
     require(inside is not None, "output", str(output), "is there, and is no folder")
     if not inside:
