@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from cpc_lightning.app.compose import read
+from cpc_lightning.app.compose import compose
+from cpc_lightning.app.folders import with_folder
 from cpc_lightning.app.of_run import as_now
 from cpc_lightning.app.options import PLAIN, quoted
 from cpc_lightning.errors import InputError
@@ -55,33 +56,22 @@ def method_of(run: RunFolder, cleaned: CleanedSet, data: list[str]) -> list[str]
     """Settings that make a run on the table `data` do what the first did; `InputError` where they do not compose."""
     own = [text for text in map(renamed, run.overrides) if not text.startswith(("resume=", "hydra.run", "hydra.mode"))]
     typed = [text for text in own if text.lstrip("+~").startswith(TYPED)]
-    asked = read(own, multirun=False)
-    before = asked.compose(asked.first).config.hydra.runtime.choices
-    asked = read([*data, *typed], multirun=False)
-    usual = asked.compose(asked.first).config.hydra.runtime.choices
+    before, usual = (compose(texts).hydra.runtime.choices for texts in (own, [*data, *typed]))
     choices = [f"{group}={before[group]}" for group in GROUPS if before[group] != usual[group]]
-    asked = read([*data, *typed, *choices], multirun=False)
-    now = flatten(asked.compose(asked.first).settings(str(run.path)))
-    wanted = {**{name: value for name, value in flatten(as_now(run.settings)).items() if name.startswith(KEPT)}}
-    wanted |= {"embedding_size": run.settings["embedding_size"], **crop_of(cleaned)}
-    return [
-        *typed,
-        *choices,
-        *(f"{name}={text_of(value)}" for name, value in wanted.items() if differs(now, name, value)),
-    ]
-
-
-def differs(now: Mapping[str, Any], name: str, value: Any) -> bool:
-    """Whether the setting is there and has another value."""
-    return name in now and now[name] != value and not name.endswith(("num_workers", "_target_", "_partial_"))
-
-
-def crop_of(cleaned: CleanedSet) -> dict[str, Any]:
-    """How the files are cropped that images without files become: not at all."""
+    now = flatten(with_folder(compose([*data, *typed, *choices])))
+    wanted = {name: value for name, value in flatten(as_now(run.settings)).items() if name.startswith(KEPT)}
+    wanted |= {"embedding_size": run.settings["embedding_size"]}
     images = cleaned.dataset.train.images
-    if file_of(images, 0) is not None:
-        return {}
-    return {"dataset.crop.resize": int(images.fetch(torch.tensor([0])).shape[-1])}
+    if file_of(images, 0) is None:  # their files are as large as they were, and are read by workers
+        wanted["dataset.crop.resize"] = int(images.fetch(torch.tensor([0])).shape[-1])
+        del wanted["training.num_workers"]
+    changed = {name: value for name, value in wanted.items() if name in now and now[name] != value}
+    return [*typed, *choices, *(f"{name}={text_of(value)}" for name, value in changed.items() if not is_part(name))]
+
+
+def is_part(name: str) -> bool:
+    """Whether the setting says what to build, which the groups' choices do."""
+    return name.rpartition(".")[2].startswith("_")
 
 
 def free_folder(path: str) -> str:
