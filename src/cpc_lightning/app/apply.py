@@ -67,6 +67,8 @@ def apply(arguments: Sequence[str]) -> int:
     kept = f"{int(decisions.kept.sum()):,} kept, " if decisions.by_person else ""
     count = f"{len(verdicts) - dropped:,} of {len(verdicts):,} samples to train on"
     said = [f"{output}: {count}; {kept}{relabeled:,} relabeled, {dropped:,} dropped", *remarks]
+    if not (decisions.by_person or relabeled or dropped):
+        said.append("no suspected label has a suggestion of another class above that confidence: nothing has changed")
     print("\n".join(one_line(line) for line in said))
     print(f"\nTo train on it, and see what changed:\n{second_run(run, cleaned, table, root)}")
     return 0
