@@ -96,6 +96,7 @@ def test_classes_are_named_as_labels_csv_names_them(tmp_path):
     """A line break in a class's name is escaped there, and two classes may be escaped alike."""
     row = HEADER + "1,b/1.png,relabel,{}\n"
     assert read(tmp_path, row.format("d\\nog"), names=("cat", "d\nog")).relabeled[1] == 1
+    assert read(tmp_path, row.format('"d\nog"'), names=("cat", "d\nog")).relabeled[1] == 1
     assert read(tmp_path, row.format('" dog"'), names=("dog", " dog")).relabeled[1] == 1
     with pytest.raises(InputError, match="is the name of two classes"):
         read(tmp_path, row.format("d\\nog"), names=("d\\nog", "d\nog"))

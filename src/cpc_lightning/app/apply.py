@@ -69,8 +69,9 @@ def apply(arguments: Sequence[str]) -> int:
     said = [f"{output}: {count}; {kept}{relabeled:,} relabeled, {dropped:,} dropped", *remarks]
     if not (decisions.by_person or relabeled or dropped):
         said.append("no suspected label has a suggestion of another class above that confidence: nothing has changed")
-    print("\n".join(one_line(line) for line in said))
-    print(f"\nTo train on it, and see what changed:\n{second_run(run, cleaned, table, root)}")
+    command, unlike = second_run(run, cleaned, table, root)
+    print("\n".join(one_line(line) for line in (*said, *unlike)))
+    print(f"\nTo train on it, and see what changed:\n{command}")
     return 0
 
 

@@ -28,8 +28,8 @@ TYPED = ("trainer", "logger", "callbacks", "hydra.searchpath")
 """What it takes over as it was typed: `auto` may mean something else on another machine."""
 
 
-def second_run(run: RunFolder, cleaned: CleanedSet, table: Path, root: str | None) -> str:
-    """The command, for a shell in any folder.
+def second_run(run: RunFolder, cleaned: CleanedSet, table: Path, root: str | None) -> tuple[str, list[str]]:
+    """The command, for a shell in any folder, and in what it is not the first run's.
 
     Args:
         run: the first one.
@@ -43,17 +43,22 @@ def second_run(run: RunFolder, cleaned: CleanedSet, table: Path, root: str | Non
     if cleaned.unlabeled:
         data.append("dataset.unlabeled=use")
     try:
-        method = method_of(run, cleaned, data)
-    except InputError:  # of an older version, or with choices of a folder that is gone
-        method = []
+        method, unlike = method_of(run, cleaned, data)
+    except InputError as error:  # of an older version, or with choices of a folder that is gone
+        method, unlike = [], [f"the first run's settings are not in this command, for they do not compose: {error}"]
     first, second = os.path.abspath(run.path), free_folder(f"{os.path.abspath(run.path)}_cleaned")
     train = [*data, *method, f"hydra.run.dir={text_of(second)}"]
     report = ["mode=report", f"run={item_of(second)}", f"compare={item_of(first)}", "overwrite=true"]
-    return " && ".join(" ".join(["python -m cpc_lightning", *map(shlex.quote, texts)]) for texts in (train, report))
+    commands = (" ".join(["python -m cpc_lightning", *map(shlex.quote, texts)]) for texts in (train, report))
+    return " && ".join(commands), unlike
 
 
-def method_of(run: RunFolder, cleaned: CleanedSet, data: list[str]) -> list[str]:
-    """Settings that make a run on the table `data` do what the first did; `InputError` where they do not compose."""
+def method_of(run: RunFolder, cleaned: CleanedSet, data: list[str]) -> tuple[list[str], list[str]]:
+    """Settings that make a run on the table `data` do what the first did, and what they cannot.
+
+    Raises:
+        InputError: where they do not compose.
+    """
     own = [text for text in map(renamed, run.overrides) if not text.startswith(("resume=", "hydra.run", "hydra.mode"))]
     typed = [text for text in own if text.lstrip("+~").startswith(TYPED)]
     before, usual = (compose(texts).hydra.runtime.choices for texts in (own, [*data, *typed]))
@@ -66,7 +71,13 @@ def method_of(run: RunFolder, cleaned: CleanedSet, data: list[str]) -> list[str]
         wanted["dataset.crop.resize"] = int(images.fetch(torch.tensor([0])).shape[-1])
         del wanted["training.num_workers"]
     changed = {name: value for name, value in wanted.items() if name in now and now[name] != value}
-    return [*typed, *choices, *(f"{name}={text_of(value)}" for name, value in changed.items() if not is_part(name))]
+    unlike = [
+        f"the first run's {name.partition('.')[0]} is {value}, which it was not told by a choice: choose it yourself"
+        for name, value in changed.items()
+        if is_part(name)
+    ]
+    values = [f"{name}={text_of(value)}" for name, value in changed.items() if not is_part(name)]
+    return [*typed, *choices, *values], unlike
 
 
 def is_part(name: str) -> bool:

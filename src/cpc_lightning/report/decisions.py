@@ -122,7 +122,8 @@ def read_decisions(path: str, verdicts: Verdicts, class_names: Sequence[str]) ->
 def _numbers(class_names: Sequence[str]) -> Mapping[str, int | None]:
     """Each class's number by its name as tables write it; None where two classes are written alike."""
     names = [one_line(name) for name in class_names]
-    return {name: k if names.count(name) == 1 else None for k, name in enumerate(names)}
+    number = {name: k if names.count(name) == 1 else None for k, name in enumerate(names)}
+    return {name: k for k, name in enumerate(class_names)} | number  # as they are, too
 
 
 def _sample(path: str, line: int, row: Mapping[str, str], verdicts: Verdicts) -> int:
