@@ -91,6 +91,7 @@ def test_photos_are_linked_or_copied(command, tmp_path):
         (("format=csv", "run=nowhere"), "run=nowhere: is no folder of a run"),
         (("format=csv", "run={work}"), "is not the folder of a run"),
         (("format=csv", "copy=1"), "copy=1: must be true or false"),
+        (("format=csv", "copy=true"), "copy=true: is for formats with images: huggingface, fiftyone"),
         (("format=csv", "overwrite=si"), "overwrite=si: must be true or false"),
         (("format=csv", "decisions=auto"), "decisions=auto: is a setting of mode=apply"),
         (("format=csv", "sed=3", "output={work}/out"), "sed=3: "),

@@ -142,6 +142,14 @@ def test_classes_of_any_name_come_back(photos, tmp_path, names):
         assert labels == [plain[k] if k >= 0 else None for k in LABELS]
 
 
+def test_an_image_of_none_of_the_classes_where_a_class_is_called_none(photos, tmp_path):
+    """Sample 4 shows neither class: that is no image of the class none, and the table says nothing of it."""
+    photos = dataset(photos.train.images, photos.evaluation["test"].images, ("none", "owl"))
+    cleaned = cleaned_set(photos)
+    cleaned.write_table(tmp_path / "cleaned.csv", cleaned.root())
+    assert [row["true_class"] for row in rows(tmp_path / "cleaned.csv")][:5] == ["none", "owl", "owl", "", ""]
+
+
 def test_folders_of_classes_that_are_called_otherwise_are_named(photos, tmp_path):
     photos = dataset(photos.train.images, photos.evaluation["test"].images, ("a/b", "dog"))
     (tmp_path / "out").mkdir()

@@ -24,9 +24,9 @@ from cpc_lightning.report.run_folder import RunFolder, read_run_folder
 
 FORMATS: Mapping[str, Format] = {
     "cleanlab": Format(write_cleanlab, needs_answers=True),
-    "huggingface": Format(write_huggingface),
+    "huggingface": Format(write_huggingface, has_images=True),
     "labelstudio": Format(write_labelstudio),
-    "fiftyone": Format(write_fiftyone),
+    "fiftyone": Format(write_fiftyone, has_images=True),
     "parquet": Format(write_parquet, "pyarrow", "formats"),
     "csv": Format(write_csv),
 }
@@ -48,6 +48,8 @@ def labels(arguments: Sequence[str]) -> int:
     form = FORMATS[name]
     check_package(name, form)
     copy, overwrite = (switch(setting, given.get(setting, "false")) for setting in ("copy", "overwrite"))
+    with_images = [other for other, one_of in FORMATS.items() if one_of.has_images]
+    require(form.has_images or not copy, "copy", "true", f"is for formats with images: {', '.join(with_images)}")
     run = read_run_folder(one("run", given))
     output = place_of(one("output", given)) if "output" in given else run.path / "labels" / name
     check_new_folder(output, overwrite, NOTES)

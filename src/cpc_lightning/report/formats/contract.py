@@ -77,12 +77,14 @@ class Format(NamedTuple):
         package: what it imports beyond the core; "" for nothing.
         extra: of this library, that brings the package.
         needs_answers: whether it needs `Exported.answers`.
+        has_images: whether it links to image files or, by `Exported.copy`, copies them.
     """
 
     write: Callable[[Exported, Path], list[str]]
     package: str = ""
     extra: str = ""
     needs_answers: bool = False
+    has_images: bool = False
 
 
 def linked(exported: Exported) -> list[str]:
