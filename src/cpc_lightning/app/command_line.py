@@ -61,6 +61,14 @@ def answer(arguments: list[str]) -> int:
             from cpc_lightning.app.figures import figures
 
             return figures(arguments)
+        if given(arguments, "mode") == "labels":
+            from cpc_lightning.app.labels import labels
+
+            return labels(arguments)
+        if given(arguments, "mode") == "apply":
+            from cpc_lightning.app.apply import apply
+
+            return apply(arguments)
         refuse_mode_settings(arguments)
         multirun = is_multirun(arguments)
         several = "starts one run; a sweep starts processes for each job itself, with trainer=ddp"
