@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN
 from cpc_lightning.errors import one_line
 from cpc_lightning.files import atomic_write
+from cpc_lightning.report.findings import most_suspicious_first
 
 COLUMNS = (
     "index", "path", "noisy_label", "clean_probability_1", "clean_probability_2", "clean_probability", "suspected",
@@ -108,6 +111,24 @@ class LabelReport:
     def _agreed(self) -> Tensor:
         """(N,) bool, whether both networks together suggest the given label."""
         return self.suggested == self.noisy_labels
+
+    def most_suspicious(self, count: int) -> Tensor:
+        """Positions of the `count` labels that look most wrong, int64, the worst first; fewer where there are fewer.
+
+        Labels that a person has confirmed, and those that nobody judged, are none of them. As labels.csv has it, whose
+        six digits decide between equals, for a person sees the same first label everywhere.
+        """
+        clean = self.clean_probability
+        if clean is None:
+            return torch.empty(0, dtype=torch.int64)
+        trusted = torch.zeros(len(clean), dtype=torch.bool) if self.trusted is None else self.trusted
+        chances = np.round(clean.double().numpy(), 6)
+        order = most_suspicious_first(
+            self.noisy_labels.numpy(), self.suggested.numpy(), np.round(self.confidence.double().numpy(), 6), chances,
+            trusted.numpy(),
+        )  # fmt: skip
+        judged = (self.noisy_labels >= 0) & ~trusted & ~torch.isnan(clean)
+        return torch.from_numpy(order)[: int(judged.sum())][:count]
 
     def write(self, path: str | Path) -> None:
         """Write the report as csv, atomically. What is unknown or does not apply is left blank.
