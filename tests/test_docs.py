@@ -37,7 +37,7 @@ def test_links_to_files_lead_somewhere(page):
 def test_commands_compose(compose, page, line):
     if "mode=figures " in line:
         words = shlex.split(line.split("-m cpc_lightning ", 1)[1])
-        assert "run" in mode_settings("figures", words), page
+        assert "run" in mode_settings("figures", words)[0], page
         return
     overrides = [
         word.split(",")[0] + ("]" if word.count("[") > word.split(",")[0].count("]") else "")  # a sweep's first value

@@ -146,7 +146,7 @@ def test_nothing_is_overwritten_unless_asked_and_the_same_run_gives_the_same_byt
     (folder / "auc.svg").write_text("mine")
     code, out, err = command("mode=figures", "run=cpc")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("error: output=cpc/figures: holds losses.svg already; overwrite=true")
+    assert err.startswith("error: output=cpc/figures/losses.svg: is there already; overwrite=true")
     assert (folder / "auc.svg").read_text() == "mine"
     assert command("mode=figures", "run=cpc", "overwrite=true")[0] == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -159,14 +159,14 @@ REFUSED = [
     (["mode=figures", "run="], "run=: must name the folder of a run"),
     (["mode=figures", "run=nowhere"], "run=nowhere: is no folder of a run"),
     (["mode=figures", "run=cpc,nowhere"], "run=nowhere: is no folder of a run"),
-    (["mode=figures", "run=cpc/checkpoints"], "run=cpc/checkpoints: is not the folder of a run that has trained"),
+    (["mode=figures", "run=cpc/checkpoints"], "run=cpc/checkpoints: is not the folder of a run"),
     (["mode=figures", "run=cpc", "format=pdf"], "format=pdf: must be one of svg, png"),
     (["mode=figures", "run=cpc", "overwrite=maybe"], "overwrite=maybe: must be true or false"),
-    (["mode=figures", "run=cpc", "output=a,b"], "output=a,b: must name one folder"),
+    (["mode=figures", "run=cpc", "output=a,b"], "output=a,b: must name one file or folder"),
     (["mode=figures", "run=cpc", "output=cpc/metrics.csv"], "output=cpc/metrics.csv: cannot be written"),
     (["mode=figures", "run=cpc", "seed=3"], "seed=3: is no setting of mode=figures, which has run, output, "),
     (["mode=figures", "run=cpc", "hydra.run.dir=x"], "hydra.run.dir=x: is no setting of mode=figures"),
-    (["-m", "mode=figures", "run=cpc,gmm"], "-m=mode=figures: draws several runs without -m"),
+    (["-m", "mode=figures", "run=cpc,gmm"], "-m=mode=figures: starts no sweep"),
     (["run=cpc"], "run=cpc: is a setting of mode=figures"),
     (["mode=check", "+output=x"], "output=x: is a setting of mode=figures"),
     (["mode=train", "overwrite=true"], "overwrite=true: is a setting of mode=figures"),

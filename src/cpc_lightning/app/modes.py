@@ -4,35 +4,66 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from cpc_lightning.errors import InputError, require
 
-MODE_SETTINGS: Mapping[str, tuple[str, ...]] = {"figures": ("run", "output", "format", "overwrite")}
+MODE_SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "figures": ("run", "output", "format", "overwrite"),
+}
 """The settings of each mode that has its own, by mode."""
 
+OF_THE_RUN: tuple[str, ...] = ()
+"""Modes that also take settings of the run that they look back at, in place of its own: `dataset.root=/new/place`."""
 
-def refuse_mode_settings(arguments: Sequence[str]) -> None:
-    """Raise `InputError` where arguments that describe a training run hold a setting of another mode."""
+
+def refuse_mode_settings(arguments: Sequence[str], mode: str | None = None) -> None:
+    """Raise `InputError` where arguments hold a setting of another mode.
+
+    Args:
+        arguments: of the command line.
+        mode: whose settings may be among them; None: they describe a training run.
+    """
+    own = MODE_SETTINGS.get(mode or "", ())
     for argument in arguments:
         name, _, value = argument.lstrip("+~").partition("=")
-        for mode, names in MODE_SETTINGS.items():
-            require(name not in names, name, value, f"is a setting of mode={mode}")
+        modes = [f"mode={other}" for other, names in MODE_SETTINGS.items() if name in names]
+        require(name in own or not modes, name, value, f"is a setting of {' and '.join(modes)}")
 
 
-def mode_settings(mode: str, arguments: Sequence[str]) -> dict[str, str]:
-    """The mode's settings as they were typed, by name; the last of several counts.
+def mode_settings(mode: str, arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The mode's settings as they were typed, by name (the last of several counts), and those of the run.
 
     Raises:
         InputError: for an argument that is none of them.
     """
+    require("-m" not in arguments and "--multirun" not in arguments, "-m", f"mode={mode}", "starts no sweep")
+    refuse_mode_settings(arguments, mode)
     given: dict[str, str] = {}
+    of_run: list[str] = []
     for argument in arguments:
         name, _, value = argument.partition("=")
-        known = name in MODE_SETTINGS[mode] and "=" in argument
-        expected = f"is no setting of mode={mode}, which has {', '.join(MODE_SETTINGS[mode])}"
-        require(known or name == "mode", name, value, expected)
-        given[name] = value
-    return given
+        if name in MODE_SETTINGS[mode] and "=" in argument:
+            given[name] = value
+        elif name != "mode":
+            expected = f"is no setting of mode={mode}, which has {', '.join(MODE_SETTINGS[mode])}"
+            require(mode in OF_THE_RUN and "=" in argument, name, value, expected)
+            of_run.append(argument)
+    return given, of_run
+
+
+def check_free(output: Path, overwrite: bool) -> None:
+    """Raise `InputError` where the file, or the folder that holds anything, is there already and may not be replaced.
+
+    Args:
+        output: what the mode is to write.
+        overwrite: the setting of that name.
+    """
+    try:
+        there = output.exists() and not (output.is_dir() and not any(output.iterdir()))
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise InputError("output", str(output), "cannot be read") from error
+    require(overwrite or not there, "output", str(output), "is there already; overwrite=true replaces it")
 
 
 def items(text: str) -> list[str]:
@@ -43,6 +74,13 @@ def items(text: str) -> list[str]:
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     rows = list(csv.reader([inner], quotechar="'", escapechar="\\", skipinitialspace=True))
     return [item for row in rows for item in row if item]
+
+
+def one(name: str, given: Mapping[str, str]) -> str:
+    """The path that the setting names; raises `InputError` where it names none, or several."""
+    found = items(given.get(name, ""))
+    require(len(found) == 1, name, given.get(name, "(not set)"), "must name one file or folder")
+    return found[0]
 
 
 def switch(name: str, text: str) -> bool:

@@ -75,8 +75,12 @@ def _reason(error: BaseException) -> str:
     return str(error).split("\n", 1)[0]
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, selected: bool = False) -> dict[str, Any]:
     """The checkpoint at `path`, its tensors on the CPU.
+
+    Args:
+        path: of the file.
+        selected: whether it may hold selected networks: nobody means to go on from it.
 
     Raises:
         InputError: named "resume", if the file cannot be read, is cut short or broken, holds anything but plain data
@@ -95,7 +99,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     require(isinstance(checkpoint, dict) and "state_dict" in checkpoint, "resume", str(path), "is no checkpoint")
     require(isinstance(checkpoint.get(RECORD), dict), "resume", str(path), "is no checkpoint of a run of this library")
     check_complete(path, checkpoint)
-    if checkpoint.get(SELECTED, False):
+    if checkpoint.get(SELECTED, False) and not selected:
         expected = f"holds the networks that val selected, which need not be of one epoch: resume {LAST}.ckpt instead"
         raise SelectedError("resume", str(path), expected)
     return checkpoint  # type: ignore[no-any-return]

@@ -1,0 +1,101 @@
+"""Builds the parts of a run that is over, from what it has left in its folder, for the modes that look back at it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from cpc_lightning.app.compose import check_group, config_groups, parse, read, value_text
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.settings import select, unknown
+from cpc_lightning.errors import InputError, require
+from cpc_lightning.report.run_folder import CONFIG, RunFolder
+from cpc_lightning.training.again import Seen, load_networks, look_again
+from cpc_lightning.training.checkpoints import read_checkpoint
+from cpc_lightning.training.datamodule import CoTrainingDataModule
+from cpc_lightning.training.same_run import AS_BEFORE, flatten, recorded
+
+
+def parts_of_run(run: RunFolder, typed: Sequence[str] = ()) -> Parts:
+    """The parts of a run with its own settings, and what is typed on top of them; nothing is logged or written.
+
+    Args:
+        run: what the run has left.
+        typed: settings of the command line: `dataset.root=/new/place`, or a group's choice, as `dataset=table`.
+
+    Raises:
+        InputError: for a setting that the run does not have, or a run that has left no settings.
+    """
+    require(bool(run.settings), "run", str(run.path), f"has no {CONFIG}")
+    settings = with_typed(as_now(run.settings), typed)
+    settings |= {"mode": "train", "resume": None, "run_dir": str(run.path), "logger": {}, "callbacks": {}}
+    settings["training"]["compile"] = False  # one pass does not repay it
+    return Parts(settings)
+
+
+def as_now(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run as this version names them; what an older one did not have means what it did then."""
+    had = {name.rpartition(".")[0] for name in flatten(saved)}
+    settings: dict[str, Any] = {}
+    for name, value in recorded(saved).items():
+        group = name.rpartition(".")[0]
+        is_part = "_target_" in (select(saved, group) or {})  # whose constructor has defaults of its own
+        if name in AS_BEFORE and select(saved, name) is None and (is_part or group not in had):
+            continue
+        put(settings, name, value)
+    return settings
+
+
+def with_typed(settings: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
+    """The settings with what is typed in place of theirs."""
+    changed = copy.deepcopy(dict(settings))
+    groups = config_groups()
+    for text in typed:
+        override = parse(text)
+        name = override.key_or_group
+        plain = not (override.is_sweep_override() or override.is_delete() or override.is_add())
+        require(plain, name, value_text(override), "must be a single value, as SETTING=VALUE")
+        if name in groups:
+            check_group(override, groups)
+            asked = read([text], multirun=False)
+            changed[name] = asked.compose(asked.first).settings(str(changed.get("run_dir")))[name]
+            continue
+        known = flatten(changed)
+        is_node = any(other.startswith(f"{name}.") for other in known)
+        require(not is_node, name, value_text(override), f"must be set one by one, such as {name}.NAME=VALUE")
+        require(name in known, name, value_text(override), f"{unknown(name, known)} (of the run)")
+        put(changed, name, override.value())
+    return changed
+
+
+def put(settings: dict[str, Any], name: str, value: Any) -> None:
+    """Set the value of the setting with this full name."""
+    *groups, last = name.split(".")
+    for group in groups:
+        settings = settings.setdefault(group, {})
+    settings[last] = value
+
+
+def look_back(parts: Parts, run: RunFolder, *names: str) -> list[Seen]:
+    """What the networks of the run's last checkpoint say of the sets of these names ("train", "test", ...).
+
+    Raises:
+        InputError: where the run has left no checkpoint that can be read, or one of other networks or labels.
+    """
+    require(run.checkpoint is not None, "run", str(run.path), "has no checkpoint of its networks")
+    path = cast(Path, run.checkpoint)
+    try:
+        checkpoint = read_checkpoint(path, selected=True)
+    except InputError as error:
+        raise InputError("run", error.value, error.expected) from error
+    before, now = checkpoint[CoTrainingDataModule.__name__]["noisy_labels"], parts.dataset.train.labels
+    expected = "was trained on other images or labels than there are now"
+    require("train" not in names or torch.equal(before, now), "run", str(path), expected)
+    parts.module.to("cuda" if torch.cuda.is_available() else "cpu")
+    load_networks(parts.module, checkpoint)
+    precision = str(parts.settings["trainer"]["precision"])
+    return [look_again(parts.module, parts.datamodule, name, precision) for name in names]

@@ -1,0 +1,92 @@
+"""Reads labels.csv back: the verdict on every label, in columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN
+from cpc_lightning.errors import InputError, require
+
+LABELS = "labels.csv"  # within a run's folder
+CHANCES = ("clean_probability_1", "clean_probability_2", "clean_probability", "confidence")
+CLASSES = ("noisy_label", "suggested_label", "true_label")
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The verdict on N labels, as `LabelReport.write` wrote it; a column that the file lacks is blank throughout.
+
+    Attributes:
+        index: (N,) int64 positions in the training set, ascending.
+        path: N file names as the file has them (`report.labels.inert`), "" for images that have none.
+        noisy_label: (N,) int64 given labels, -1 where there is none.
+        clean_probability_1: (N,) float64 by network 1, NaN where there is no verdict.
+        clean_probability_2: the same by network 2.
+        clean_probability: their mean.
+        suspected: (N,) bool; False where there is no verdict.
+        suggested_label: (N,) int64 the class with the largest mean softmax of both networks, -1 where blank.
+        confidence: (N,) float64 that largest mean softmax.
+        true_label: (N,) int64, -1 where unknown, -2 where the image shows none of the classes.
+        row: (N,) int64 lines of the user's table, -1 where there is none.
+        trusted: (N,) bool, labels that a person has confirmed.
+    """
+
+    index: NDArray[np.int64]
+    path: list[str]
+    noisy_label: NDArray[np.int64]
+    clean_probability_1: NDArray[np.float64]
+    clean_probability_2: NDArray[np.float64]
+    clean_probability: NDArray[np.float64]
+    suspected: NDArray[np.bool_]
+    suggested_label: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    true_label: NDArray[np.int64]
+    row: NDArray[np.int64]
+    trusted: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def judged(self) -> bool:
+        """Whether a cleaner has said anything of the labels."""
+        return bool(np.isfinite(self.clean_probability).any())
+
+
+def read_verdicts(path: str | Path, classes: int | None = None) -> Verdicts:
+    """What labels.csv, or labels_test.csv, says.
+
+    Args:
+        path: of the file.
+        classes: how many there are; None where nobody knows.
+
+    Raises:
+        InputError: named "run", if the file is absent, cannot be read, or is no such file.
+    """
+    try:
+        table: Any = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        columns = {name: table[name] if name in table else pd.Series([""] * len(table)) for name in _NAMES}
+        read: dict[str, Any] = {"path": columns["path"].tolist()}
+        for name in ("index", *CLASSES, "row"):
+            texts = columns[name].replace({"": str(UNKNOWN), "none": str(NONE_OF_THE_CLASSES)})
+            read[name] = texts.to_numpy(dtype=np.int64)
+        for name in CHANCES:
+            read[name] = columns[name].replace("", "nan").to_numpy(dtype=np.float64)
+        for name in ("suspected", "trusted"):
+            read[name] = columns[name].to_numpy() == "true"
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "garbled, or another file"
+        raise InputError("run", str(path), f"cannot be read ({why})") from error
+    whole = bool((read["index"] == np.arange(len(table))).all()) and len(table) > 0
+    in_range = classes is None or not whole or all(int(read[name].max()) < classes for name in CLASSES)
+    require(whole and in_range, "run", str(path), "cannot be read (garbled, or another file)")
+    return Verdicts(**read)
+
+
+_NAMES = ("path", "index", *CLASSES, "row", *CHANCES, "suspected", "trusted")
