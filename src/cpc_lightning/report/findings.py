@@ -111,8 +111,8 @@ def by_class(noisy: Labels, suggested: Labels, suspected: Mask, clean: Chances, 
     wrong = np.bincount(noisy[judged], 1 - clean[judged].astype(np.float64), minlength=num_classes)
     columns = (count(noisy, labeled), count(noisy, doubted), count(noisy, moved), count(suggested, moved))
     return [
-        ClassCount(label, *counts, noise=float(wrong[label] / seen) if seen else None)
-        for label, (*counts, seen) in enumerate(zip(*columns, count(noisy, judged), strict=True))
+        ClassCount(label, labels, doubts, away, towards, float(wrong[label] / seen) if seen else None)
+        for label, (labels, doubts, away, towards, seen) in enumerate(zip(*columns, count(noisy, judged), strict=True))
     ]
 
 
@@ -143,12 +143,14 @@ def confusion(labels: Labels, predicted: Labels, num_classes: int) -> NDArray[np
 
 def _count(rows: Labels, columns: Labels, weights: NDArray[np.float64], num_classes: int) -> NDArray[np.float64]:
     cells = rows.astype(np.int64) * num_classes + columns
-    return np.bincount(cells, weights, minlength=num_classes**2).reshape(num_classes, num_classes)
+    counts: NDArray[np.float64] = np.bincount(cells, weights, minlength=num_classes**2).astype(np.float64)
+    return counts.reshape(num_classes, num_classes)
 
 
 def _rows_to_one(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     sums = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
+    shares: NDArray[np.float64] = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
+    return shares
 
 
 def histogram(values: Chances, bins: int, low: float = 0.0, high: float = 1.0) -> NDArray[np.int64]:

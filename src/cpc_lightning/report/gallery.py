@@ -127,7 +127,10 @@ def within_page(images: Sequence[Image.Image | None], tile: Tile, budget: int = 
     ladder = ((tile.side, 0),) if tile.crisp else LADDER
     files: list[bytes | None] = []
     for side, quality in ladder:
-        files = [image and encode(thumbnail(image, side, tile.crisp), tile.crisp, quality) for image in images]
+        files = [
+            None if image is None else encode(thumbnail(image, side, tile.crisp), tile.crisp, quality)
+            for image in images
+        ]
         if sum(len(file) for file in files if file) <= budget:
             break
     kind, left = ("png" if tile.crisp else "webp"), budget

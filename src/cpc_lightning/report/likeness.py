@@ -59,7 +59,8 @@ def standardised(features: NDArray[Any], like: NDArray[Any] | None = None) -> Fe
 
 def _length_one(rows: NDArray[Any]) -> Features:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros(rows.shape, np.float32), where=length > 0)
+    scaled: Features = np.divide(rows, length, out=np.zeros(rows.shape, np.float32), where=length > 0)
+    return scaled
 
 
 def near_duplicates(
