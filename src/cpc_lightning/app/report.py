@@ -197,7 +197,9 @@ def far_from_prototypes(parts: Parts, seen: Seen) -> NDArray[np.float32] | None:
     for head, features in zip(heads, seen.features.chunk(2, dim=1), strict=True):
         head = head.cpu()
         with torch.no_grad():
-            best.append(torch.cat([torch.sigmoid(head(part.float())).amax(dim=1) for part in torch.split(features, 8192)]))
+            best.append(
+                torch.cat([torch.sigmoid(head(part.float())).amax(dim=1) for part in torch.split(features, 8192)])
+            )
     far: NDArray[np.float32] = (1 - torch.stack(best).mean(dim=0)).numpy()
     return far
 

@@ -121,9 +121,9 @@ def x_axis(low: float, high: float) -> Axis:
     return Axis(*_apart(low, high), LEFT, WIDTH - RIGHT)
 
 
-def y_axis(low: float, high: float) -> Axis:
+def y_axis(low: float, high: float, height: int = HEIGHT) -> Axis:
     """From the bottom up."""
-    return Axis(*_apart(low, high), HEIGHT - BOTTOM, TOP)
+    return Axis(*_apart(low, high), height - BOTTOM, TOP)
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:
@@ -172,6 +172,7 @@ def line_chart(
     band: tuple[Array, Array, Array] | None = None,
     band_name: str = "",
     marks: Mapping[str, float] | None = None,
+    height: int = HEIGHT,
 ) -> Chart | None:
     """A chart of lines over whole numbers; None where no series has a value.
 
@@ -186,6 +187,7 @@ def line_chart(
         band: x (n,), low (n,) and high (n,) of an area.
         band_name: what the area is.
         marks: x of vertical lines, by what they say.
+        height: of the drawing.
     """
     kept = {name: (x[np.isfinite(y)], y[np.isfinite(y)]) for name, (x, y) in series.items()}
     kept = {name: both for name, both in kept.items() if len(both[0])}
@@ -194,7 +196,7 @@ def line_chart(
     every_x = np.concatenate([x for x, _ in kept.values()])
     every_y = np.concatenate([y for _, y in kept.values()])
     low, high = y_range or (min(0.0, float(every_y.min())), float(every_y.max()))
-    x_scale, y_scale = x_axis(float(every_x.min()), float(every_x.max())), y_axis(low, high)
+    x_scale, y_scale = x_axis(float(every_x.min()), float(every_x.max())), y_axis(low, high, height)
     say = percent if shares else number
     lines = []
     for style, (name, (x, y)) in enumerate(kept.items()):
@@ -215,7 +217,7 @@ def line_chart(
         [Tick(y_scale.place(value), say(value)) for value in round_values(y_scale.low, y_scale.high, most=7)],
         lines=lines, band=area, band_name=band_name if area else "",
         marks=[Tick(x_scale.place(at), text) for text, at in (marks or {}).items()],
-        header=header, rows=rows,
+        header=header, rows=rows, height=height, bottom=height - BOTTOM,
     )  # fmt: skip
 
 

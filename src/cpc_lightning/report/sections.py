@@ -157,7 +157,7 @@ def _accuracy(run: RunFolder, held_out: Mapping[str, Verdicts]) -> Number:
         return Number("Test accuracy", f"{selected:.1f} %", f"on {count}; networks selected on val")
     if not len(values):
         return Number("Test accuracy", "-", "was not measured")
-    about = f"after the last epoch, on {count} with their labels as given; best {values.max():.1f} %"
+    about = f"on {count}, last epoch; best {values.max():.1f} %"
     return Number("Test accuracy", f"{values[-1]:.1f} %", about)
 
 
@@ -195,14 +195,14 @@ def first_chart(estimated: FirstOnes | None, counted: FirstOnes | None, suspecte
     series: dict[str, tuple[Any, Any]] = {}
     band = None
     if counted is not None:
-        series["counted by true labels"] = counted.n, counted.wrong / counted.n
+        series["counted"] = counted.n, counted.wrong / counted.n
     if estimated is not None:
-        series["estimated from clean probabilities"] = estimated.n, estimated.wrong / estimated.n
+        series["estimated"] = estimated.n, estimated.wrong / estimated.n
         band = estimated.n, estimated.low / estimated.n, estimated.high / estimated.n
     return line_chart(
-        "How many one looks at, and how many of them are wrong", first_sentence(estimated, counted), series,
+        "How many of the first n labels are wrong", first_sentence(estimated, counted), series,
         "most suspicious labels looked at", "wrong among them", y_range=(0, 1), shares=True,
-        band=band, band_name="95 % interval, if the probabilities are right (Poisson-binomial, normal approximation)",
+        band=band, band_name="95 % interval", height=186,
         marks={"all suspected": suspected} if suspected else None,
     )  # fmt: skip
 

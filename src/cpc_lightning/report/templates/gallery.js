@@ -1,5 +1,5 @@
 // Which labels are shown, in what order, and the tiles of those that are in view.
-const LEAST = 96, WORDS = 46; // a tile's least width and the height below its picture, in pixels
+const LEAST = 88, WORDS = 46; // a tile's least width and the height below its picture, in pixels
 const scroller = byId("scroller"), tiles = byId("tiles"), template = byId("tile");
 const shown = new Map(); // position in the view -> tile
 let view = { length: 0, at: (position) => position }; // positions -> ranks

@@ -51,6 +51,10 @@ const nameOf = (sample) => (sample.path ? fileName(sample.path) : `image ${sampl
 const percent = (value) => (value === null ? "-" : `${(100 * value).toFixed(value > 0 && value < 0.01 ? 1 : 0)} %`);
 const say = (text) => { byId("note").textContent = text; };
 
+// How long it took is in the browser's list of marks.
+let pictured = false;
+const firstPicture = () => { if (!pictured) performance.mark("first picture"); pictured = true; };
+
 // The picture of a sample in its frame: within the page, a cell of a sprite sheet, or words where there is none.
 function paint(frame, sample) {
   frame.className = data.tile && data.tile.crisp ? "picture crisp" : "picture";
@@ -72,6 +76,7 @@ function paint(frame, sample) {
     return;
   }
   image.decoding = "async";
+  image.onload = firstPicture;
   image.draggable = false;
   frame.append(image);
 }
