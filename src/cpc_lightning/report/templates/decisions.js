@@ -2,7 +2,6 @@
 const decisions = new Map(); // index -> {kind: "keep" | "relabel" | "drop", label: class, or -1}
 const past = []; // steps, each a list of [index, what was decided before]
 const key = `cpc-lightning:${data.id}`;
-let kept = true; // by the browser
 
 function save() {
   const stored = { keep: [], drop: [], relabel: {} };
@@ -13,8 +12,7 @@ function save() {
   try {
     localStorage.setItem(key, JSON.stringify(stored));
   } catch {
-    if (kept) say("This browser keeps nothing for this page: download your decisions before you close it.");
-    kept = false;
+    say("This browser keeps nothing for this page: download your decisions before you close it.");
   }
 }
 
@@ -27,7 +25,7 @@ function restore() {
       for (const index of indices) if (data.classes[label] !== undefined) decisions.set(index, { kind: "relabel", label: Number(label) });
     }
   } catch {
-    kept = false;
+    // What cannot be read is not there; `save` says so once something is decided.
   }
 }
 
