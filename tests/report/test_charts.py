@@ -1,4 +1,4 @@
-"""Geometry of charts, worked out by hand: an axis from 52 to 426 across, and from 206 up to 12."""
+"""Geometry of charts, worked out by hand: an axis from 60 to 426 across, and from 206 up to 12."""
 
 import numpy as np
 import pytest
@@ -36,20 +36,20 @@ def chart(**changes):
 
 def test_lines_go_where_the_axes_say():
     first, second = chart().lines
-    assert first.path == "M52,206L239,109L426,12"
+    assert first.path == "M60,206L243,109L426,12"
     assert [text for _, _, text in first.points] == ["a, epoch 0: 0 %", "a, epoch 5: 50 %", "a, epoch 10: 100 %"]
     assert second.path == "M426,109"  # what is not finite is left out
     assert (first.style, second.style) == (0, 1)
     assert [(tick.at, tick.text) for tick in chart().x_ticks] == [
-        (52, "0"), (126.8, "2"), (201.6, "4"), (276.4, "6"), (351.2, "8"), (426, "10")
+        (60, "0"), (133.2, "2"), (206.4, "4"), (279.6, "6"), (352.8, "8"), (426, "10")
     ]  # fmt: skip
 
 
 def test_band_and_marks():
     band = np.array([0, 10]), np.array([0.0, 0.5]), np.array([0.5, 1.0])
     drawn = chart(band=band, band_name="95 %", marks={"now": 5})
-    assert drawn.band == "M52,109L426,12L426,109L52,206Z"
-    assert [(mark.at, mark.text) for mark in drawn.marks] == [(239, "now")]
+    assert drawn.band == "M60,109L426,12L426,109L60,206Z"
+    assert [(mark.at, mark.text) for mark in drawn.marks] == [(243, "now")]
 
 
 def test_the_table_says_the_same():
@@ -71,9 +71,9 @@ def test_nothing_to_draw():
 
 def test_bars_are_stacked():
     drawn = bar_chart("t", "", 0, 1, {"a": np.array([2, 0]), "b": np.array([2, 1])}, "p", "labels")
-    # 187 pixels a bin, one of them between bins; 4 labels are 194 pixels high
+    # 183 pixels a bin, one of them between bins; 4 labels are 194 pixels high
     assert [(bar.x, bar.y, bar.width, bar.height, bar.style) for bar in drawn.bars] == [
-        (52.5, 109, 186, 97, 0), (52.5, 12, 186, 97, 1), (239.5, 157.5, 186, 48.5, 1)
+        (60.5, 109, 182, 97, 0), (60.5, 12, 182, 97, 1), (243.5, 157.5, 182, 48.5, 1)
     ]  # fmt: skip
     assert drawn.bars[2].text == "b, 0.5 to 1: 1"
     assert drawn.rows == [["0 to 0.5", "2", "2"], ["0.5 to 1", "0", "1"]]
@@ -81,6 +81,6 @@ def test_bars_are_stacked():
 
 def test_curves_share_the_axis_of_the_bars():
     drawn = bar_chart("t", "", 0, 1, {"a": np.array([2, 1])}, "p", "", curves={"fit": np.array([0.0, 4.0])})
-    assert drawn.lines[0].path == "M52,206L426,12"
+    assert drawn.lines[0].path == "M60,206L426,12"
     assert drawn.bars[0].y == 109  # half of 4
     assert drawn.lines[0].style == 1

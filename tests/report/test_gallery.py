@@ -104,3 +104,9 @@ def test_with_more_room_pictures_are_larger():
         return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).width
 
     assert (side(10**6), side(4000)) == (256, 80)
+
+
+def test_pictures_are_not_padded_to_more_than_they_have():
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (72, 72, 3), dtype=np.uint8))
+    address = within_page([photo], tile_of(photo))[0]
+    assert Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).size == (72, 72)

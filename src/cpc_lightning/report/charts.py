@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 WIDTH, HEIGHT = 440, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 44  # of what the axes' numbers and names need
+LEFT, RIGHT, TOP, BOTTOM = 60, 14, 12, 44  # of what the axes' numbers and names need
 ROWS = 12  # of a table beside a chart of more points
 
 

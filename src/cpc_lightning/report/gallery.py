@@ -124,7 +124,8 @@ def within_page(images: Sequence[Image.Image | None], tile: Tile, budget: int = 
 
     Larger images are as large and as good as the budget allows, all alike.
     """
-    ladder = ((tile.side, 0),) if tile.crisp else LADDER
+    longest = max((max(image.size) for image in images if image is not None), default=tile.side)
+    ladder = ((tile.side, 0),) if tile.crisp else [(min(side, longest), quality) for side, quality in LADDER]
     files: list[bytes | None] = []
     for side, quality in ladder:
         files = [

@@ -241,8 +241,8 @@ def matrices(verdicts: Verdicts, names: Sequence[str]) -> list[Matrix]:
     about = "Rows are true classes, columns given labels; each row adds up to 100 %."
     estimated = estimated_matrix(verdicts.noisy_label, verdicts.suggested_label, verdicts.clean_probability, len(names))
     true = true_matrix(verdicts.noisy_label, verdicts.true_label, len(names))
-    made = [matrix("Estimated: what becomes of each class's labels", about, estimated)]
-    return made if true is None else [*made, matrix("By the true labels", about, true)]
+    made = [matrix("Estimated transition matrix", about, estimated)]
+    return made if true is None else [*made, matrix("True transition matrix", about, true)]
 
 
 def confusion_matrix(held_out: Verdicts, names: Sequence[str]) -> Matrix | None:

@@ -1,5 +1,6 @@
 // Which labels are shown, in what order, and the tiles of those that are in view.
-const LEAST = 88, WORDS = 46; // a tile's least width and the height below its picture, in pixels
+const long = data.classes.some((name) => name.length > 5); // then names stand below each other
+const LEAST = 88, WORDS = long ? 64 : 46; // a tile's least width and the height below its picture, in pixels
 const scroller = byId("scroller"), tiles = byId("tiles"), template = byId("tile");
 const shown = new Map(); // position in the view -> tile
 let view = { length: 0, at: (position) => position }; // positions -> ranks
@@ -27,6 +28,7 @@ const SORT = {
     : ["Position in the set", (a, b) => a.index - b.index],
 };
 
+tiles.classList.toggle("long", long);
 const filled = (select, options) => select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
 const everyClass = data.classes.map((name, label) => [label, name]);
 filled(byId("show"), Object.entries(SHOW).map(([name, [text]]) => [name, text]));
