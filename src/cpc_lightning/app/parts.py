@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cpc_lightning.analysis.metrics import noise_rate
-from cpc_lightning.app.build import build, settings_of
+from cpc_lightning.app.build import blame, build, settings_of
 from cpc_lightning.app.settings import check_kinds, check_run
 from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer
 from cpc_lightning.backbones.network import Network
@@ -153,7 +153,7 @@ class Parts:
             except (TypeError, ValueError) as error:
                 if isinstance(error, InputError):
                     raise
-                raise InputError(f"optimizer.{name}", str(self.settings["optimizer"][name]), str(error)) from error
+                raise blame(f"optimizer.{name}", self.settings["optimizer"][name], error) from error
         return network, head, schedule
 
     # Data and networks ------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ class Parts:
             with settings_of("backbone"):
                 backbone = make_backbone(in_channels=channels)
         except (RuntimeError, MemoryError, TypeError) as error:  # more weights than memory, or no `name`, say
-            raise InputError("backbone", str(node), first_line(error)) from error
+            raise blame("backbone", node, error) from error
         return Network(backbone, len(dataset.class_names), self.settings["embedding_size"])
 
     # The Lightning layer ----------------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ def summarise(
         },
         "noise_rate_nominal": last["noise/rate_nominal"],
         "noise_rate_actual": last["noise/rate_actual"],
+        "looks_clean": report.looks_clean,
         "suspected_labels": _suspected(report),
         **{f"suspected_labels_{name}": _suspected(labels) for name, labels in held_out.items()},
         "training_samples": len(report.noisy_labels),
@@ -121,6 +122,8 @@ def print_summary(summary: Mapping[str, Any], outputs: Mapping[str, str], consol
     without, trusted = summary.get("unlabeled_samples") or 0, summary.get("trusted_labels") or 0
     labels = samples - without
     found = "no cleaner, no verdict" if suspected is None else f"{suspected:,} of {labels:,} labels suspected"
+    if summary.get("looks_clean"):
+        found = f"the labels look clean: {suspected:,} of {labels:,} suspected"
     found += f", {trusted:,} trusted" if trusted else ""
     found += f"; {without:,} images have no label" if without else ""
     console.print(f"{found}; {rates}; {summary['seconds']:.0f} s", soft_wrap=True)
