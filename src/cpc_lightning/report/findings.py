@@ -71,16 +71,16 @@ class ClassCount:
 
 
 def most_suspicious_first(
-    noisy: Labels, suggested: Labels, confidence: Chances, clean: Chances, trusted: Mask
+    noisy: Labels, suggested: Labels, confidence: Chances, clean: Chances, suspected: Mask, trusted: Mask
 ) -> NDArray[np.int64]:
     """The positions of all N samples, the most suspicious label first.
 
-    By clean probability; among equal ones, a label that the networks contradict comes first, with more confidence
-    earlier. Labels that nobody judged (every label, without a cleaner) follow by that contradiction alone, then labels
-    that a person has confirmed, then samples without a label.
+    Suspected ones come first, by clean probability; among equal ones, a label that the networks contradict comes first,
+    with more confidence earlier. The others that were judged follow likewise; then labels that nobody judged (every
+    label, without a cleaner) by that contradiction alone, labels that a person has confirmed, and samples without one.
     """
     contradiction = np.where(suggested != noisy, confidence, -confidence)
-    rank = np.where(noisy < 0, 3, np.where(trusted, 2, np.where(np.isnan(clean), 1, 0)))
+    rank = np.select([noisy < 0, trusted, suspected, ~np.isnan(clean)], [4, 3, 0, 1], default=2)
     return np.lexsort((-contradiction, np.nan_to_num(clean, nan=0.0), rank))
 
 

@@ -138,7 +138,7 @@ def labels_context(
     names = shown_names(material.names)
     order = most_suspicious_first(
         verdicts.noisy_label, verdicts.suggested_label, verdicts.confidence, verdicts.clean_probability,
-        verdicts.trusted,
+        verdicts.suspected, verdicts.trusted,
     )  # fmt: skip
     found = find_alike(replace(material, run=replace(material.run, class_names=tuple(names))), order, NO_LOOK)
     flags = flags_of(verdicts, found.twins, found.far_ones)
@@ -159,9 +159,10 @@ def labels_context(
         "samples": columns(verdicts, shown[:embedded], flags), "file": f"decisions_{material.identity[:8]}.csv",
     }  # fmt: skip
     estimated, counted = sections.first_ones(verdicts, order)
-    caveats = list(sections.caveats(verdicts, estimated))
+    looks_clean = bool((material.run.summary or {}).get("looks_clean"))
+    caveats = list(sections.caveats(verdicts, estimated, looks_clean))
     return {
-        "headline": sections.headline(verdicts),
+        "headline": sections.headline(verdicts, looks_clean),
         "first_sentence": sections.first_sentence(estimated, counted),
         "numbers": sections.numbers(material.run, verdicts, material.held_out, names),
         "first_chart": sections.first_chart(estimated, counted, int(verdicts.suspected.sum())),

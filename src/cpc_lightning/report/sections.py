@@ -70,20 +70,22 @@ class Matrix:
 # At the top -----------------------------------------------------------------------------------------------------------
 
 
-def headline(verdicts: Verdicts) -> str:
-    """What was found, in a sentence."""
+def headline(verdicts: Verdicts, looks_clean: bool = False) -> str:
+    """What was found, in a sentence; `looks_clean` as the run's summary says it."""
     labels, suspected = int((verdicts.noisy_label >= 0).sum()), int(verdicts.suspected.sum())
     if not verdicts.judged:
         against = int(((verdicts.suggested_label != verdicts.noisy_label) & (verdicts.noisy_label >= 0)).sum())
         return f"The networks contradict {against:,} of {labels:,} labels."
     if suspected == 0:
         return f"None of {labels:,} labels looks wrong."
+    if looks_clean:
+        return f"The labels look clean: {suspected:,} of {labels:,} are suspected."
     verb = "looks" if suspected == 1 else "look"
     return f"{suspected:,} of {labels:,} labels {verb} wrong ({percent(suspected / labels)})."
 
 
-def caveats(verdicts: Verdicts, first: FirstOnes | None) -> Iterator[str]:
-    """What an honest reader must know beside the headline."""
+def caveats(verdicts: Verdicts, first: FirstOnes | None, looks_clean: bool = False) -> Iterator[str]:
+    """What an honest reader must know beside the headline; `looks_clean` as the run's summary says it."""
     rate = estimated_noise_rate(verdicts.clean_probability)
     suspected = int(verdicts.suspected.sum())
     if rate is None:
@@ -91,10 +93,11 @@ def caveats(verdicts: Verdicts, first: FirstOnes | None) -> Iterator[str]:
             "No cleaner has judged the labels, so none is suspected. They are sorted by how strongly the networks "
             "contradict them; networks that were trained on wrong labels contradict fewer of them than there are."
         )
-    elif rate < FEW:
+    elif looks_clean or rate < FEW:
         yield (
-            f"The set looks clean: about {percent(rate)} of the labels are estimated to be wrong. A cleaner always "
-            "finds some label that looks worse than the others; look at the first few before you change any."
+            "The set looks clean. A cleaner always finds labels that look worse than the others, hard images above all; "
+            f"the estimated noise rate of {percent(rate)} counts them as wrong too, and is rather an upper bound. Look at "
+            "the first few before you change any."
         )
     if not all_known(verdicts.true_label):
         known = int((verdicts.true_label != -1).sum())
