@@ -26,6 +26,8 @@ def test_the_wheel_runs_on_its_own(tmp_path):
         f"cpc_lightning/conf/{p.relative_to(ROOT / 'conf').as_posix()}" for p in (ROOT / "conf").rglob("*.yaml")
     }
     assert names == expected
+    for path in (ROOT / "src/cpc_lightning/report/templates").iterdir():
+        assert (tmp_path / "site/cpc_lightning/report/templates" / path.name).read_bytes() == path.read_bytes()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     where = subprocess.run(
         [sys.executable, "-c", "import cpc_lightning; print(cpc_lightning.__file__)"],

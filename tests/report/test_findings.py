@@ -36,7 +36,7 @@ def test_the_most_suspicious_come_first():
         suspected=np.array([True, True, True, False, False, False, False, False]),
         trusted=np.array([False, False, False, False, False, False, True, False]),
     )
-    # 0.2 and suspected: contradicted with 0.8, with 0.6, agreed; then 7, which is not suspected (a set that looks clean);
+    # 0.2 and suspected: contradicted with 0.8, with 0.6, agreed; then 7, which is not suspected (the set looks clean);
     # not judged: contradicted, agreed; trusted; without a label
     assert order.tolist() == [2, 0, 1, 7, 3, 4, 6, 5]
 

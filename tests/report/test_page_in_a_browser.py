@@ -1,4 +1,4 @@
-"""The page in a real, headless Chromium: filters, sorting, keyboard, decisions, reload and download do what they say."""
+"""The page in a real, headless Chromium: filters, sorting, keys, decisions, reload and download do what they say."""
 
 import csv
 import io
@@ -40,8 +40,10 @@ def opened(page, made):
     return page.open(made[0])
 
 
-IN_VIEW = """return [...document.images].filter((i) => { const b = i.getBoundingClientRect();
-    return b.bottom > 0 && b.top < innerHeight && b.width > 20 && i.complete && i.naturalWidth > 0 && i.alt; }).length"""
+IN_VIEW = """return [...document.images].filter((i) => {
+    const b = i.getBoundingClientRect();
+    return b.bottom > 0 && b.top < innerHeight && b.width > 20 && i.complete && i.naturalWidth && i.alt;
+    }).length"""
 
 
 def test_first_screen_has_pictures_and_comes_from_nowhere_else(opened, made):
@@ -303,23 +305,28 @@ def test_no_width_overflows_and_text_can_be_read(page, made, width, dark):
 
 
 CONTRAST = r"""
-const parse = (text) => { const n = text.match(/[\d.]+/g).map(Number); return text.startsWith('color(') ?
-    [255 * n[0], 255 * n[1], 255 * n[2], n[3] ?? 1] : [n[0], n[1], n[2], n[3] ?? 1]; };
+const parse = (text) => {
+  const n = text.match(/[\d.]+/g).map(Number), scale = text.startsWith('color(') ? 255 : 1;
+  return [scale * n[0], scale * n[1], scale * n[2], n[3] ?? 1];
+};
 const over = (a, b) => [0, 1, 2].map((i) => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
-const light = (c) => { const l = c.slice(0, 3).map((v) => { v /= 255; return v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; });
-    return .2126 * l[0] + .7152 * l[1] + .0722 * l[2]; };
-const behind = (e) => { if (!e) return [255, 255, 255, 1];
-    const c = parse(getComputedStyle(e).backgroundColor);
-    return c[3] === 1 ? c : over(c, e.matches('dialog') ? [255, 255, 255, 1] : behind(e.parentElement)); };
+const linear = (v) => (v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+const light = ([r, g, b]) => .2126 * linear(r / 255) + .7152 * linear(g / 255) + .0722 * linear(b / 255);
+const behind = (e) => {
+  if (!e) return [255, 255, 255, 1];
+  const c = parse(getComputedStyle(e).backgroundColor);
+  return c[3] === 1 ? c : over(c, behind(e.parentElement));
+};
 const poor = [];
 const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 while (walker.nextNode()) {
-  const e = walker.currentNode.parentElement, style = getComputedStyle(e);
-  if (!walker.currentNode.data.trim() || !e.checkVisibility() || e.closest(':disabled, script, template, svg')) continue;
+  const text = walker.currentNode.data.trim(), e = walker.currentNode.parentElement, style = getComputedStyle(e);
+  if (!text || !e.checkVisibility() || e.closest(':disabled, script, template, svg')) continue;
   const back = behind(e), front = over(parse(style.color), back);
   const [a, b] = [light(front), light(back)].sort((x, y) => y - x);
   const ratio = (a + .05) / (b + .05), size = parseFloat(style.fontSize);
-  if (ratio < (size >= 24 || (size >= 18.66 && style.fontWeight >= 700) ? 3 : 4.5)) poor.push(`${ratio.toFixed(2)} ${e.tagName}.${e.className}: ${walker.currentNode.data.trim().slice(0, 30)}`);
+  const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+  if (ratio < (large ? 3 : 4.5)) poor.push(`${ratio.toFixed(2)} ${e.tagName}.${e.className}: ${text.slice(0, 30)}`);
 }
 return poor;"""
 

@@ -171,10 +171,10 @@ def _add_far(found: Found, look: Look, verdicts: Verdicts, names: Sequence[str])
     found.far = {"about": about, "pictures": pictures}
 
 
-def draw_alike(found: Found, train: Images | None, test: Images | None, tile: Tile, folder: Path) -> None:
-    """Write the pictures to a sheet in `folder`, which is that of the sprites, and note where each is.
+def draw_alike(found: Found, train: Images | None, test: Images | None, tile: Tile, folder: Path) -> Path | None:
+    """Write the pictures to a sheet in `folder`, which is that of the sprites, and note where each is; its file.
 
-    Pairs of equal pictures are marked as such.
+    Pairs of equal pictures are marked as such. None, and no file, where there is no picture.
     """
     read: list[Image.Image | None] = [None] * len(found.wanted)
     for name, images in (("train", train), ("test", test)):
@@ -183,14 +183,16 @@ def draw_alike(found: Found, train: Images | None, test: Images | None, tile: Ti
             for place, image in zip(places, read_images(images, [found.wanted[p][1] for p in places]), strict=True):
                 read[place] = image
     if not any(image is not None for image in read):
-        return
-    with atomic_write(folder / f"{SHEET}.{tile.ending}") as file:
+        return None
+    path = folder / f"{SHEET}.{tile.ending}"
+    with atomic_write(path) as file:
         file.write(encode(sheet(read, tile), tile.crisp))
     by_side = {id(side): image for side, image in zip(found.sides, read, strict=True)}
     for place, (side, image) in enumerate(zip(found.sides, read, strict=True)):
         if image is not None:
-            side.place, side.sheet = place, f"{folder.name}/{SHEET}.{tile.ending}"
+            side.place, side.sheet = place, f"{folder.name}/{path.name}"
     for group in found.groups:
         for pair in group["pairs"]:
             one, other = (by_side[id(side)] for side in pair["sides"])
             pair["same"] = one is not None and other is not None and one.tobytes() == other.tobytes()
+    return path

@@ -147,8 +147,8 @@ def labels_context(
     embedded = len(addresses)
     gone = write_beside(material, verdicts, shown[embedded:], flags, tile, output, written, progress)
     if tile is not None:
-        draw_alike(found, material.images, material.test_images, tile, output / SPRITES)
-        written.add(output / SPRITES / f"alike.{tile.ending}")
+        sheet = draw_alike(found, material.images, material.test_images, tile, output / SPRITES)
+        written |= {sheet} if sheet is not None else set()
     gone += int((flags[shown[:embedded]] & GONE > 0).sum())
     data = {
         "id": material.identity, "classes": names, "names": [one_line(name) for name in material.names],

@@ -95,9 +95,9 @@ def caveats(verdicts: Verdicts, first: FirstOnes | None, looks_clean: bool = Fal
         )
     elif looks_clean or rate < FEW:
         yield (
-            "The set looks clean. A cleaner always finds labels that look worse than the others, hard images above all; "
-            f"the estimated noise rate of {percent(rate)} counts them as wrong too, and is rather an upper bound. Look at "
-            "the first few before you change any."
+            "The set looks clean. A cleaner always finds labels that look worse than the others, hard images above "
+            f"all; the estimated noise rate of {percent(rate)} counts them as wrong too, and is rather an upper bound. "
+            "Look at the first few before you change any."
         )
     if not all_known(verdicts.true_label):
         known = int((verdicts.true_label != -1).sum())
