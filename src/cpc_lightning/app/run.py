@@ -17,10 +17,12 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from cpc_lightning.app.folders import with_folder
 from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.report import REPORT, gather, write
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError, TrainingError, first_line, one_line
 from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.report.labels import LabelReport
+from cpc_lightning.report.run_folder import read_run_folder
 from cpc_lightning.report.summary import print_summary, summarise, write_summary
 from cpc_lightning.report.tables import write_bad_images, write_classes
 from cpc_lightning.training.checkpoints import FOLDER, OVERRIDES, bring_checkpoints
@@ -30,6 +32,7 @@ from cpc_lightning.training.warmup_losses import bring_warmup_losses
 from cpc_lightning.training.weights_and_biases import finish_wandb
 
 OUTPUTS = {
+    "report/index.html": "the page: look at the labels, decide, download",
     "labels.csv": "the verdict on every training label",
     "labels_test.csv": "the same of the images that are held out",
     "metrics.csv": "every epoch",
@@ -91,6 +94,7 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         summary = summarise(table.rows, report, held_out, selected, seconds) | {"overrides": overrides}
         if trainer.is_global_zero:
             write_summary(folder / "summary.json", summary)
+            write_report(parts)
             here = Path.cwd()
             shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
             print_summary(summary, {"folder": str(shown), **OUTPUTS})
@@ -117,6 +121,19 @@ def write_verdict(parts: Parts) -> LabelReport:
         parts.table.write()
         report.write(Path(parts.settings["run_dir"], "labels.csv"))
     return report
+
+
+def write_report(parts: Parts) -> None:
+    """Build the page from what the run has left, unless `report` says no; what is in its way costs the run nothing."""
+    folder = parts.settings["run_dir"]
+    if not parts.settings["report"]:
+        return
+    alone = parts.trainer.world_size == 1  # or its data module would serve this process's share
+    try:
+        material = gather(read_run_folder(folder), parts if alone else None)
+        write(material, Path(folder, REPORT))
+    except InputError as error:
+        rank_zero_warn(f"there is no page ({error}); mode=report run={folder} tries again")
 
 
 def while_restoring(error: BaseException) -> bool:
