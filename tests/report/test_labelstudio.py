@@ -1,6 +1,6 @@
 """Tasks and interface for Label Studio, validated by its own SDK.
 
-It keeps numpy below 2.3 (by its pin on opencv), so that it is no part of the extra `dev`: .ci/run installs it at its end.
+It keeps numpy below 2.3 (by its pin on opencv), so it is no part of the extra `dev`: .ci/run installs it at its end.
 """
 
 import json
