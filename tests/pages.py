@@ -115,7 +115,7 @@ def verdicts_on(count, names, truth=False, paths=True, seed=0):
     suspected = np.arange(count) < count // 4
     suggested = np.where(suspected, (given + rng.integers(1, len(names), count)) % len(names), given)
     chance = np.sort(np.where(suspected, rng.uniform(0, 0.4, count), rng.uniform(0.6, 1, count)))
-    apart = rng.uniform(0, 0.05, count)
+    apart = rng.uniform(0, 0.05, count) * np.minimum(chance, 1 - chance)
     nobody = np.full(count, -1)
     return Verdicts(
         np.arange(count), [f"cats & dogs/image {i:05d}.jpg" if paths else "" for i in range(count)], given,

@@ -379,6 +379,23 @@ def test_photos_are_thumbnails(page, tmp_path):
     assert page.run("return document.querySelector('#tiles img').src").endswith("sprites/001.webp")
 
 
+def test_an_opened_viewer_decides_nothing_by_itself(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    opened.keys("n", Keys.ENTER, Keys.SPACE)  # the button that has the keyboard goes on to the next
+    assert stored(opened) == {}
+    assert opened.text("#viewer-title") == "image 00001.jpg"
+
+
+def test_the_page_keeps_to_five_megabytes(page, tmp_path):
+    """The worst there is: a thousand classes with long names, and photos that are nothing but noise."""
+    names = tuple(f"{number} {'a class with a long name ' * 8}" for number in range(1000))
+    index, _ = make_page(tmp_path, 2000, names, images=ArrayImages(pixels(2000, side=224, channels=3)), pictures=250)
+    assert index.stat().st_size < 5_000_000
+    page.open(index)
+    assert page.run(IN_VIEW) >= 24
+
+
 @pytest.mark.slow
 def test_fifty_thousand_samples(page, tmp_path):
     """First picture under 2 s; scrolling keeps the page small."""

@@ -128,10 +128,10 @@ def numbers(run: RunFolder, verdicts: Verdicts, held_out: Mapping[str, Verdicts]
     return [
         Number("Labels suspected", f"{suspected:,}", f"{percent(suspected / labels)} of {labels:,} labels")
         if judged
-        else Number("Labels suspected", "-", "there was no cleaner to judge them"),
+        else Number("Labels suspected", "-", "no label has been judged"),
         Number("Estimated noise rate", "-" if rate is None else percent(rate), f"mean of 1 - clean probability{truth}")
         if judged
-        else Number("Estimated noise rate", "-", f"needs a cleaner{truth}"),
+        else Number("Estimated noise rate", "-", f"no label has been judged{truth}"),
         Number(
             "Most confused pair",
             f"{names[pairs[0].given]} → {names[pairs[0].suggested]}",

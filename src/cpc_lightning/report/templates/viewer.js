@@ -136,7 +136,14 @@ scroller.addEventListener("scroll", () => {
 });
 new ResizeObserver(() => { if (!printing) layout(); }).observe(scroller);
 window.addEventListener("storage", (event) => { if (event.key === key) { restore(); tell(); for (const tile of shown.values()) mark(tile); } });
-const print = (now) => { printing = now; document.body.classList.toggle("printing", now); clear(); scroller.scrollTop = 0; layout(); };
+const print = (now) => { // paper has no scrolling, and nothing that opens
+  printing = now;
+  document.body.classList.toggle("printing", now);
+  for (const details of document.querySelectorAll(".caveats")) details.open = true;
+  clear();
+  scroller.scrollTop = 0;
+  layout();
+};
 window.addEventListener("beforeprint", () => print(true));
 window.addEventListener("afterprint", () => print(false));
 
