@@ -56,13 +56,17 @@ class Page:
         """Wait until nothing is read or drawn any more."""
         self.driver.execute_async_script("""
             const done = arguments[0];
-            const wait = () => [...document.scripts].some((s) => s.src && !s.dataset.there) ? setTimeout(wait, 20)
-                : requestAnimationFrame(() => requestAnimationFrame(done));
-            for (const s of document.scripts) if (s.src && !s.dataset.there) {
-              const there = () => { s.dataset.there = 1; };
-              s.addEventListener("load", there); s.addEventListener("error", there);
-              setTimeout(there, 400);
-            }
+            const wait = () => {
+              for (const script of document.querySelectorAll("script[src]:not([data-seen])")) {
+                const there = () => { script.dataset.there = 1; };
+                script.dataset.seen = 1;
+                script.addEventListener("load", there);
+                script.addEventListener("error", there);
+                setTimeout(there, 400); // it was there before anybody looked
+              }
+              if (document.querySelector("script[src]:not([data-there])")) setTimeout(wait, 20);
+              else requestAnimationFrame(() => requestAnimationFrame(done));
+            };
             setTimeout(wait, 30);""")
 
     def keys(self, *keys):

@@ -216,11 +216,10 @@ def far_from_prototypes(parts: Parts, seen: Seen) -> NDArray[np.float32] | None:
         return None
     best = []
     for head, features in zip(heads, seen.features.chunk(2, dim=1), strict=True):
-        head = head.cpu()
+        device = head.prototypes.device
         with torch.no_grad():
-            best.append(
-                torch.cat([torch.sigmoid(head(part.float())).amax(dim=1) for part in torch.split(features, 8192)])
-            )
+            scores = [head(part.to(device).float()).amax(dim=1) for part in torch.split(features, 8192)]
+        best.append(torch.sigmoid(torch.cat(scores)).cpu())
     far: NDArray[np.float32] = (1 - torch.stack(best).mean(dim=0)).numpy()
     return far
 

@@ -113,7 +113,7 @@ def _candidates(scores: Features, passing: float) -> tuple[NDArray[np.int64], ND
         best = np.argpartition(-scores, PARTNERS, axis=1)[:, :PARTNERS]
         row, place = np.nonzero(np.take_along_axis(passed, best, axis=1))
         return row, best[row, place]
-    row, column = np.nonzero(passed)
+    row, column = np.divmod(np.flatnonzero(passed), passed.shape[1])  # many times as fast as np.nonzero
     return row, column
 
 
