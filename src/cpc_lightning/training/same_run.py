@@ -11,8 +11,8 @@ from cpc_lightning.errors import InputError
 # Settings that a resumed run may change: where it computes, what it shows and logs, where files lie (what they hold is
 # compared). Of the trainer's not those that change what is computed on the same devices: its limits, its precision.
 FREE = (
-    "run_dir", "resume", "logger", "callbacks", "hydra", "dataset.root", "dataset.test_root", "dataset.ilsvrc_root",
-    "dataset.file", "dataset.test_file", "dataset.download", "noise.path",
+    "run_dir", "resume", "report", "logger", "callbacks", "hydra", "dataset.root", "dataset.test_root",
+    "dataset.ilsvrc_root", "dataset.file", "dataset.test_file", "dataset.download", "noise.path",
     "training.num_workers", "training.evaluation_batch_size",
     *(f"trainer.{name}" for name in (
         "accelerator", "devices", "num_nodes", "strategy", "deterministic", "benchmark", "default_root_dir",
@@ -24,6 +24,7 @@ RENAMED: Mapping[str, str] = {"experiment=webvision_inception": "experiment=divi
 """What had another name in an earlier version: settings ("training.epochs") and choices ("cleaner=cpc_awr")."""
 
 AS_BEFORE: Mapping[str, Any] = {
+    "report": False,
     "semisup.forward_unlabeled": False,
     "semisup.prior_weight": 1.0,
     "training.warmup_policy": None,
