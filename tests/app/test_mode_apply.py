@@ -102,7 +102,8 @@ def test_from_photos_to_a_second_run_by_one_pasted_command(command, photos, tmp_
     assert "15 samples are in both runs; 1 of the first are gone, 0 are new." in said.splitlines()
     assert "labels: 16 before, 15 now" in said.splitlines()
     page = (second / "report" / "index.html").read_text()
-    assert "What changed" in page
+    assert '<a href="#changes">Changes</a>' in page
+    assert '<h2 id="changes-title">What changed</h2>' in page
     assert "2 have another label than before, 3 are newly trusted." in page
     # Another time it is refused, and the second run's own folder is another one.
     again = ("mode=apply", f"run={text_of(str(run))}", "decisions=auto", "confidence=0")
