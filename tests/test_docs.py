@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from cpc_lightning.app.modes import mode_settings
+from cpc_lightning.app.modes import MODE_SETTINGS, mode_settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -36,9 +36,10 @@ def test_links_to_files_lead_somewhere(page):
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS, ids=lambda value: str(value)[-40:])
 def test_commands_compose(compose, page, line):
-    if "mode=figures " in line:
+    mode = re.search(r"mode=(\w+)", line)
+    if mode and mode[1] in MODE_SETTINGS:
         words = shlex.split(line.split("-m cpc_lightning ", 1)[1])
-        assert "run" in mode_settings("figures", words)[0], page
+        assert "run" in mode_settings(mode[1], words)[0], page
         return
     overrides = [
         word.split(",")[0] + ("]" if word.count("[") > word.split(",")[0].count("]") else "")  # a sweep's first value

@@ -391,4 +391,21 @@ def test_a_run_that_ends_early_has_its_verdict(command, tmp_path, small, cleaner
 def test_a_metric_to_stop_by_that_there_is_not(command, tmp_path, small):
     code, _, err = command(*small, "cleaner=none", STOP.format("test/acuracy"), f"hydra.run.dir={tmp_path / 'run'}")
     assert (code, err.count("\n")) == (2, 1)
-    assert err.startswith("error: callbacks=monitor: Early stopping conditioned on metric `test/acuracy`")
+    assert err.startswith("error: callbacks=[stop]: Early stopping conditioned on metric `test/acuracy`")
+
+
+def test_a_callback_that_does_not_work_here_is_named(command, tmp_path, small):
+    averaging = "+callbacks.swa={_target_: pytorch_lightning.callbacks.StochasticWeightAveraging, swa_lrs: 0.1}"
+    code, _, err = command(*small, "cleaner=none", averaging, f"hydra.run.dir={tmp_path / 'run'}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: callbacks=[swa]: SWA currently works with 1 `optimizer`")
+
+
+def test_a_run_says_that_it_goes_on_from_an_older_checkpoint(command, tmp_path, small):
+    run = tmp_path / "run"
+    assert command(*small, "cleaner=none", f"hydra.run.dir={run}")[0] == 0
+    last = run / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="last.ckpt is not whole: the run goes on from best.ckpt"):
+        code, _, _ = command(f"resume={run}")
+    assert code == 0

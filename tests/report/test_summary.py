@@ -6,8 +6,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from cpc_lightning.report.ending import print_summary
 from cpc_lightning.report.labels import LabelReport
-from cpc_lightning.report.summary import print_summary, summarise, summarise_accuracy
+from cpc_lightning.report.summary import summarise, summarise_accuracy
 
 
 def test_summarise_accuracy():

@@ -6,9 +6,8 @@ import importlib.resources
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
 import yaml
@@ -22,6 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 from cpc_lightning.app.settings import check_names, near, plain, unknown
 from cpc_lightning.errors import InputError, first_line, one_line, require
 from cpc_lightning.training.same_run import RENAMED, flatten
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable  # of Python 3.10; later ones have it in importlib.resources.abc
 
 CONFIG_MODULE = "cpc_lightning.conf"
 PROTOCOLS = ("experiment", "hparams_search")  # groups whose files set settings of other groups, and bring none

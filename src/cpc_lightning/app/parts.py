@@ -40,6 +40,7 @@ from cpc_lightning.training.same_run import check_same_config
 from cpc_lightning.training.selection import VALIDATION, SelectNetworks
 from cpc_lightning.training.stage_one import StageOne
 from cpc_lightning.training.warmup_losses import KeepWarmupLosses
+from cpc_lightning.training.weights_and_biases import EpochWandb
 from cpc_lightning.views.views import Views
 
 
@@ -262,7 +263,11 @@ class Parts:
         losses = KeepWarmupLosses(self.settings["run_dir"], self.stage_one)
         own = [self.stage_one, losses, *([self.select] if self.select else []), self.table]
         record = RunRecord(self.settings, self.overrides, self.dataset)
-        return make_trainer(self.settings, [*own, record], None if self.select else "test/accuracy")
+        trainer = make_trainer(self.settings, [*own, record], None if self.select else "test/accuracy")
+        for logger in trainer.loggers:
+            if isinstance(logger, EpochWandb):
+                logger.describe(self.settings, self.overrides)
+        return trainer
 
 
 def check_schedule(schedule: Any, epochs: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,8 +34,8 @@ def report(arguments: Sequence[str]) -> int:
     """Build the page of a run, and print where it is; the exit code.
 
     Args:
-        arguments: of the command line, options aside: run=FOLDER|FILE.ckpt [output=FOLDER] [pictures=N]
-            [look=true|false] [overwrite=true], and settings of the run, such as dataset.root=/new/place.
+        arguments: of the command line, options aside: run=FOLDER|FILE.ckpt [output=FOLDER] [compare=FOLDER]
+            [pictures=N] [look=true|false] [overwrite=true], and settings of the run, such as dataset.root=/new/place.
 
     Raises:
         InputError: for a setting, a file or a folder that cannot be used; nothing is written then.
@@ -46,12 +46,33 @@ def report(arguments: Sequence[str]) -> int:
     check_free(output, switch("overwrite", given.get("overwrite", "false")))
     pictures = whole_number("pictures", given["pictures"]) if "pictures" in given else None
     look = switch("look", given["look"]) if "look" in given else None
+    changes, said = changes_since(one("compare", given), run) if "compare" in given else (None, [])
     if process_number() > 0:
         return 0  # the first process writes
-    material = gather(run, typed=typed, look=look)
+    material = replace(gather(run, typed=typed, look=look), changes=changes)
     index = write(material, output, pictures, show_progress)
-    print("\n".join(one_line(line) for line in [str(index), *(f"missing: {line}" for line in material.missing)]))
+    missing = [f"missing: {line}" for line in material.missing]
+    print("\n".join(one_line(line) for line in [str(index), *missing, *said]))
     return 0
+
+
+def changes_since(text: str, run: RunFolder) -> tuple[dict[str, Any], list[str]]:
+    """What changed since the run that `text` names: for the page, and for the terminal.
+
+    Raises:
+        InputError: named "compare", where that is no run, has no verdict, or none of the samples of this one.
+    """
+    from cpc_lightning.report.comparison import columns, compare, for_page
+
+    try:
+        first = read_run_folder(text)
+        found = compare(first, run)
+    except InputError as error:
+        raise InputError("compare", error.value, error.expected) from error
+    rows = [
+        f"{name}: {before or 'unknown'} before, {now or 'unknown'} now" for name, before, now in columns(found.numbers)
+    ]
+    return for_page(found, first), [*found.sentences, *rows]
 
 
 def whole_number(name: str, text: str) -> int:

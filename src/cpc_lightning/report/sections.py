@@ -298,8 +298,8 @@ def command(run: RunFolder) -> str:
 
 def apply_command(run: RunFolder) -> str:
     """The command line that applies the decisions that the page downloads."""
-    target = ["decisions=DECISIONS.csv", "output=CLEANED.csv"]
-    return shlex.join(["python", "-m", "cpc_lightning", "mode=apply", f"run={run.path}", *target])
+    words = ["mode=apply", f"run={run.path}", "decisions=DECISIONS.csv"]
+    return shlex.join(["python", "-m", "cpc_lightning", *words])
 
 
 def facts(run: RunFolder) -> list[tuple[str, str]]:
