@@ -29,6 +29,7 @@ GROUPS = {
     "logger",
     "callbacks",
     "experiment",
+    "features",
     "hparams_search",
     "vector_views",
 }

@@ -13,7 +13,7 @@ from cpc_lightning.errors import InputError
 FREE = (
     "run_dir", "resume", "logger", "callbacks", "hydra", "dataset.root", "dataset.test_root", "dataset.ilsvrc_root",
     "dataset.file", "dataset.test_file", "dataset.download", "noise.path",
-    "training.num_workers", "training.evaluation_batch_size",
+    "training.num_workers", "training.evaluation_batch_size", "features.folder", "features.batch_size",
     *(f"trainer.{name}" for name in (
         "accelerator", "devices", "num_nodes", "strategy", "deterministic", "benchmark", "default_root_dir",
         "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler",
@@ -34,6 +34,7 @@ AS_BEFORE: Mapping[str, Any] = {
     "dataset.encoding": None,
     "dataset.unlabeled": "error",
     "dataset.trust_clean": False,
+    "features._target_": "cpc_lightning.features.features.NoFeatures",
     # Of vectors, of which there were no data sets.
     "vector_views._target_": "cpc_lightning.views.vector_views.VectorViews",
     "vector_views.dropout": 0.2,
