@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+import torch
 from PIL import Image
 from tests.datasets.image_trees import picture
 from tests.features.networks import seen
@@ -48,13 +49,13 @@ def of(photos, tmp_path):
 
 def test_from_a_folder_of_pictures_to_the_verdict(compose, photos, tmp_path, counted):
     summary = run(compose(*of(photos, tmp_path), folder=tmp_path / "run"))
-    assert seen(counted) == 2 * 180 + 1  # and one image before, to try the networks that are to learn
+    assert seen(counted) == 2 * 180 + 2  # and one image before, to try the networks that are to learn
     with (tmp_path / "run" / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     wrong = [row["path"].split("/")[0] != row["path"].split("/")[1].split("_")[0] for row in rows]
     suspected = [row["suspected"] == "true" for row in rows]
-    assert sum(wrong) == 29
-    assert sum(w and s for w, s in zip(wrong, suspected, strict=True)) >= 25
+    assert sum(wrong) == 28
+    assert sum(w and s for w, s in zip(wrong, suspected, strict=True)) >= 24
     assert summary["training_samples"] == 144
 
 
@@ -76,7 +77,8 @@ def test_two_processes_train_on_the_features_that_one_has_computed(photos, tmp_p
 
 
 def test_a_resumed_run_ends_like_one_that_was_not_interrupted(compose, photos, tmp_path):
-    settings = of(photos, tmp_path)
+    torch.save({"scale": torch.tensor(1.0)}, tmp_path / "weights.pt")
+    settings = [*of(photos, tmp_path), f"features.weights={tmp_path}/weights.pt"]
     seen_folder = tmp_path / "witnessed"
     run(compose(*settings, WITNESS % seen_folder, folder=tmp_path / "straight"))
     folder = seen_folder / "after_3"
@@ -86,8 +88,9 @@ def test_a_resumed_run_ends_like_one_that_was_not_interrupted(compose, photos, t
     assert digest(folder) == digest(tmp_path / "straight")
     with pytest.raises(InputError, match=r"features.views=4: the run to resume has 2"):
         run(compose(*settings, f"resume={folder}", "features.views=4", folder=folder))
+    torch.save({"scale": torch.tensor(2.0)}, tmp_path / "weights.pt")
     with pytest.raises(InputError, match=r"the run to resume has other images in train"):
-        run(compose(*settings, f"resume={folder}", "+features.network.scale=2.0", folder=folder))
+        run(compose(*settings, f"resume={folder}", folder=folder))
 
 
 def test_noise_is_of_the_images(compose, photos, tmp_path):
@@ -102,7 +105,7 @@ def test_images_in_memory_have_features_too(compose, tmp_path, counted):
         "noise.rate=0.4", "features.size=8", "training.batch_size=128",
     ]  # fmt: skip
     summary = run(compose(*settings, folder=tmp_path / "run"))
-    assert seen(counted) == 2 * 1797 + 1
+    assert seen(counted) == 2 * 1797 + 2
     assert summary["cleaner_auc_gmm"] > 0.8
 
 
@@ -133,7 +136,7 @@ def test_mistakes_are_told_in_one_line_before_hours_of_computing(command, photos
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert MISTAKES[setting] in err
     assert not (tmp_path / "run").exists()
-    assert seen(counted) <= 1
+    assert seen(counted) <= 2  # one image, to try what is to learn
 
 
 def test_weights_that_cannot_be_fetched_are_told_with_their_address(command, photos, tmp_path, monkeypatch):
