@@ -16,10 +16,10 @@ from typing import Any
 
 import hydra
 from measure import report
-from pytorch_lightning.loggers import WandbLogger
 
 from cpc_lightning.app.run import run
-from cpc_lightning.training.dashboard import WandbDashboard
+from cpc_lightning.training.dashboard import Dashboard
+from cpc_lightning.training.weights_and_biases import EpochWandb
 
 SPENT: dict[str, float] = {}
 
@@ -41,9 +41,9 @@ def timed(owner: Any, name: str) -> None:
 
 def main(overrides: list[str]) -> None:
     """Run once, and report."""
-    timed(WandbLogger, "log_metrics")
-    timed(WandbDashboard, "on_train_epoch_end")
-    timed(WandbDashboard, "on_fit_end")
+    timed(EpochWandb, "log_metrics")
+    timed(Dashboard, "on_train_epoch_end")
+    timed(Dashboard, "on_fit_end")
     with (
         tempfile.TemporaryDirectory() as folder,
         hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"),

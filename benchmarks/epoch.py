@@ -191,8 +191,6 @@ def main() -> None:
         "small_resnet), loading included; of the plain loop not the start of its workers, but in the pass",
         "an epoch: both networks, half of the samples labeled, the pass over all samples, the fits of stage 1 (plain "
         "loop: mixtures alone); put together from the parts",
-        "the published DivideMix code, patched to run on a CPU, took 10.2 s for a step of PreAct ResNet-18 on 2 cores, "
-        "and had 35 images/s in warm-up and 133 in the pass",
         f"this library computes in {first_precision()} by default on this device",
         f"medians of {asked.rounds} rounds in which the sides take turns",
     ]

@@ -26,7 +26,20 @@ def test_without_a_gpu_the_report_says_so_and_writes_nothing():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["epoch", "utilisation", "where", "input", "growth", "memory", "start", "threads", "channels_last"]
+    "name",
+    [
+        "epoch",
+        "utilisation",
+        "where",
+        "input",
+        "growth",
+        "memory",
+        "start",
+        "threads",
+        "channels_last",
+        "departures",
+        "clean_set",
+    ],
 )
 def test_a_benchmark_explains_itself(name):
     answer = subprocess.run([sys.executable, BENCHMARKS / f"{name}.py", "--help"], capture_output=True, text=True)

@@ -26,6 +26,9 @@ def test_the_wheel_runs_on_its_own(tmp_path):
         f"cpc_lightning/conf/{p.relative_to(ROOT / 'conf').as_posix()}" for p in (ROOT / "conf").rglob("*.yaml")
     }
     assert names == expected
+    modules = {p.relative_to(tmp_path / "site").as_posix() for p in (tmp_path / "site" / "cpc_lightning").rglob("*.py")}
+    of_source = {p.relative_to(ROOT / "src").as_posix() for p in (ROOT / "src" / "cpc_lightning").rglob("*.py")}
+    assert of_source <= modules, "setup.cfg lists the packages"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     where = subprocess.run(
         [sys.executable, "-c", "import cpc_lightning; print(cpc_lightning.__file__)"],

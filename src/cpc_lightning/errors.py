@@ -25,8 +25,7 @@ class InputError(ValueError):
         self.setting, self.value, self.expected = setting, value, expected
 
     def __str__(self) -> str:
-        shown = self.value if isinstance(self.value, str) else repr(self.value)
-        return one_line(f"{self.setting}={shown}: {self.expected}")
+        return one_line(f"{self.setting}={as_typed(self.value)}: {self.expected}")
 
     def within(self, group: str) -> InputError:
         """The same error with its setting named from `group` on, e.g. "rate" within "noise" is "noise.rate"."""
@@ -49,6 +48,15 @@ class Stopped(BaseException):  # not an Exception, for the reason that KeyboardI
         super().__init__(number)
         self.signal = signal.Signals(number)
         self.exit_code = 128 + number
+
+
+def as_typed(value: object) -> str:
+    """`value` as a command line has it: null, true, [1, a]."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(as_typed, value))}]"
+    return value if isinstance(value, str) else repr(value)
 
 
 def one_line(text: str) -> str:
@@ -77,7 +85,8 @@ def require(condition: bool, setting: str, value: object, expected: str) -> None
 def require_integer(setting: str, value: object, minimum: int) -> None:
     """Raise `InputError` unless `value` is a whole number (no bool) of at least `minimum`."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
-    require(whole and value >= minimum, setting, value, f"must be a whole number of at least {minimum}")  # type: ignore[operator]
+    expected = f"must be a whole number of at least {minimum}{_quoted(value)}"
+    require(whole and value >= minimum, setting, value, expected)  # type: ignore[operator]
 
 
 def require_number(
@@ -91,7 +100,12 @@ def require_number(
     else:
         left, right = "()" if open_ends else "[]"
         expected = f"must be a number in {left}{low:g}, {high:g}{right}"
-    require(inside, setting, value, expected)
+    require(inside, setting, value, expected + _quoted(value))
+
+
+def _quoted(value: object) -> str:
+    """What more is to be said of a text where a number belongs: training.epochs='3' looks like one."""
+    return ", without quotes" if isinstance(value, str) and any(c.isdigit() for c in value) else ""
 
 
 def require_path(setting: str, value: object) -> None:

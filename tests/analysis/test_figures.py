@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from cpc_lightning.analysis.figures import RunCurves, agreement_over_epochs, auc_over_epochs, loss_densities
 from cpc_lightning.cleaning.evidence import Draw, Evidence
@@ -133,3 +134,37 @@ def test_losses_that_are_all_the_same_are_drawn():
     same = [np.ones(4, np.float32)] * 2
     figure = loss_densities(same, [np.array([0, 0, 1, 1])] * 2, [np.array([0, 0, 1, 1])] * 2, ["a", "b"], epoch=1)
     assert len(figure.axes) == 2
+
+
+def test_a_kind_with_samples_of_one_class_is_compared_with_nothing():
+    """As where one class alone is taken for another: its wrong labels are all there are."""
+    noisy, true = np.array([0, 0, 1, 1, 1, 1]), np.array([0, 0, 1, 1, 0, 0])
+    losses = [np.array([0.1, 0.2, 0.3, 0.9, 2.0, 3.0], np.float32)] * 2
+    figure = loss_densities(losses, [noisy] * 2, [true] * 2, ["cat", "dog"], epoch=1)
+    assert [axis.get_title().split("\n") for axis in figure.axes[1::2]] == [
+        [f"network {number}: noisy labels, n = 2", "of one class alone:", "dog (n = 2)"] for number in (1, 2)
+    ]
+    assert [len(axis.lines) for axis in figure.axes] == [2 + 3, 2] * 2  # each class; mean, farthest, all
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("a" * 30, "a" * 30), ("long_name_without_any_space_in_it", "long_name_without_any_space_i…")],
+)
+def test_a_long_name_is_cut_not_dropped(name, shown):
+    figure = loss_densities([np.arange(4.0)] * 2, [np.array([0, 0, 1, 1])] * 2, [np.full(4, -1)] * 2, [name] * 2, 1)
+    assert figure.axes[0].get_title().split("\n")[2] == f"farthest from all: {shown} (n = 2)"
+
+
+@pytest.mark.parametrize(("draw", "length", "columns"), [
+    (auc_over_epochs, 4, 2), (auc_over_epochs, 20, 1), (auc_over_epochs, 90, 1), (agreement_over_epochs, 20, 2),
+])  # fmt: skip
+def test_the_legend_lies_within_the_figure(draw, length, columns):
+    """As Agg draws it; no letter is wider than an m."""
+    figure = draw([RunCurves("m" * length, CPC.metrics)])
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    box = figure.legends[0].get_window_extent(canvas.get_renderer())
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert figure.legends[0]._ncols == columns

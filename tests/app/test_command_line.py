@@ -46,7 +46,10 @@ MISTAKES = [
     (["training.batch_size=1"], "training.batch_size=1", "at least 2"),
     (["training.limit_batches=0"], "training.limit_batches=0", "batches"),
     (["training.confidence_penalty=-1"], "training.confidence_penalty=-1", "at least 0"),
-    (["optimizer.network.lr=-1"], "optimizer.network", "learning rate"),
+    (["optimizer.network.lr=-1"], "optimizer.network.lr=-1: ", "learning rate"),
+    (["optimizer.network.momentum=null"], "optimizer.network.momentum=null: ", "NoneType"),
+    (["+optimizer.network.foo=1"], "optimizer.network.foo=1: ", "unexpected keyword argument"),
+    (["optimizer.network.momentum=-1", "optimizer.network.weight_decay=-1"], "optimizer.network.momentum=-1: ", "mom"),
     (["optimizer.schedule.milestones=3"], "optimizer.schedule", "milestones"),
     (["embedding_size=4096"], "embedding_size=4096", "128"),
     (["backbone=torchvision", "backbone.name=resnet51"], "backbone.name=resnet51", "did you mean"),
@@ -84,9 +87,9 @@ MISTAKES = [
     (["trainer=ddp", "trainer.strategy.timeout.minutes=0"], "trainer.strategy.timeout.minutes=0", "above 0"),
     (["trainer=ddp", "trainer.strategy.timeout.minutes=-1"], "trainer.strategy.timeout.minutes=-1", "above 0"),
     # What is no part of a run, and what is too large for any.
-    (["backbone=torchvision", "backbone.name=null"], "backbone.name=None", "text"),
-    (["backbone=timm", "backbone.name=null"], "backbone.name=None", "text"),
-    (["optimizer.schedule=null"], "optimizer.schedule=None", "group of settings"),
+    (["backbone=torchvision", "backbone.name=null"], "backbone.name=null", "text"),
+    (["backbone=timm", "backbone.name=null"], "backbone.name=null", "text"),
+    (["optimizer.schedule=null"], "optimizer.schedule=null", "group of settings"),
     (["+logger.x=3"], "logger.x=3", "_target_"),
     (["+callbacks.foo={_target_:os.getcwd}"], "callbacks.foo._target_=str", "Callback"),
     (["+logger.foo={_target_:os.getcwd}"], "logger.foo._target_=str", "Logger"),
@@ -164,10 +167,16 @@ FOR_HYDRA = [
     (["hydra.job.name=null"], "hydra.job.name=null: "),
     (["hydra.mode=FOO"], "hydra.mode=FOO: Invalid value 'FOO', expected one of [RUN, MULTIRUN]"),
     (["hydra.searchpath=[/nowhere]"], "hydra.searchpath=/nowhere: is not a folder"),
+    (["hydra.searchpath=[pkg://nope]"], "hydra.searchpath=pkg://nope: is no package that can be imported"),
+    (["hydra.searchpath=[pkg://json.decoder]"], "hydra.searchpath=pkg://json.decoder: is no package"),
+    (["training.epochs='3'"], "training.epochs=3: must be a whole number of at least 1, without quotes"),
+    (["noise=symmetric", "noise.rate='0.5'"], "noise.rate=0.5: must be a number in [0, 1], without quotes"),
+    (["noise=symmetric", "noise.rate=null"], "noise.rate=null: must be a number"),
+    (["seed=true"], "seed=true: must be a whole number"),
     (["~seed=3"], "seed=(deleted): "),
     (["=3"], "SETTING==3: is not of the form SETTING=VALUE"),
     (["cleaner=[cpc_awr]"], "cleaner=[cpc_awr]: takes one choice"),
-    (["training=null"], "training=None: must be a group of settings"),
+    (["training=null"], "training=null: must be a group of settings"),
     (["-m", "hydra.sweep.dir="], "hydra.sweep.dir=: must be a folder's name"),
     (["-m", "hydra.sweep.dir=${foo}"], "hydra.sweep.dir=(an interpolation): "),
     (["-m", "hydra.sweep.subdir=${foo}"], "hydra.sweep.subdir=(an interpolation): "),
@@ -382,4 +391,21 @@ def test_a_run_that_ends_early_has_its_verdict(command, tmp_path, small, cleaner
 def test_a_metric_to_stop_by_that_there_is_not(command, tmp_path, small):
     code, _, err = command(*small, "cleaner=none", STOP.format("test/acuracy"), f"hydra.run.dir={tmp_path / 'run'}")
     assert (code, err.count("\n")) == (2, 1)
-    assert err.startswith("error: callbacks=monitor: Early stopping conditioned on metric `test/acuracy`")
+    assert err.startswith("error: callbacks=[stop]: Early stopping conditioned on metric `test/acuracy`")
+
+
+def test_a_callback_that_does_not_work_here_is_named(command, tmp_path, small):
+    averaging = "+callbacks.swa={_target_: pytorch_lightning.callbacks.StochasticWeightAveraging, swa_lrs: 0.1}"
+    code, _, err = command(*small, "cleaner=none", averaging, f"hydra.run.dir={tmp_path / 'run'}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: callbacks=[swa]: SWA currently works with 1 `optimizer`")
+
+
+def test_a_run_says_that_it_goes_on_from_an_older_checkpoint(command, tmp_path, small):
+    run = tmp_path / "run"
+    assert command(*small, "cleaner=none", f"hydra.run.dir={run}")[0] == 0
+    last = run / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="last.ckpt is not whole: the run goes on from best.ckpt"):
+        code, _, _ = command(f"resume={run}")
+    assert code == 0

@@ -127,7 +127,7 @@ MISTAKES = [
     (["trainer=ddp", "trainer.num_nodes=2"], "trainer.num_nodes=2: several machines need torchrun or srun"),
     (
         ["trainer=ddp", "trainer.accelerator=cpu", "trainer.sync_batchnorm=true"],
-        "trainer.sync_batchnorm=True: works on GPUs",
+        "trainer.sync_batchnorm=true: works on GPUs",
     ),
     (["trainer=ddp", "seed=-1"], "seed=-1: must be"),
 ]

@@ -27,7 +27,7 @@ def own(tmp_path):
     ("choice", "begins", "says"),
     [
         ("noise=syntax", "error: config=", "a file cannot be read: while parsing a flow sequence"),
-        ("noise=more", "error: noise={", "bogus"),
+        ("noise=more", "error: noise.bogus=3: ", "unexpected keyword argument"),
         ("experiment=typo", "error: training.epochz=3: is no setting; did you mean training.epochs?", ""),
         ("experiment=nowhere", "error: experiment.training.epochs=3: is no setting", ""),
         ("experiment=kind", "error: embedding_size=word: must be a number", ""),
@@ -125,3 +125,16 @@ def test_what_is_to_be_built_cannot_be_found(command, tmp_path, typed, line):
     code, out, err = command(typed, f"hydra.run.dir={tmp_path / 'run'}")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(line)
+
+
+def test_choices_of_an_installed_package(command, own, tmp_path, monkeypatch):
+    """Hydra's own way to name them, pkg://, is checked like a folder."""
+    package = tmp_path / "site" / "choices_of_mine"
+    (package / "noise").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "noise" / "half.yaml").write_text("_target_: cpc_lightning.noise.noise.SymmetricNoise\nrate: 3\n")
+    monkeypatch.syspath_prepend(package.parent)
+    search = "hydra.searchpath=[pkg://choices_of_mine]"
+    code, _, err = command("noise=half", search, own[1])
+    assert (code, err) == (2, "error: noise.rate=3: must be a number in [0, 1]\n")
+    assert "did you mean half?" in command("noise=hafl", search, own[1])[2]

@@ -145,6 +145,10 @@ def test_it_divides_without_a_mixture_for_the_peer():
     cleaner = ContrastiveCleaner(threshold=0.4, steps=200)
     result = cleaner.clean(task)
     assert result.thresholds == {"cpc": 0.4}
+    assert {name: value for name, value in result.scalars.items() if "steps" in name} == {
+        "prototypes/steps_1": 200, "prototypes/steps_2": 200,
+    }  # fmt: skip
+    assert all(0 < result.scalars[f"prototypes/loss_{number}"] < 10 for number in (1, 2))  # columns as CPC's
     truth = task.draws[0].noisy_labels == task.draws[0].true_labels
     for own, peer in ((0, 1), (1, 0)):
         estimate = result.estimates[own]

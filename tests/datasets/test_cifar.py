@@ -165,7 +165,7 @@ def test_files_with_the_right_md5_pass(tmp_path, monkeypatch):
 def test_missing_folders_and_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CPC_DATA", raising=False)
-    assert "root=None: there is no data/cifar-10-batches-py/batches.meta: set download=true" in error_of(cifar10)
+    assert "root=null: there is no data/cifar-10-batches-py/batches.meta: set download=true" in error_of(cifar10)
     assert "is not a folder" in error_of(cifar10, root=str(tmp_path / "nowhere"))
     folder = write_cifar10(tmp_path)
     (folder / "data_batch_4").unlink()
@@ -230,7 +230,7 @@ def test_download_goes_into_the_root_and_its_failure_is_one_line(tmp_path, monke
             raise RuntimeError("File not found or\ncorrupted.")
 
     monkeypatch.setattr(cifar.datasets, "CIFAR100", Broken)
-    assert "download=True: failed, into" in error_of(cifar100, root=str(tmp_path), download=True)
+    assert "download=true: failed, into" in error_of(cifar100, root=str(tmp_path), download=True)
 
 
 def test_a_root_in_the_home_folder(tmp_path, monkeypatch):

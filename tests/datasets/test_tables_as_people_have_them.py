@@ -1,6 +1,7 @@
 """Tables from spreadsheets and data frames, and a run's own labels.csv that becomes a table again."""
 
 import csv
+import gzip
 
 import pytest
 import torch
@@ -375,3 +376,36 @@ def test_labels_that_a_person_has_confirmed(images):
         opened(images / "t.csv", "path,label,trusted", "x/0.jpg,a,", "x/1.jpg,b,maybe")
     with pytest.raises(InputError, match="line 3: trusted is true, and there is no label"):
         opened(images / "t.csv", "path,label,trusted", "x/0.jpg,a,", "x/1.jpg,,1", "x/2.jpg,b,", unlabeled="use")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (
+            b"PK\x03\x04\x14\x00\x06\x00\x08\xb5",
+            "a zip archive, which an Excel workbook (.xlsx) is too: save it as csv, UTF-8",
+        ),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel workbook (.xls): save it as csv, UTF-8"),
+        (gzip.compress(b"path,label\n" * 40), "compressed (gzip): unpack it"),
+        (b"PAR1\x15\x04\x15\x80", "a Parquet file: write it as csv"),
+    ],
+)
+def test_another_file_that_is_given_for_a_table(images, content, says):
+    """Its first bytes say what it is: cp1252, which reads any bytes, would be bad advice."""
+    (images / "t.csv").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        opened(images / "t.csv")
+    assert str(error.value) == f"file={images / 't.csv'}: is no csv but {says}"
+
+
+def test_paths_from_windows_say_so(images):
+    """On Windows they are read; here a backslash may stand in a name."""
+    rows = ["path,label", *(f"x\\{n}.jpg,c{n % 2}" for n in range(4))]
+    (images / "t.csv").write_text("\n".join(rows))
+    with pytest.raises(InputError) as error:
+        opened(images / "t.csv")
+    assert str(error.value).endswith("; \\ in their names is no separator here: write /; skip leaves them out")
+    (images / "t.csv").write_text("\n".join([*rows, "x/gone.jpg,c1"]))
+    with pytest.raises(InputError) as error:
+        opened(images / "t.csv")
+    assert "separator" not in str(error.value)

@@ -131,7 +131,7 @@ def test_no_file_other_file_garbled_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CPC_DATA", raising=False)
     dataset = labeled(CLEAN, 10)
-    assert "path=None: there is no data/CIFAR-10_human.pt" in error_of(cifar10n(), dataset)
+    assert "path=null: there is no data/CIFAR-10_human.pt" in error_of(cifar10n(), dataset)
     assert "is not there" in error_of(cifar10n(path="gone.pt"), dataset)
     assert "must end in one of .pt, .npy" in error_of(cifar10n(path="labels.txt"), dataset)
     (tmp_path / "bad.pt").write_bytes(pickle.dumps({"clean_label": 1}, protocol=2)[:7])

@@ -126,6 +126,69 @@ def test_images_without_a_label_and_trusted_ones(tmp_path):
     assert (rows[1]["suggested_label"], rows[1]["suggested_class"], rows[1]["true_label"]) == ("1", "sea, lion", "1")
 
 
+def of_a_hundred(otherwise, below=10, **changes):
+    """A hundred labels 0, the first `below` of them below the threshold, the first `otherwise` predicted as 1.
+
+    So are the last three, which are far above the threshold.
+    """
+    zeros, place = torch.zeros(100, dtype=torch.int64), torch.arange(100)
+    clean = torch.where(place < below, 0.1, 0.9)
+    settings = {
+        "noisy_labels": zeros, "true_labels": zeros, "clean_probabilities": torch.stack([clean, clean]),
+        "suggested": ((place < otherwise) | (place >= 97)).long(), "confidence": torch.ones(100),
+    }  # fmt: skip
+    return report(**{**settings, **changes})
+
+
+def test_a_set_looks_clean_where_few_labels_are_below_the_threshold_and_predicted_otherwise():
+    """Four of a hundred are few (`FEW` is 5 %): they alone are suspected. Five are not: all ten are."""
+    clean, noisy = of_a_hundred(4), of_a_hundred(5)
+    assert (clean.looks_clean, noisy.looks_clean) == (True, False)
+    assert clean.suspected.nonzero().flatten().tolist() == [0, 1, 2, 3]
+    assert noisy.suspected.nonzero().flatten().tolist() == list(range(10))
+    assert bool((clean.below_threshold == noisy.below_threshold).all())
+    assert of_a_hundred(0).looks_clean
+    assert of_a_hundred(0, below=0).looks_clean
+    assert not bool(of_a_hundred(0).suspected.any())
+    assert report(clean_probabilities=None).looks_clean is None
+
+
+def test_few_labels_are_wrong_where_hardly_any_that_neither_network_takes_for_clean_is_predicted_as_labeled():
+    """Of four, one is a quarter (`AGREED`): hard images. Of five that is less: wrong labels."""
+    assert of_a_hundred(3, below=4).looks_clean is True
+    assert of_a_hundred(4, below=5).looks_clean is False
+    assert of_a_hundred(4, below=4).looks_clean is False
+
+
+def test_what_one_network_takes_for_clean_is_no_sign_of_a_clean_set():
+    """Network 2 takes six of ten for clean, and so learns to predict them as labeled. The four others speak."""
+    clean = of_a_hundred(4).clean_probabilities.clone()
+    clean[1, 4:10] = 0.7  # the mean is 0.4
+    told = of_a_hundred(4, clean_probabilities=clean)
+    assert told.looks_clean is False
+    assert int(told.suspected.sum()) == 10
+
+
+def test_labels_without_a_verdict_do_not_make_a_set_look_clean():
+    """Four of eighty that were judged are 5 %."""
+    clean = of_a_hundred(4).clean_probabilities.clone()
+    clean[:, 50:70] = torch.nan
+    assert of_a_hundred(4, clean_probabilities=clean).looks_clean is False
+    assert of_a_hundred(3, clean_probabilities=clean).looks_clean is True
+
+
+def test_trusted_labels_do_not_make_a_set_look_noisy():
+    told = of_a_hundred(6, trusted=torch.arange(100) < 2)
+    assert told.looks_clean
+    assert told.suspected.nonzero().flatten().tolist() == [2, 3, 4, 5]
+
+
+def test_the_file_says_of_a_clean_set_what_suspected_does(tmp_path):
+    of_a_hundred(4).write(tmp_path / "labels.csv")
+    rows = list(csv.DictReader((tmp_path / "labels.csv").read_text().splitlines()))
+    assert [row["suspected"] for row in rows] == ["true"] * 4 + ["false"] * 96
+
+
 def test_a_label_that_nobody_judged_is_blank(tmp_path):
     """Of held-out images the oracle knows only some."""
     report(clean_probabilities=torch.tensor([[1.0, torch.nan, 0.0]] * 2)).write(tmp_path / "labels_test.csv")

@@ -53,8 +53,24 @@ def test_eighty_columns_show_every_figure_whole(tmp_path, capsys, monkeypatch):
     assert main([str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert max(len(line) for line in out.splitlines()) <= 80
-    for text in ("90.50±0.71", "89.00±0.00", "88.00±0.00", "0.800±0.000", "0.905±0.007", "a=[bold]"):
+    for text in ("90.50 ±0.71", "89.00 ±0.00", "88.00 ±0.00", "0.800 ±0.000", "0.905 ±0.007", "a=[bold]"):
         assert text in out
+
+
+def test_eighty_columns_hold_the_accuracy_of_prototypes_as_well(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for number in (0, 1):
+        accuracies = {f"test_accuracy_{which}": 90.0 + number for which in ("best", "last", "last10")}
+        more = {"test_prototype_accuracy_best": 80.0, "cleaner_auc_gmm": 0.8, "cleaner_auc_cpc": 0.9 + 0.01 * number}
+        (tmp_path / str(number)).mkdir()
+        summary = accuracies | more | {"overrides": ["cleaner=cpc_awr", f"seed={number}"]}
+        (tmp_path / str(number) / "summary.json").write_text(json.dumps(summary))
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert max(len(line) for line in out.splitlines()) <= 80
+    assert "…" not in out
+    for text in ("90.50", "±0.71", "80.00", "±0.00", "0.800", "±0.000", "0.905", "±0.007"):
+        assert text in out.split()
 
 
 def test_markdown(tmp_path, capsys):

@@ -5,10 +5,11 @@ import pwd
 
 import pytest
 import wandb
+from tests.training.wandb_files import Run
 
 from cpc_lightning.errors import InputError
 from cpc_lightning.training import weights_and_biases
-from cpc_lightning.training.weights_and_biases import finish_wandb, may_have_key, wandb_logger
+from cpc_lightning.training.weights_and_biases import finish_wandb, group_of, may_have_key, shortened, wandb_logger
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +119,82 @@ def test_what_fails_when_it_is_closed_is_told_and_costs_nothing(monkeypatch):
     monkeypatch.setattr(wandb, "finish", fail)
     with pytest.warns(UserWarning, match="W&B could not finish its run: gone"):
         finish_wandb()
+
+
+# Groups ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "group"),
+    [
+        ([], "defaults"),
+        (["seed=3", "noise_seed=1", "dataset.split_seed=2"], "defaults"),
+        (["experiment=digits_sym80", "seed=3"], "digits_sym80"),
+        (["cleaner=gmm_agn", "experiment=digits_sym80", "seed=3"], "digits_sym80 cleaner=gmm_agn"),
+        (["experiment=null", "noise=symmetric"], "noise=symmetric"),
+        (["noise.rate=0.2", "noise.rate=0.5"], "noise.rate=0.5"),  # the last one counts
+        (["+cleaner.more=1", "logger=wandb", "callbacks=none", "trainer=ddp", "trainer.devices=4", "dataset.root=/x",
+          "training.num_workers=2", "run_dir=x", "hydra.sweep.dir=y"], "cleaner.more=1"),
+        (["dataset.classes=[a\nb]"], r"dataset.classes=[a\nb]"),
+    ],
+)  # fmt: skip
+def test_a_group_is_what_runs_share_but_for_their_seeds(overrides, group):
+    assert group_of(overrides) == group
+
+
+def test_long_groups_differ_where_what_was_cut_off_does():
+    one, other = shortened("a" * 128 + "1"), shortened("a" * 128 + "2")
+    assert len(one) == 128
+    assert one != other
+    assert shortened("a" * 128) == "a" * 128
+
+
+def described(folder, overrides, **given):
+    """What W&B keeps offline of a run whose logger was given that."""
+    logger = wandb_logger(str(folder), True, project="p", **given)
+    settings = {"seed": 7, "noise_seed": 7, "noise": {"rate": 0.5}}
+    logger.describe(settings, overrides)
+    logger.log_metrics({"gmm/auc": 0.75, "epoch": 4}, step=99)
+    (folder / "report" / "sheets").mkdir(parents=True)
+    (folder / "report" / "index.html").write_text("<p>page</p>")
+    (folder / "report" / "sheets" / "0.js").write_text("1")
+    logger.conclude({"test_accuracy_best": 80.5, "cleaner_auc_cpc": None}, folder / "report" / "index.html")
+    finish_wandb()
+    return Run(folder)
+
+
+def test_two_seeds_are_one_group_and_one_panel(tmp_path):
+    runs = [described(tmp_path / seed, ["experiment=digits_sym80", f"seed={seed}"]) for seed in ("1", "2")]
+    assert [run.run.run_group for run in runs] == ["digits_sym80"] * 2
+    assert [run.run.display_name for run in runs] == ["digits_sym80 seed=7"] * 2  # as the settings have it
+    assert [run.axis for run in runs] == ["epoch"] * 2
+    for run in runs:
+        (row,) = (row for row in run.rows if "gmm/auc" in row)
+        assert (row["gmm/auc"], row["epoch"]) == (0.75, 4)
+        assert "trainer/global_step" not in row
+        assert run.config["noise"] == {"rate": 0.5}
+        assert run.summary["test_accuracy_best"] == 80.5
+        assert "cleaner_auc_cpc" not in run.summary
+
+
+def test_the_page_is_an_artifact_with_what_lies_beside_it(tmp_path):
+    assert described(tmp_path, []).artifacts["page"] == [["index.html", "sheets/0.js"]]
+
+
+def test_of_a_page_with_too_many_images_the_page_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(weights_and_biases, "LARGEST_PAGE", 11)
+    assert described(tmp_path, []).artifacts["page"] == [["index.html"]]
+
+
+def test_what_the_user_names_stays(monkeypatch, tmp_path):
+    for variable in ("WANDB_NAME", "WANDB_JOB_TYPE"):
+        monkeypatch.setenv(variable, "mine")  # wandb reads it itself, once in a process
+    logger = wandb_logger(str(tmp_path), True, group="ours")
+    logger.describe({"seed": 7, "noise_seed": 8}, ["experiment=digits_sym80"])
+    assert [logger._wandb_init.get(name) for name in ("group", "name", "job_type")] == ["ours", None, None]
+    monkeypatch.delenv("WANDB_NAME")
+    logger.describe({"seed": 7, "noise_seed": 8}, ["experiment=digits_sym80"])
+    assert logger._wandb_init["name"] == "digits_sym80 seed=7 noise_seed=8"
 
 
 # Whole runs -----------------------------------------------------------------------------------------------------------

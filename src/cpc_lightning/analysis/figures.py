@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
@@ -37,6 +38,8 @@ AGREEMENT = {f"gmm_cpc/kl_divergence_{number}": (f"network {number}", style) for
 """Columns of metrics.csv with the divergence of mixture and prototypes, likewise; each has one of the agreement."""
 
 MOST_LINES = 100  # classes of which each has a line of its own
+LONGEST_NAME = 30  # characters of a class's name
+HANDLE, LETTERS = 3.5, 10  # a legend's line in letters' sizes, and that size in points
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def loss_densities(
     A row for each network, a column each for the samples with a right and with a wrong label (one column for all where
     no true label is known). In each: the density of every class, their mean with its 95 % confidence interval, the
     density of all samples of that kind, and the class farthest from it (by half the integral of the difference). The
-    title has the share of classes whose losses deviate from all of that kind (Kolmogorov-Smirnov test, p < 0.05).
+    title has the share of classes whose losses deviate from all of that kind (Kolmogorov-Smirnov test, p < 0.05). Where
+    only one class has such samples, there is nothing to compare it with, and the title names it.
 
     Args:
         losses: for each network (n,) cross-entropy in nats of the samples that it judges; scaled here.
@@ -108,15 +112,18 @@ def loss_densities(
         for column, kind in enumerate(shown):
             if kind in rows:
                 kept = rows[kind]
-                share = ks_deviating_share(torch.from_numpy(losses[r][kept]), _tensor(noisy_labels[r][kept]))
                 seen = class_densities(scaled[kept], noisy_labels[r][kept])
                 _loss_panel(axes[r, column], seen)
-                far = textwrap.shorten(class_names[seen.classes[seen.farthest]], 30, placeholder="…")
-                title = (
-                    f"network {r + 1}: {KINDS[kind]}, n = {int(kept.sum()):,}",
-                    f"{100 * (share or 0.0):.0f} % of {len(seen.classes)} classes deviate (KS, p < 0.05)",
-                    f"farthest from all: {_safe(far)} (n = {seen.counts[seen.farthest]:,})",
-                )
+                far = f"{_safe(_cut(class_names[seen.classes[seen.farthest]]))} (n = {seen.counts[seen.farthest]:,})"
+                title = [f"network {r + 1}: {KINDS[kind]}, n = {int(kept.sum()):,}"]
+                if len(seen.classes) > 1:
+                    share = ks_deviating_share(torch.from_numpy(losses[r][kept]), _tensor(noisy_labels[r][kept]))
+                    title += [
+                        f"{100 * (share or 0.0):.0f} % of {len(seen.classes)} classes deviate (KS, p < 0.05)",
+                        f"farthest from all: {far}",
+                    ]
+                else:
+                    title += ["of one class alone:", far]
                 axes[r, column].set_title("\n".join(title), fontsize="small")
             else:
                 axes[r, column].set_axis_off()
@@ -133,7 +140,8 @@ def _loss_panel(axis: Axes, seen: ClassDensities) -> None:
     lines = len(seen.classes) if len(seen.classes) <= MOST_LINES else 0
     for place in range(lines):
         label = "each class" if place == 0 else None
-        axis.plot(seen.grid, seen.by_class[place], color=GRAY, linewidth=0.6, alpha=0.6, label=label)
+        alpha = 0.6 if lines <= 20 else 0.3  # where many lines lie on each other, the mean must show
+        axis.plot(seen.grid, seen.by_class[place], color=GRAY, linewidth=0.6, alpha=alpha, label=label)
     if len(seen.classes) > 1:
         band = "95 % confidence interval of the mean"
         axis.fill_between(seen.grid, seen.low, seen.high, color=COLOURS[4], alpha=0.4, linewidth=0, label=band)
@@ -194,7 +202,7 @@ def agreement_over_epochs(runs: Sequence[RunCurves]) -> Figure:
     left.set_ylim(bottom=0)
     right.set_ylabel("agreement, share of samples")
     right.set_ylim(top=1)
-    right.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    right.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
     drawn = [run for run in runs if any(map(run.has, AGREEMENT))]
     figure.suptitle(_title("Loss mixture and class prototypes", _judged(drawn)))
     _legend_below(figure, left)
@@ -223,9 +231,16 @@ def _grid(axis: Axes) -> None:
 
 
 def _legend_below(figure: Figure, axis: Axes) -> None:
+    """A legend under the axes: of two columns where they fit into the figure, of smaller letters if need be."""
     lines, labels = axis.get_legend_handles_labels()
-    columns = 1 if max(map(len, labels), default=0) > 45 else 2
-    figure.legend(lines, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.5)
+    texts = [line for label in labels for line in label.split("\n")]
+    longest = max((TextPath((0, 0), text, size=LETTERS).get_extents().width for text in texts), default=0.0)
+    inches = (longest + (HANDLE + 4) * LETTERS) / 72  # 4: what lies around a line and its label
+    width = figure.get_figwidth()
+    columns, size = 2 if 2 * inches <= width else 1, LETTERS * min(1.0, width / inches)
+    figure.legend(
+        lines, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=HANDLE, fontsize=size
+    )
 
 
 def _judged(runs: Sequence[RunCurves]) -> str:
@@ -237,6 +252,11 @@ def _judged(runs: Sequence[RunCurves]) -> str:
 
 def _title(first: str, second: str) -> str:
     return "\n".join([first, *textwrap.wrap(_safe(second), 80)])
+
+
+def _cut(name: str) -> str:
+    """The name, or its first letters where it is long."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _safe(text: str) -> str:

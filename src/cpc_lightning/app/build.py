@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -41,11 +42,34 @@ def build(settings: Mapping[str, Any], name: str, method: str = "", **more: Any)
             said = str(error.__cause__ or error).splitlines()
             reason = f"cannot be imported ({next(iter(said[1:]), said[0])})"
             raise InputError(f"{name}._target_", node["_target_"], reason) from error
-        shown = str({key: value for key, value in node.items() if not key.startswith("_")})
-        raise InputError(name, shown, first_line(cause or error)) from error
+        raise blame(name, node, cause or error) from error
     expected = f"builds nothing that can be a {name} (it has no {method})"
     require(hasattr(part, method or "__class__"), f"{name}._target_", type(part).__name__, expected)
     return part
+
+
+def blame(name: str, node: Mapping[str, Any], error: BaseException) -> InputError:
+    """The error of a part of another library as one line about the setting that it speaks of.
+
+    That is the one whose name stands in its message, or else whose value ("Invalid learning rate: -1"), or which is
+    null where that is the trouble; `_target_`, which says what was built, where none does or several do.
+
+    Args:
+        name: full name of the node.
+        node: its settings.
+        error: what building raised.
+    """
+    reason = first_line(error)
+    words = {word.rstrip(".") for word in re.findall(r"[\w.+-]+", reason)}
+    settings = [key for key in node if not key.startswith("_")]
+    for told in (
+        [key for key in settings if key in words],
+        [key for key in settings if str(node[key]) in words],
+        [key for key in settings if node[key] is None and "NoneType" in words],
+    ):
+        if len(told) == 1:
+            return InputError(f"{name}.{told[0]}", node[told[0]], reason)
+    return InputError(f"{name}._target_", node.get("_target_"), reason)
 
 
 @contextmanager

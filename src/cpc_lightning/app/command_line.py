@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 SET_BY_RUNS = (
     "PL_GLOBAL_SEED", "PL_SEED_WORKERS",
     "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME",
+    "CPC_LIGHTNING_JOB", "CPC_LIGHTNING_JOBS",
 )  # fmt: skip
+
+JOBS = "CPC_LIGHTNING_JOBS"
+"""The variable that tells the jobs of a sweep, wherever they run, how many there are."""
 
 # What builds and trains is imported where it is used: --help, and a mistyped name, are answered without torch.
 
@@ -57,6 +61,14 @@ def answer(arguments: list[str]) -> int:
             from cpc_lightning.app.figures import figures
 
             return figures(arguments)
+        if given(arguments, "mode") == "labels":
+            from cpc_lightning.app.labels import labels
+
+            return labels(arguments)
+        if given(arguments, "mode") == "apply":
+            from cpc_lightning.app.apply import apply
+
+            return apply(arguments)
         refuse_mode_settings(arguments)
         multirun = is_multirun(arguments)
         several = "starts one run; a sweep starts processes for each job itself, with trainer=ddp"
@@ -205,6 +217,8 @@ def sweep(arguments: list[str], asked: Asked, composed: Composed) -> int:
     """Check every value of every setting, then have Hydra start the jobs."""
     try:
         check_sweep(asked, composed)
+        trials = OmegaConf.select(composed.config, "hydra.sweeper.n_trials")  # of a search
+        os.environ[JOBS] = str(trials or math.prod(map(len, asked.choices)))
         with stop_on_signals(end_workers=False):
             call_hydra(arguments, sweep_job)
         return 0
@@ -236,7 +250,10 @@ def check_sweep(asked: Asked, composed: Composed) -> None:
 def sweep_job(config: DictConfig) -> float | None:
     """One job of a sweep, in this process or in one that a launcher has started."""
     from cpc_lightning.app.parts import Parts
+    from cpc_lightning.training.progress import JOB
 
+    number, count = HydraConfig.get().job.num + 1, os.environ.get(JOBS)
+    os.environ[JOB] = f"job {number} of {count}" if count else f"job {number}"  # as processes that it starts know too
     return job(lambda: Parts(plain(config), typed(HydraConfig.get())).ready())
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
 import yaml
@@ -21,6 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 from cpc_lightning.app.settings import check_names, near, plain, unknown
 from cpc_lightning.errors import InputError, first_line, one_line, require
 from cpc_lightning.training.same_run import RENAMED, flatten
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable  # of Python 3.10; later ones have it in importlib.resources.abc
 
 CONFIG_MODULE = "cpc_lightning.conf"
 PROTOCOLS = ("experiment", "hparams_search")  # groups whose files set settings of other groups, and bring none
@@ -148,11 +151,6 @@ def help_text(arguments: Sequence[str]) -> str:
 # Groups ---------------------------------------------------------------------------------------------------------------
 
 
-def chooses(override: Override, groups: Mapping[str, Sequence[str]]) -> bool:
-    """Whether the override chooses files of settings, and so says which settings there are."""
-    return override.key_or_group in groups or override.key_or_group == "hydra.searchpath"
-
-
 def check_group(override: Override, groups: Mapping[str, Sequence[str]]) -> None:
     """Raise `InputError` where a group is given a choice that it does not have."""
     name = override.key_or_group
@@ -177,7 +175,7 @@ def check_group(override: Override, groups: Mapping[str, Sequence[str]]) -> None
         require(there, name, text, expected)
 
 
-def config_groups(folders: Iterable[Path] = ()) -> dict[str, list[str]]:
+def config_groups(folders: Iterable[Traversable] = ()) -> dict[str, list[str]]:
     """Choices of each group in conf/ and in other `folders`, and of the groups within ("noise/source").
 
     Folders whose name begins with "_" hold what choices share.
@@ -197,15 +195,28 @@ def config_groups(folders: Iterable[Path] = ()) -> dict[str, list[str]]:
     return groups
 
 
-def added_folders(overrides: Iterable[Override]) -> list[Path]:
-    """Folders that hold choices beside those of conf/; raises `InputError` for what is no folder."""
+def added_folders(overrides: Iterable[Override]) -> list[Traversable]:
+    """Folders, or packages, that hold choices beside conf/; raises `InputError` for what is none."""
     given = next((override.value() for override in overrides if override.key_or_group == "hydra.searchpath"), [])
     texts = isinstance(given, list) and all(isinstance(text, str) for text in given)
     require(texts, "hydra.searchpath", given, "must be a list of folders")
-    folders = [Path(str(text).removeprefix("file://")) for text in given if not str(text).startswith("pkg://")]  # type: ignore[union-attr]
-    for folder in folders:
-        require(folder.is_dir(), "hydra.searchpath", str(folder), "is not a folder")
-    return folders
+    return [added_folder(str(text)) for text in given]  # type: ignore[union-attr]
+
+
+def added_folder(text: str) -> Traversable:
+    """A folder, perhaps with file:// in front, or a package after pkg://."""
+    if not text.startswith("pkg://"):
+        folder = Path(text.removeprefix("file://"))
+        require(folder.is_dir(), "hydra.searchpath", text, "is not a folder")
+        return folder
+    try:
+        package = importlib.resources.files(text.removeprefix("pkg://"))
+    except (ImportError, TypeError, ValueError) as error:  # TypeError: a module that is no package
+        raise InputError(
+            "hydra.searchpath", text, f"is no package that can be imported ({first_line(error)})"
+        ) from None
+    require(package.is_dir(), "hydra.searchpath", text, "is no package")
+    return package
 
 
 # Composition ----------------------------------------------------------------------------------------------------------
@@ -228,7 +239,7 @@ def explain(overrides: Sequence[str], error: Exception) -> InputError:
     groups = config_groups(added_folders(parsed))
     if absent := re.search(r"Could not (?:find|load) '(hydra/\w+)/([^']*)'", str(error)):
         return InputError(absent[1], absent[2], "is not installed (launchers and Optuna: the extra `sweeps`)")
-    choices = [o.input_line or "" for o in parsed if chooses(o, groups)]
+    choices = [o.input_line or "" for o in parsed if o.key_or_group in {*groups, "hydra.searchpath"}]
     try:
         usual = plain(hydra.compose("config", choices), resolve=False)
     except (HydraException, OmegaConfBaseException):

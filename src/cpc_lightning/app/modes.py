@@ -10,10 +10,12 @@ from cpc_lightning.errors import InputError, require
 
 MODE_SETTINGS: Mapping[str, tuple[str, ...]] = {
     "figures": ("run", "output", "format", "overwrite"),
+    "labels": ("run", "output", "format", "copy", "overwrite"),
+    "apply": ("run", "output", "decisions", "policy", "confidence", "copy", "overwrite"),
 }
 """The settings of each mode that has its own, by mode."""
 
-OF_THE_RUN: tuple[str, ...] = ()
+OF_THE_RUN: tuple[str, ...] = ("labels", "apply")
 """Modes that also take settings of the run that they look back at, in place of its own: `dataset.root=/new/place`."""
 
 

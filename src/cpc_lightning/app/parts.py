@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cpc_lightning.analysis.metrics import noise_rate
-from cpc_lightning.app.build import build, settings_of
+from cpc_lightning.app.build import blame, build, settings_of
 from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.settings import check_kinds, check_run
 from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer, uses_gpu
@@ -43,6 +43,7 @@ from cpc_lightning.training.same_run import check_same_config, flatten
 from cpc_lightning.training.selection import VALIDATION, SelectNetworks
 from cpc_lightning.training.stage_one import StageOne
 from cpc_lightning.training.warmup_losses import KeepWarmupLosses
+from cpc_lightning.training.weights_and_biases import EpochWandb
 from cpc_lightning.views.vector_views import VectorViews
 from cpc_lightning.views.views import Views
 
@@ -169,7 +170,7 @@ class Parts:
             except (TypeError, ValueError) as error:
                 if isinstance(error, InputError):
                     raise
-                raise InputError(f"optimizer.{name}", str(self.settings["optimizer"][name]), str(error)) from error
+                raise blame(f"optimizer.{name}", self.settings["optimizer"][name], error) from error
         return network, head, schedule
 
     # Data and networks ------------------------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ class Parts:
             with settings_of("backbone"):
                 backbone = make_backbone(in_channels=channels)
         except (RuntimeError, MemoryError, TypeError) as error:  # more weights than memory, or no `name`, say
-            raise InputError("backbone", str(node), first_line(error)) from error
+            raise blame("backbone", node, error) from error
         except InputError as error:
             if isinstance(dataset.train.images, Vectors) and error.setting == "backbone.in_channels":
                 what = f"vectors of {channels} numbers, which this data set consists of: backbone=mlp does"
@@ -307,7 +308,11 @@ class Parts:
         losses = KeepWarmupLosses(self.settings["run_dir"], self.stage_one)
         own = [self.stage_one, losses, *([self.select] if self.select else []), self.table]
         record = RunRecord(self.settings, self.overrides, self.dataset)
-        return make_trainer(self.settings, [*own, record], None if self.select else "test/accuracy")
+        trainer = make_trainer(self.settings, [*own, record], None if self.select else "test/accuracy")
+        for logger in trainer.loggers:
+            if isinstance(logger, EpochWandb):
+                logger.describe(self.settings, self.overrides)
+        return trainer
 
 
 @contextmanager

@@ -20,14 +20,19 @@ from cpc_lightning.app.parts import Parts
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError, TrainingError, first_line, one_line
 from cpc_lightning.files import atomic_write, remove_stale
+from cpc_lightning.report.ending import print_findings, print_summary
 from cpc_lightning.report.labels import LabelReport
-from cpc_lightning.report.summary import print_summary, summarise, write_summary
+from cpc_lightning.report.summary import summarise, write_summary
 from cpc_lightning.report.tables import write_bad_images, write_classes
-from cpc_lightning.training.checkpoints import FOLDER, OVERRIDES, bring_checkpoints
+from cpc_lightning.training.checkpoints import FOLDER, LAST, OVERRIDES, bring_checkpoints
 from cpc_lightning.training.failures import machine_failure
 from cpc_lightning.training.held_out import held_out_reports
+from cpc_lightning.training.progress import close_progress
 from cpc_lightning.training.warmup_losses import bring_warmup_losses
-from cpc_lightning.training.weights_and_biases import finish_wandb
+from cpc_lightning.training.weights_and_biases import EpochWandb, finish_wandb
+
+PAGE = Path("report", "index.html")
+"""What shows the verdict to people, in the run's folder."""
 
 OUTPUTS = {
     "labels.csv": "the verdict on every training label",
@@ -77,6 +82,9 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         record_settings(folder, parts.settings, overrides)
         record_data(folder, parts.dataset)
         if checkpoint is not None:
+            newest = Path(parts.settings["resume"], FOLDER, f"{LAST}.ckpt")
+            if checkpoint.stem != LAST and newest.exists():
+                rank_zero_warn(one_line(f"{newest} is not whole: the run goes on from {checkpoint.name}"))
             bring_checkpoints(checkpoint, folder / FOLDER)
             bring_warmup_losses(checkpoint, folder)
     try:
@@ -91,8 +99,15 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         summary = summarise(table.rows, report, held_out, selected, seconds) | {"overrides": overrides}
         if trainer.is_global_zero:
             write_summary(folder / "summary.json", summary)
+            page = folder / PAGE
+            for logger in trainer.loggers:
+                if isinstance(logger, EpochWandb):
+                    logger.conclude(summary, page)
+            finish_wandb()  # which has much to say
+            close_progress(trainer)
             here = Path.cwd()
             shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
+            print_findings(report, page if page.is_file() else None)
             print_summary(summary, {"folder": str(shown), **OUTPUTS})
         return summary
     except Exception as error:
@@ -101,12 +116,14 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         if reason := machine_failure(error, parts.datamodule, trainer.current_epoch):
             raise TrainingError(reason) from error
         if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(error):
-            raise InputError("callbacks", "monitor", first_line(error)) from error  # a metric that there is not, say
+            # a metric that there is not, say, or what works with one optimizer only
+            raise InputError("callbacks", list(parts.settings["callbacks"] or ()), first_line(error)) from error
         if isinstance(error, InputError) or not while_restoring(error):
             raise
         reason = f"cannot be loaded ({type(error).__name__}: {str(error)[:200]})"
         raise InputError("resume", str(checkpoint), reason) from error
     finally:
+        close_progress(trainer)
         finish_wandb()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import Logger
 
 from cpc_lightning.app.build import build
@@ -58,6 +58,8 @@ def make_trainer(
         for name, part in zip(settings[group], parts[group], strict=True):
             built = type(part).__name__
             require(isinstance(part, kind), f"{group}.{name}._target_", built, f"must build a {kind.__name__}")
+    if not settings["trainer"].get("enable_progress_bar", True):
+        parts["callbacks"] = [part for part in parts["callbacks"] if not isinstance(part, ProgressBar)]
     trainer: pl.Trainer = build(
         settings, "trainer", "fit", callbacks=[*callbacks, *parts["callbacks"], *checkpoints], logger=parts["logger"],
         plugins=[AtomicCheckpointIO()],

@@ -84,7 +84,8 @@ class ContrastiveCleaner:
             Partition.from_probability(task.draws[1].index, first.clean_probability, self.threshold),
             Partition.from_probability(task.draws[0].index, second.clean_probability, self.threshold),
         )
-        scalars = {"prototype_loss_1": first_loss, "prototype_loss_2": second_loss}
+        scalars = {"prototypes/loss_1": first_loss, "prototypes/loss_2": second_loss}
+        scalars |= {f"prototypes/steps_{number}": float(self.steps) for number in (1, 2)}
         return CleaningResult((first, second), partitions, self.threshold, {"cpc": self.threshold}, scalars)
 
     def judge(self, evidence: Evidence, draw: Draw, basis: Basis, head: PrototypeHead) -> Tensor:

@@ -184,7 +184,8 @@ def described(bad: Sequence[BadImage], sizes: Mapping[str, int]) -> str:
     of_each = ", ".join(f"{counts[part]:,} of {size:,} in {part}" for part, size in sizes.items() if counts[part])
     shown = ", ".join(f"{image.path} ({image.reason})" for image in bad[:3]) + (", ..." if len(bad) > 3 else "")
     files = "1 file" if len(bad) == 1 else f"{len(bad):,} files"
-    return f"{files} cannot be read ({of_each}): {shown}"
+    windows = "; \\ in their names is no separator here: write /" if all("\\" in image.path for image in bad) else ""
+    return f"{files} cannot be read ({of_each}): {shown}{windows}"
 
 
 def look_at(images: ImageFiles, whole: bool) -> list[Seen]:
@@ -206,9 +207,10 @@ def look_at(images: ImageFiles, whole: bool) -> list[Seen]:
         return [seen for block in found for seen in block]
 
 
-def require_no_repeat(setting: str, value: str, paths: PathList) -> None:
-    """Raise `InputError` where an image is listed twice."""
+def require_no_repeat(setting: str, value: str, paths: PathList, lines: Sequence[int] | None = None) -> None:
+    """Raise `InputError` where an image is listed twice; `lines` says where each stands in the user's file."""
     repeat = paths.first_repeat()
     if repeat is not None:
-        first, second = (place + 1 for place in repeat)
-        raise InputError(setting, value, f"{paths[repeat[0]]} is there twice, as images {first} and {second}")
+        first, second = (place + 1 if lines is None else lines[place] for place in repeat)
+        what = "images" if lines is None else "lines"
+        raise InputError(setting, value, f"{paths[repeat[0]]} is there twice, as {what} {first} and {second}")

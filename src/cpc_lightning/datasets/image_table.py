@@ -76,7 +76,7 @@ def image_table(
     written = PathList(rows)
     paths = PathList(map(inside.path, written)) if rows.rewritten else written
     require(len(paths) > 0, "file", file, "holds no rows")
-    require_no_repeat("file", file, paths)
+    require_no_repeat("file", file, paths, rows.lines)
     class_names, labels, true_labels = rows.classes(unlabeled == "use")
     everything = Listed(
         str(folder),

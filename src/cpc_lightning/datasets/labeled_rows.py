@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -70,7 +71,8 @@ class Rows:
     def _take_columns(self, columns: Sequence[str]) -> None:
         label = LABEL if LABEL in columns else OWN_LABEL
         there = ", ".join(map(str, columns)) or "none"
-        expected = f"must have the columns path and label; it has: {there}"
+        between = " (what separates columns is a comma)" if len(columns) == 1 and re.search("[;\t|]", there) else ""
+        expected = f"must have the columns path and label; it has: {there}{between}"
         require("path" in columns and label in columns, "file", str(self.table), expected)
         self._trusted = array("b") if TRUSTED in columns else None
         self._columns = {name: array("i") for name in (label, *TRUTHS) if name in columns}

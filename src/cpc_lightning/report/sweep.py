@@ -118,9 +118,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column(header[0], overflow="fold")
         for name in header[1:]:
-            table.add_column(name, justify="right", no_wrap=name == "n", min_width=10 if name != "n" else None)
+            width = 10 if name != "n" else None
+            table.add_column(name, justify="right", no_wrap=name == "n", min_width=width, overflow="fold")
         for name, *cells in rows:
-            table.add_row(escape(name), *(cell.replace(" ± ", "±") for cell in cells))  # 80 columns hold it
+            # 80 columns hold it, with the deviation on a line of its own where there are many metrics.
+            table.add_row(escape(name), *(cell.replace(" ± ", " ±") for cell in cells))
         Console().print(table)
     return 0
 

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cpc_lightning.errors import InputError, first_line
+from cpc_lightning.errors import InputError, first_line, one_line
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.module import CoTrainingModule
+from cpc_lightning.training.progress import counted
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def look_again(module: CoTrainingModule, datamodule: CoTrainingDataModule, name:
     training, device = module.training, module.device
     module.eval()
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    for batch in loader:
+    for batch in counted(loader, f"looking at {one_line(name)}"):
         given = batch["labels"].clamp(min=0).to(device)
         with torch.autocast(device.type, dtype=kind, enabled=kind is not None):
             answers = module.features_and_logits(batch["images"].to(device))

@@ -15,10 +15,12 @@ from torch import Tensor
 from cpc_lightning.cleaning.evidence import Draw, Evidence, JudgesOthers
 from cpc_lightning.cleaning.gmm import scale_like
 from cpc_lightning.datasets.dataset import UNKNOWN, Split
+from cpc_lightning.errors import one_line
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.observation import FIELDS, Columns, observe_batch
+from cpc_lightning.training.progress import shown
 from cpc_lightning.training.stage_one import StageOne
 
 
@@ -71,7 +73,7 @@ def _look(
     split = datamodule.dataset.evaluation[name]
     true_labels = _true_labels(split)
     columns = Columns(len(range(trainer.global_rank, len(split), trainer.world_size)), len(split))
-    for batch in datamodule.evaluation_dataloader(name):
+    for batch in shown(trainer, datamodule.evaluation_dataloader(name), f"labels of {one_line(name)}"):
         images, labels = (batch[key].to(module.device, non_blocking=True) for key in ("images", "labels"))
         with trainer.precision_plugin.forward_context():
             answers = module.features_and_logits(images)

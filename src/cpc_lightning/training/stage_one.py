@@ -22,6 +22,7 @@ from cpc_lightning.training.distributed import broadcast_object, broadcast_tenso
 from cpc_lightning.training.measures import measure_losses, measure_result
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.observation import FIELDS, Columns, Observation, observe_batch
+from cpc_lightning.training.progress import say_doing, shown
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class StageOne(pl.Callback):
         progress = max(0.0, (self._trained - module.warmup_epochs) / cast(int, trainer.max_epochs))
         if self.cleaner.active:
             learning = seen.of(0, draws[0]), seen.of(1, draws[1])
+            say_doing(trainer, "stage 1, dividing")
             result = self._divide(trainer, module, draws, judging, learning, progress, self._trained)
             datamodule.partitions = result.partitions
             values = measure_result(result, draws)
@@ -142,7 +144,7 @@ class StageOne(pl.Callback):
         broadcast_tensors(list(module.networks.buffers()))  # DDP leaves BatchNorm statistics of ranks apart
         module.eval()
         columns = Columns(len(range(trainer.global_rank, len(index), trainer.world_size)), len(index))
-        for batch in datamodule.evidence_dataloader(index):
+        for batch in shown(trainer, datamodule.evidence_dataloader(index), "stage 1, looking"):
             images, labels = (batch[name].to(module.device, non_blocking=True) for name in ("images", "labels"))
             with trainer.precision_plugin.forward_context():
                 answers = module.features_and_logits(images)

@@ -95,7 +95,7 @@ def _of_parquet(setting: str, path: Path, names: Sequence[str]) -> Arrays:
     try:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        raise InputError(setting, str(path), "needs pyarrow: pip install 'cpc-lightning[parquet]'") from error
+        raise InputError(setting, str(path), "needs pyarrow: pip install 'cpc-lightning[formats]'") from error
     there = parquet.read_schema(path).names
     table = parquet.read_table(path, columns=[name for name in names if name in there])
     return {name: _column(name, table.column(name).combine_chunks()) for name in table.column_names}

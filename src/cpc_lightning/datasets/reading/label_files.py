@@ -1,9 +1,8 @@
-"""Reads and writes one label per training sample: .npy, .json, .csv or .txt. Shapes: N samples."""
+"""Reads one label per training sample: .npy, .json, .csv or .txt. Shapes: N samples."""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +14,6 @@ import torch
 from torch import Tensor
 
 from cpc_lightning.errors import InputError, require
-from cpc_lightning.files import atomic_write
 
 Reader = Callable[[Path], object]
 
@@ -54,31 +52,6 @@ def read_labels(path: str) -> Tensor:
         csv.Error,
     ) as error:
         raise InputError("path", path, f"cannot be read as {Path(path).suffix.lower()}: {error}") from error
-
-
-def save_labels(path: str, labels: Tensor) -> None:
-    """Write labels (N,) int64 so that `read_labels` gives them back; the name's ending decides the format.
-
-    Raises:
-        InputError: named "path", for any other ending.
-        OSError: if the file cannot be written; one that was there before is then untouched.
-    """
-    suffix = Path(path).suffix.lower()
-    require(suffix in _READERS, "path", path, f"must end in one of {', '.join(_READERS)}")
-    values = labels.to("cpu", torch.int64).numpy()
-    if suffix == ".npy":
-        buffer = io.BytesIO()
-        np.save(buffer, values, allow_pickle=False)
-        content = buffer.getvalue()
-    elif suffix == ".json":
-        content = json.dumps(values.tolist()).encode()
-    elif suffix == ".csv":
-        rows = (f"{index},{label}\n" for index, label in enumerate(values.tolist()))
-        content = ("index,noisy_label\n" + "".join(rows)).encode()
-    else:
-        content = "".join(f"{label}\n" for label in values.tolist()).encode()
-    with atomic_write(path) as file:
-        file.write(content)
 
 
 def _read_npy(file: Path) -> object:

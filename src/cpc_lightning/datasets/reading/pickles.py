@@ -60,8 +60,8 @@ def read_npy_object(path: Path, setting: str) -> Any:
 
     def load(file: BinaryIO) -> Any:
         version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(file)
+        numpy: Any = np.lib.format  # which has no types before 2.3
+        shape, _, dtype = (numpy.read_array_header_1_0 if version == (1, 0) else numpy.read_array_header_2_0)(file)
         if not dtype.hasobject:
             file.seek(0)
             return np.load(file, allow_pickle=False)

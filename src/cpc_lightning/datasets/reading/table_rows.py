@@ -6,7 +6,7 @@ import codecs
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cpc_lightning.errors import InputError, require
@@ -57,6 +57,17 @@ def rows_of(
         raise InputError("file", str(table), f"cannot be read: {error.strerror or error}") from None
 
 
+OTHER_FILES: Mapping[bytes, str] = {
+    b"PK\x03\x04": "a zip archive, which an Excel workbook (.xlsx) is too: save it as csv, UTF-8",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls): save it as csv, UTF-8",
+    b"\x1f\x8b": "compressed (gzip): unpack it",
+    b"PAR1": "a Parquet file: write it as csv",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+}
+"""What is taken for a table by mistake, by its first bytes."""
+
+
 def require_encoding(encoding: object) -> None:
     """Raise `InputError` unless `encoding` is None or the name of a text's encoding."""
     expected = "is no encoding of texts, such as utf-8, cp1252 (Windows in Western Europe) or utf-16"
@@ -77,6 +88,9 @@ def _with_mark(encoding: str | None) -> str:
 def not_decoded(table: Path, encoding: str | None) -> InputError:
     """The error that names the line of a file whose text is not of the encoding."""
     content = table.read_bytes()
+    other = next((what for mark, what in OTHER_FILES.items() if content.startswith(mark)), None)
+    if other is not None:
+        return InputError("file", str(table), f"is no csv but {other}")
     if encoding is None and content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return InputError("file", str(table), "line 1 is not UTF-8: the text is UTF-16; dataset.encoding=utf-16")
     name, line, shown = encoding or "utf-8", 1, ""

@@ -1,0 +1,121 @@
+"""What a run prints when it ends: where its page is, the labels that look most wrong, its numbers, its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from cpc_lightning.errors import one_line
+from cpc_lightning.report.duration import spoken
+from cpc_lightning.report.labels import LabelReport, inert
+
+SHOWN = 10
+"""How many labels are printed: the page and labels.csv have all of them."""
+
+LONGEST = 40
+"""Columns of a file's name or a class's; of a longer one the end, or the beginning, is printed."""
+
+
+def print_findings(report: LabelReport, page: Path | None, console: Console | None = None) -> None:
+    """Print where the page is, and the suspected labels that look most wrong.
+
+    Args:
+        report: the verdict on the training labels.
+        page: the file that shows it; None where there is none.
+        console: where to print; None: standard output.
+    """
+    console = console or Console()
+    if page is not None:  # as one piece, which terminals make a link of
+        print_plain(console, Text.assemble("See which labels are wrong: ", (page.absolute().as_uri(), "bold")))
+    suspected, order = report.suspected, report.most_suspicious(len(report.noisy_labels))
+    worst = order[:0] if suspected is None else order[suspected[order]][:SHOWN]
+    if not len(worst):
+        return
+    names = [shortened(one_line(name)) for name in report.class_names]
+    table = Table(title="Most suspicious labels", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("image" if report.paths is None else "file", overflow="fold")
+    table.add_column("label -> suggestion", overflow="fold")
+    table.add_column("confidence", justify="right", no_wrap=True, max_width=10)
+    for index in worst.tolist():
+        name = str(index) if report.paths is None else shortened(inert(report.paths[index]), from_end=True)
+        given, suggested = names[int(report.noisy_labels[index])], names[int(report.suggested[index])]
+        what = f"{given} -> {suggested}" if given != suggested else f"{given} -> (no other)"
+        table.add_row(Text(name), Text(what), f"{100 * float(report.confidence[index]):.0f} %")
+    console.print(table)
+
+
+def shortened(text: str, from_end: bool = False) -> str:
+    """`text`, or its beginning or its end with three dots."""
+    if len(text) <= LONGEST:
+        return text
+    return f"...{text[3 - LONGEST :]}" if from_end else f"{text[: LONGEST - 3]}..."
+
+
+def print_plain(console: Console, text: Text) -> None:
+    """Print `text` on one line, however narrow the terminal is: it wraps it, and a link stays whole."""
+    console.print(text, soft_wrap=True, highlight=False)
+
+
+def print_summary(summary: Mapping[str, Any], outputs: Mapping[str, str], console: Console | None = None) -> None:
+    """Print what a person wants to know at the end of a run.
+
+    Args:
+        summary: as written to summary.json.
+        outputs: what lies where: file name to explanation, after "folder".
+        console: where to print; None: standard output.
+    """
+    console = console or Console()
+    table = Table(title="Result", show_header=True, header_style="bold", title_justify="left")
+    for name in ("", "best", "last", "mean of last 10"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name in (key.removesuffix("_best") for key in summary if key.endswith("_best")):
+        table.add_row(
+            name.replace("_", " "), *(_percent(summary[f"{name}_{key}"]) for key in ("best", "last", "last10"))
+        )
+    console.print(table)
+    if summary.get("test_accuracy_selected") is not None:
+        console.print(f"networks selected on val: test accuracy {_percent(summary['test_accuracy_selected'])}")
+    cleaners = [name for name in ("gmm", "cpc") if summary[f"cleaner_auc_{name}"] is not None]
+    if cleaners:
+        table = Table(title="Who found the wrong labels", header_style="bold", title_justify="left")
+        for name in ("cleaner", "AUC", "precision", "recall"):
+            table.add_column(name, justify="left" if name == "cleaner" else "right")
+        for name in cleaners:
+            values = (summary[f"cleaner_{key}_{name}"] for key in ("auc", "precision", "recall"))
+            table.add_row(name.upper(), *("-" if value is None else f"{value:.3f}" for value in values))
+        console.print(table)
+    suspected, samples = summary["suspected_labels"], summary["training_samples"]
+    rates = (
+        f"noise rate: nominal {_share(summary['noise_rate_nominal'])}, actual {_share(summary['noise_rate_actual'])}"
+    )
+    without, trusted = summary.get("unlabeled_samples") or 0, summary.get("trusted_labels") or 0
+    labels = samples - without
+    found = "no cleaner, no verdict" if suspected is None else f"{suspected:,} of {labels:,} labels suspected"
+    if summary.get("looks_clean"):
+        found = f"the labels look clean: {suspected:,} of {labels:,} suspected"
+    found += f", {trusted:,} trusted" if trusted else ""
+    found += f"; {without:,} images have no label" if without else ""
+    console.print(f"{found}; {rates}; {spoken(summary['seconds'])}", soft_wrap=True)
+    console.print(f"[bold]{_plain(outputs['folder'])}[/bold]", soft_wrap=True)
+    for name, meaning in outputs.items():
+        if name != "folder":
+            console.print(f"  {name:<15} {meaning}", soft_wrap=True)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} %"
+
+
+def _share(value: float | None) -> str:
+    return "unknown" if value is None else f"{100 * value:.1f} %"
+
+
+def _plain(text: str) -> str:
+    """`text` with rich's markup and control characters escaped."""
+    return escape(one_line(text))
