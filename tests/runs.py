@@ -22,7 +22,7 @@ PHASES = "+callbacks.phases={_target_: tests.runs.Phases, file: %s}"
 SIX_EPOCHS = (
     "noise=symmetric", "noise.rate=0.5", "training.epochs=6", "training.warmup_epochs=2", "training.limit_batches=2",
     "training.warmup_batch_size=1438", "optimizer.schedule.milestones=[3]", "backbone.width=8", "embedding_size=16",
-    "callbacks=none",
+    "callbacks=none", "report=false",
     "cleaner.warmup_share=0.34", "cleaner.steps=40",
 )  # fmt: skip
 

@@ -29,6 +29,8 @@ def test_the_wheel_runs_on_its_own(tmp_path):
     modules = {p.relative_to(tmp_path / "site").as_posix() for p in (tmp_path / "site" / "cpc_lightning").rglob("*.py")}
     of_source = {p.relative_to(ROOT / "src").as_posix() for p in (ROOT / "src" / "cpc_lightning").rglob("*.py")}
     assert of_source <= modules, "setup.cfg lists the packages"
+    for path in (ROOT / "src/cpc_lightning/report/templates").iterdir():
+        assert (tmp_path / "site/cpc_lightning/report/templates" / path.name).read_bytes() == path.read_bytes()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     where = subprocess.run(
         [sys.executable, "-c", "import cpc_lightning; print(cpc_lightning.__file__)"],

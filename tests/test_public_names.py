@@ -107,7 +107,7 @@ def test_choices():
 def finished(tmp_path_factory):
     """The folder of a run of three epochs with a cleaner that leaves every column."""
     folder = tmp_path_factory.mktemp("names") / "run"
-    assert main([*SMALL, "cleaner=cpc_awr", "cleaner.steps=20", f"hydra.run.dir={folder}"]) == 0
+    assert main([*SMALL, "report=true", "cleaner=cpc_awr", "cleaner.steps=20", f"hydra.run.dir={folder}"]) == 0
     return folder
 
 

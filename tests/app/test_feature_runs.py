@@ -55,7 +55,8 @@ def test_from_a_folder_of_pictures_to_the_verdict(compose, photos, tmp_path, cou
     wrong = [row["path"].split("/")[0] != row["path"].split("/")[1].split("_")[0] for row in rows]
     suspected = [row["suspected"] == "true" for row in rows]
     assert sum(wrong) == 28
-    assert sum(w and s for w, s in zip(wrong, suspected, strict=True)) >= 24
+    assert sum(w and s for w, s in zip(wrong, suspected, strict=True)) >= 14  # half of them, and few others
+    assert sum(s and not w for w, s in zip(wrong, suspected, strict=True)) <= 12
     assert summary["training_samples"] == 144
 
 
@@ -91,6 +92,25 @@ def test_a_resumed_run_ends_like_one_that_was_not_interrupted(compose, photos, t
     torch.save({"scale": torch.tensor(2.0)}, tmp_path / "weights.pt")
     with pytest.raises(InputError, match=r"the run to resume has other images in train"):
         run(compose(*settings, f"resume={folder}", folder=folder))
+
+
+def test_what_looks_back_at_a_run_shows_the_images(command, photos, tmp_path):
+    """Its page, files for other tools, a cleaned set and the command that trains on it."""
+    folder = tmp_path / "run"
+    code, _, err = command(*of(photos, tmp_path), f"hydra.run.dir={folder}")
+    assert code == 0, err
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/") >= 10
+    assert "The images cannot be opened" not in page
+    code, _, err = command("mode=labels", f"run={folder}", "format=huggingface")
+    assert (code, err) == (0, "")
+    links = list((folder / "labels" / "huggingface" / "train" / "images").iterdir())
+    assert len(links) == 144
+    assert all(link.resolve().is_relative_to(photos) for link in links)
+    code, out, err = command("mode=apply", f"run={folder}", "decisions=auto", "confidence=0.5")
+    assert (code, err) == (0, "")
+    assert "features=module" in out
+    assert "backbone=mlp" in out
 
 
 def test_noise_is_of_the_images(compose, photos, tmp_path):

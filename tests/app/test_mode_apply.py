@@ -97,6 +97,14 @@ def test_from_photos_to_a_second_run_by_one_pasted_command(command, photos, tmp_
     assert (len(found.pairs), found.dropped, found.added) == (15, 1, 0)
     assert int(found.relabeled.sum()) == 2
     assert int(found.trusted.sum()) == 3
+    code, said, error = command(*report)
+    assert code == 0, error
+    assert "15 samples are in both runs; 1 of the first are gone, 0 are new." in said.splitlines()
+    assert "labels: 16 before, 15 now" in said.splitlines()
+    page = (second / "report" / "index.html").read_text()
+    assert '<a href="#changes">Changes</a>' in page
+    assert '<h2 id="changes-title">What changed</h2>' in page
+    assert "2 have another label than before, 3 are newly trusted." in page
     # Another time it is refused, and the second run's own folder is another one.
     again = ("mode=apply", f"run={text_of(str(run))}", "decisions=auto", "confidence=0")
     assert "is there already; overwrite=true replaces it" in refused(command, *again)
@@ -253,6 +261,23 @@ def test_a_run_without_a_verdict(command, tmp_path):
     assert "1,437 of 1,438" in out
     (run / "labels.csv").unlink()
     assert "has no labels.csv" in refused(command, "mode=apply", f"run={run}", "decisions=auto")
+
+
+@pytest.mark.parametrize(
+    ("compare", "says"),
+    [
+        ("", "compare=: must name one file or folder"),
+        ("nowhere", "compare=nowhere: is no folder of a run"),
+        ("{work}", "is not the folder of a run"),
+        ("{photos}", "has no sample in common with this run"),
+    ],
+)
+def test_what_cannot_be_compared(command, digits, photos, tmp_path, compare, says):
+    text = compare.format(work=tmp_path, photos=text_of(str(photos / "one")))
+    line = refused(command, "mode=report", f"run={digits}", f"compare={text}", f"output={tmp_path / 'page'}")
+    assert says in line
+    assert line.startswith("error: compare=")
+    assert not (tmp_path / "page").exists()
 
 
 @pytest.mark.parametrize(

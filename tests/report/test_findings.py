@@ -33,10 +33,12 @@ def test_the_most_suspicious_come_first():
         suggested=np.array([1, 1, 0, 1, 2, 0, 0, 0]),
         confidence=np.array([0.6, 0.9, 0.8, 0.7, 0.5, 0.9, 0.9, 0.4]),
         clean=np.array([0.2, 0.2, 0.2, np.nan, np.nan, np.nan, 0.0, 0.1]),
+        suspected=np.array([True, True, True, False, False, False, False, False]),
         trusted=np.array([False, False, False, False, False, False, True, False]),
     )
-    # 7 (0.1); then 0.2: contradicted with 0.8, with 0.6, agreed; not judged: contradicted, agreed; trusted; no label
-    assert order.tolist() == [7, 2, 0, 1, 3, 4, 6, 5]
+    # 0.2 and suspected: contradicted with 0.8, with 0.6, agreed; then 7, which is not suspected (the set looks clean);
+    # not judged: contradicted, agreed; trusted; without a label
+    assert order.tolist() == [2, 0, 1, 7, 3, 4, 6, 5]
 
 
 def test_noise_rate_is_the_mean_doubt_of_the_judged():

@@ -3,7 +3,6 @@
 import json
 from contextlib import redirect_stdout
 from io import StringIO
-from urllib.parse import parse_qs, urlparse
 
 import cleanlab
 import numpy as np
@@ -11,7 +10,6 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 import torch
-from label_studio_sdk.label_interface import LabelInterface
 from tests.report.judged import NAMES, PATHS, arrays, files, level, verdicts
 
 import datasets
@@ -20,7 +18,6 @@ from cpc_lightning.report.formats.cleanlab import write_cleanlab
 from cpc_lightning.report.formats.contract import Answers, Exported
 from cpc_lightning.report.formats.fiftyone import write_fiftyone
 from cpc_lightning.report.formats.huggingface import write_huggingface
-from cpc_lightning.report.formats.labelstudio import write_labelstudio
 from cpc_lightning.report.formats.tables import write_csv, write_parquet
 
 HOSTILE = ("a/b", '<script>"\x1b[31m&')
@@ -199,47 +196,3 @@ def test_foreign_images_come_from_their_own_files(tmp_path):
     write_fiftyone(exported(mixed), tmp_path / "out")
     assert [level(path) for path, *_ in read_fiftyone(tmp_path / "out")] == [0, 9, 2, 3, 4]
     assert (tmp_path / "out/data/000001.png").resolve() == tmp_path / "b" / "x.png"
-
-
-# Label Studio ---------------------------------------------------------------------------------------------------------
-
-
-def test_label_studio_validates_interface_and_tasks(tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    paths = ["a b/1#.png", "b/\u00e9?.png", *PATHS[2:]]
-    notes = write_labelstudio(exported(files(tmp_path / "photos", paths), HOSTILE, path=paths), out)
-    interface = LabelInterface((out / "interface.xml").read_text())
-    interface.validate()
-    assert list(interface.get_control("label").labels) == list(SHOWN)
-    tasks = json.loads((out / "tasks.json").read_text())
-    # By clean probability: 0.15, 0.3, 0.3, 0.8; the one without a verdict last.
-    assert [task["data"]["index"] for task in tasks] == [1, 2, 4, 0, 3]
-    for task in tasks:
-        assert interface.validate_task({"data": task["data"]})
-        for prediction in task["predictions"]:
-            assert interface.validate_prediction(prediction, return_errors=True) == []
-    assert tasks[0]["predictions"][0]["result"][0]["value"] == {"choices": [SHOWN[1]]}
-    assert tasks[0]["predictions"][0]["score"] == 0.97
-    assert tasks[0]["data"]["verdict"] == "given label: a/b, clean with probability 0.150"
-    assert tasks[4]["data"]["verdict"] == "given label: none"
-    served = [parse_qs(urlparse(task["data"]["image"]).query)["d"][0] for task in tasks]
-    assert served == [paths[1], paths[2], paths[4], paths[0], paths[3]]
-    assert f"LOCAL_FILES_DOCUMENT_ROOT={tmp_path}/photos," in notes[0]
-    assert sorted(path.name for path in out.iterdir()) == ["interface.xml", "tasks.json"]
-
-
-def test_a_wrong_prediction_would_not_be_valid(tmp_path):
-    """The validator of the test above knows a class that there is not."""
-    write_labelstudio(exported(arrays()), tmp_path)
-    interface = LabelInterface((tmp_path / "interface.xml").read_text())
-    task = json.loads((tmp_path / "tasks.json").read_text())[0]
-    task["predictions"][0]["result"][0]["value"]["choices"] = ["owl"]
-    assert interface.validate_prediction(task["predictions"][0], return_errors=True) != []
-
-
-def test_label_studio_gets_the_images_that_lie_in_no_files(tmp_path):
-    write_labelstudio(exported(arrays()), tmp_path)
-    tasks = json.loads((tmp_path / "tasks.json").read_text())
-    assert tasks[0]["data"]["image"] == "/data/local-files/?d=images/000001.png"
-    assert level(tmp_path / "images/000001.png") == 1

@@ -69,6 +69,10 @@ def answer(arguments: list[str]) -> int:
             from cpc_lightning.app.apply import apply
 
             return apply(arguments)
+        if given(arguments, "mode") == "report":
+            from cpc_lightning.app.report import report
+
+            return report(arguments)
         refuse_mode_settings(arguments)
         multirun = is_multirun(arguments)
         several = "starts one run; a sweep starts processes for each job itself, with trainer=ddp"

@@ -10,12 +10,13 @@ from cpc_lightning.errors import InputError, require
 
 MODE_SETTINGS: Mapping[str, tuple[str, ...]] = {
     "figures": ("run", "output", "format", "overwrite"),
+    "report": ("run", "output", "compare", "pictures", "look", "overwrite"),
     "labels": ("run", "output", "format", "copy", "overwrite"),
     "apply": ("run", "output", "decisions", "policy", "confidence", "copy", "overwrite"),
 }
 """The settings of each mode that has its own, by mode."""
 
-OF_THE_RUN: tuple[str, ...] = ("labels", "apply")
+OF_THE_RUN: tuple[str, ...] = ("report", "labels", "apply")
 """Modes that also take settings of the run that they look back at, in place of its own: `dataset.root=/new/place`."""
 
 

@@ -17,11 +17,13 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from cpc_lightning.app.folders import with_folder
 from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.report import REPORT, gather, write
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError, TrainingError, first_line, one_line
 from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.report.ending import print_findings, print_summary
 from cpc_lightning.report.labels import LabelReport
+from cpc_lightning.report.run_folder import read_run_folder
 from cpc_lightning.report.summary import summarise, write_summary
 from cpc_lightning.report.tables import write_bad_images, write_classes
 from cpc_lightning.training.checkpoints import FOLDER, LAST, OVERRIDES, bring_checkpoints
@@ -35,6 +37,7 @@ PAGE = Path("report", "index.html")
 """What shows the verdict to people, in the run's folder."""
 
 OUTPUTS = {
+    "report/index.html": "the page: look at the labels, decide, download",
     "labels.csv": "the verdict on every training label",
     "labels_test.csv": "the same of the images that are held out",
     "metrics.csv": "every epoch",
@@ -99,6 +102,7 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         summary = summarise(table.rows, report, held_out, selected, seconds) | {"overrides": overrides}
         if trainer.is_global_zero:
             write_summary(folder / "summary.json", summary)
+            write_report(parts)
             page = folder / PAGE
             for logger in trainer.loggers:
                 if isinstance(logger, EpochWandb):
@@ -134,6 +138,19 @@ def write_verdict(parts: Parts) -> LabelReport:
         parts.table.write()
         report.write(Path(parts.settings["run_dir"], "labels.csv"))
     return report
+
+
+def write_report(parts: Parts) -> None:
+    """Build the page from what the run has left, unless `report` says no; what is in its way costs the run nothing."""
+    folder = parts.settings["run_dir"]
+    if not parts.settings["report"]:
+        return
+    alone = parts.trainer.world_size == 1  # or its data module would serve this process's share
+    try:
+        material = gather(read_run_folder(folder), parts if alone else None)
+        write(material, Path(folder, REPORT))
+    except InputError as error:
+        rank_zero_warn(f"there is no page ({error}); mode=report run={folder} tries again")
 
 
 def while_restoring(error: BaseException) -> bool:

@@ -172,6 +172,12 @@ def columns(numbers: Sequence[Before]) -> list[tuple[str, str, str]]:
     return [(row.name, _shown(row.first), _shown(row.second)) for row in numbers]
 
 
+def for_page(found: Comparison, first: RunFolder) -> dict[str, Any]:
+    """What the page's part on changes shows: "about", "header" and "rows"."""
+    about = " ".join([f"Against the run in {one_line(str(first.path))}.", *found.sentences])
+    return {"about": about, "header": ("", "before", "now"), "rows": columns(found.numbers)}
+
+
 def _shown(value: float | None) -> str:
     if value is None:
         return ""

@@ -71,16 +71,16 @@ class ClassCount:
 
 
 def most_suspicious_first(
-    noisy: Labels, suggested: Labels, confidence: Chances, clean: Chances, trusted: Mask
+    noisy: Labels, suggested: Labels, confidence: Chances, clean: Chances, suspected: Mask, trusted: Mask
 ) -> NDArray[np.int64]:
     """The positions of all N samples, the most suspicious label first.
 
-    By clean probability; among equal ones, a label that the networks contradict comes first, with more confidence
-    earlier. Labels that nobody judged (every label, without a cleaner) follow by that contradiction alone, then labels
-    that a person has confirmed, then samples without a label.
+    Suspected ones come first, by clean probability; among equal ones, a label that the networks contradict comes first,
+    with more confidence earlier. The others that were judged follow likewise; then labels that nobody judged (every
+    label, without a cleaner) by that contradiction alone, labels that a person has confirmed, and samples without one.
     """
     contradiction = np.where(suggested != noisy, confidence, -confidence)
-    rank = np.where(noisy < 0, 3, np.where(trusted, 2, np.where(np.isnan(clean), 1, 0)))
+    rank = np.select([noisy < 0, trusted, suspected, ~np.isnan(clean)], [4, 3, 0, 1], default=2)
     return np.lexsort((-contradiction, np.nan_to_num(clean, nan=0.0), rank))
 
 
@@ -111,8 +111,8 @@ def by_class(noisy: Labels, suggested: Labels, suspected: Mask, clean: Chances, 
     wrong = np.bincount(noisy[judged], 1 - clean[judged].astype(np.float64), minlength=num_classes)
     columns = (count(noisy, labeled), count(noisy, doubted), count(noisy, moved), count(suggested, moved))
     return [
-        ClassCount(label, *counts, noise=float(wrong[label] / seen) if seen else None)
-        for label, (*counts, seen) in enumerate(zip(*columns, count(noisy, judged), strict=True))
+        ClassCount(label, labels, doubts, away, towards, float(wrong[label] / seen) if seen else None)
+        for label, (labels, doubts, away, towards, seen) in enumerate(zip(*columns, count(noisy, judged), strict=True))
     ]
 
 
@@ -143,12 +143,14 @@ def confusion(labels: Labels, predicted: Labels, num_classes: int) -> NDArray[np
 
 def _count(rows: Labels, columns: Labels, weights: NDArray[np.float64], num_classes: int) -> NDArray[np.float64]:
     cells = rows.astype(np.int64) * num_classes + columns
-    return np.bincount(cells, weights, minlength=num_classes**2).reshape(num_classes, num_classes)
+    counts: NDArray[np.float64] = np.bincount(cells, weights, minlength=num_classes**2).astype(np.float64)
+    return counts.reshape(num_classes, num_classes)
 
 
 def _rows_to_one(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     sums = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
+    shares: NDArray[np.float64] = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
+    return shares
 
 
 def histogram(values: Chances, bins: int, low: float = 0.0, high: float = 1.0) -> NDArray[np.int64]:

@@ -121,11 +121,12 @@ class LabelReport:
         clean = self.clean_probability
         if clean is None:
             return torch.empty(0, dtype=torch.int64)
-        trusted = torch.zeros(len(clean), dtype=torch.bool) if self.trusted is None else self.trusted
+        nobody = torch.zeros(len(clean), dtype=torch.bool)
+        trusted, suspected = (nobody if found is None else found for found in (self.trusted, self.suspected))
         chances = np.round(clean.double().numpy(), 6)
         order = most_suspicious_first(
             self.noisy_labels.numpy(), self.suggested.numpy(), np.round(self.confidence.double().numpy(), 6), chances,
-            trusted.numpy(),
+            suspected.numpy(), trusted.numpy(),
         )  # fmt: skip
         judged = (self.noisy_labels >= 0) & ~trusted & ~torch.isnan(clean)
         return torch.from_numpy(order)[: int(judged.sum())][:count]

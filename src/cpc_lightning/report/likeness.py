@@ -59,7 +59,8 @@ def standardised(features: NDArray[Any], like: NDArray[Any] | None = None) -> Fe
 
 def _length_one(rows: NDArray[Any]) -> Features:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros(rows.shape, np.float32), where=length > 0)
+    scaled: Features = np.divide(rows, length, out=np.zeros(rows.shape, np.float32), where=length > 0)
+    return scaled
 
 
 def near_duplicates(
@@ -112,7 +113,7 @@ def _candidates(scores: Features, passing: float) -> tuple[NDArray[np.int64], ND
         best = np.argpartition(-scores, PARTNERS, axis=1)[:, :PARTNERS]
         row, place = np.nonzero(np.take_along_axis(passed, best, axis=1))
         return row, best[row, place]
-    row, column = np.nonzero(passed)
+    row, column = np.divmod(np.flatnonzero(passed), passed.shape[1])  # many times as fast as np.nonzero
     return row, column
 
 

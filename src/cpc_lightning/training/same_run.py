@@ -11,9 +11,9 @@ from cpc_lightning.errors import InputError
 # Settings that a resumed run may change: where it computes, what it shows and logs, where files lie (what they hold is
 # compared). Of the trainer's not those that change what is computed on the same devices: its limits, its precision.
 FREE = (
-    "run_dir", "resume", "logger", "callbacks", "hydra", "dataset.root", "dataset.test_root", "dataset.ilsvrc_root",
-    "dataset.file", "dataset.test_file", "dataset.download", "noise.path",
-    "training.num_workers", "training.evaluation_batch_size", "features.folder", "features.batch_size",
+    "run_dir", "resume", "report", "logger", "callbacks", "hydra",
+    "dataset.root", "dataset.test_root", "dataset.ilsvrc_root", "dataset.file", "dataset.test_file", "dataset.download",
+    "noise.path", "features.folder", "features.batch_size", "training.num_workers", "training.evaluation_batch_size",
     *(f"trainer.{name}" for name in (
         "accelerator", "devices", "num_nodes", "strategy", "deterministic", "benchmark", "default_root_dir",
         "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler",
@@ -24,6 +24,7 @@ RENAMED: Mapping[str, str] = {"experiment=webvision_inception": "experiment=divi
 """What had another name in an earlier version: settings ("training.epochs") and choices ("cleaner=cpc_awr")."""
 
 AS_BEFORE: Mapping[str, Any] = {
+    "report": False,
     "semisup.forward_unlabeled": False,
     "training.warmup_policy": None,
     "training.warmup_batch_size": None,  # but for a run that stopped in a warm-up that training.limit_batches cut short
