@@ -29,6 +29,7 @@ GROUPS = {
     "logger",
     "callbacks",
     "experiment",
+    "features",
     "hparams_search",
     "vector_views",
 }
@@ -38,6 +39,7 @@ NEEDS = {
     "noise/matrix": ["noise.path=T.npy"],
     "dataset/fashion_mnist": [],
     "noise/source/imagefolder": ["noise.source.root=unused"],
+    "features/module": ["features.network._target_=torchvision.models.resnet18"],
     "trainer/gpu": [],
     "trainer/ddp": [],
 }

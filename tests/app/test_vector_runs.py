@@ -68,6 +68,22 @@ def test_a_run_does_not_go_on_with_other_vectors(compose, files, tmp_path):
         run(compose(*settings, *other, folder=seen / "after_2"))
 
 
+def test_what_looks_back_at_a_run_on_vectors_needs_no_images(command, files, tmp_path):
+    folder = tmp_path / "run"
+    code, _, err = command(*SHORT, *files, "cleaner=gmm_agn", "training.epochs=3", f"hydra.run.dir={folder}")
+    assert code == 0, err
+    page = (folder / "report.html").read_text()
+    assert "digit " in page
+    assert command("mode=labels", f"run={folder}", "format=cleanlab")[0] == 0
+    for arguments, says in (
+        (["mode=labels", "format=huggingface"], "is a format with images, and this run's data set consists of vectors"),
+        (["mode=apply", "decisions=auto"], "is of a data set of vectors, which no table of images can name"),
+    ):
+        code, _, err = command(*arguments, f"run={folder}")
+        assert (code, err.count("\n")) == (2, 1)
+        assert says in err
+
+
 MISTAKES = {
     "noise=instance": "depends on the images' grey levels, and this data set consists of vectors",
     "backbone=small_resnet": "cannot take vectors of 64 numbers (backbone=mlp does)",

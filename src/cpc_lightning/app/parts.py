@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 
 from cpc_lightning.analysis.metrics import noise_rate
 from cpc_lightning.app.build import blame, build, settings_of
+from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.settings import check_kinds, check_run
-from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer
+from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer, uses_gpu
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.datasets.dataset import ImageDataset, Vectors
 from cpc_lightning.errors import InputError, first_line, require
+from cpc_lightning.features.features import Features, NoFeatures
 from cpc_lightning.noise.noise import Noise, keep_certain
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.training.callbacks import EpochTable
@@ -36,7 +39,7 @@ from cpc_lightning.training.checkpoints import (
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.records import RunRecord, check_same_data
-from cpc_lightning.training.same_run import check_same_config
+from cpc_lightning.training.same_run import check_same_config, flatten
 from cpc_lightning.training.selection import VALIDATION, SelectNetworks
 from cpc_lightning.training.stage_one import StageOne
 from cpc_lightning.training.warmup_losses import KeepWarmupLosses
@@ -95,7 +98,7 @@ class Parts:
         """
         self.check_run()
         self.check_kinds(switches=True)
-        _ = self.cleaner, self.risk, self.views, self.noise, self.optimizers
+        _ = self.cleaner, self.risk, self.features, self.views, self.noise, self.optimizers
         self.check_kinds()
 
     def check_run(self) -> None:
@@ -140,8 +143,15 @@ class Parts:
 
     @cached_property
     def views(self) -> Views | VectorViews:
-        """Weak and strong, of images; of vectors, where the data set has no images to make views of (`views: null`)."""
-        name = "vector_views" if self.settings["views"] is None else "views"
+        """Weak and strong, of images; of vectors, where that is what networks see (`features`, or `views: null`)."""
+        of_images = self.settings["views"]
+        name = "vector_views" if self.features.active or of_images is None else "views"
+        if name == "vector_views":
+            usual = flatten(self.usual.get("views") or {})
+            for setting, value in flatten(of_images or {}).items():
+                changed = self.usual and setting != "size" and value != usual.get(setting, value)
+                expected = "makes views of images, and networks see features of them: see vector_views"
+                require(not changed, f"views.{setting}", value, expected)
         views: Views | VectorViews = build(self.settings, name, "weak")
         return views
 
@@ -179,12 +189,36 @@ class Parts:
         return Begun(checkpoint, saved[RECORD]["data"], saved[CoTrainingDataModule.__name__]["noisy_labels"])
 
     @cached_property
-    def dataset(self) -> ImageDataset:
-        """The data set with its noisy training labels."""
+    def features(self) -> Features:
+        """Turns images into vectors, or leaves them as they are, as runs did before there were features."""
+        if "features" not in self.settings:
+            return NoFeatures()
+        features: Features = build(self.settings, "features", "extract")
+        return features
+
+    @cached_property
+    def noisy_images(self) -> ImageDataset:
+        """The data set with its noisy training labels, as images."""
         clean, noise = self.clean_dataset, self.noise
         with settings_of("noise"):
             noisy = noise.corrupt(clean, self.settings["noise_seed"])
         return replace(clean, train=keep_certain(clean.train, noisy))
+
+    @cached_property
+    def dataset(self) -> ImageDataset:
+        """The data set with its noisy training labels, and features in the place of its images where that is asked."""
+        device = "cpu"
+        if uses_gpu(self.settings["trainer"]):
+            device = f"cuda:{process_number() % torch.cuda.device_count()}"
+        with settings_of_features():
+            self.features.prepare()
+        images = self.noisy_images
+        if self.features.active:  # whose computing may take hours: what cannot learn from them is told before
+            with settings_of_features():
+                tried = self.features.stand_in(images)
+            check_network(self.make_network(tried), self.views, tried)
+        with settings_of_features():
+            return self.features.extract(images, device, quiet=process_number() > 0)
 
     def check_truth(self) -> None:
         """Raise `InputError` where the cleaner needs true labels that the data set does not have."""
@@ -279,6 +313,15 @@ class Parts:
             if isinstance(logger, EpochWandb):
                 logger.describe(self.settings, self.overrides)
         return trainer
+
+
+@contextmanager
+def settings_of_features() -> Iterator[None]:
+    """Name the settings of errors from inside from `features` on; an image that cannot be read is none of them."""
+    try:
+        yield
+    except InputError as error:
+        raise error if error.setting == "image" else error.within("features") from None
 
 
 def check_schedule(schedule: Any, epochs: int) -> None:

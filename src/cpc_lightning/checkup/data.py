@@ -122,12 +122,11 @@ def image_findings(
         skips: whether the run leaves out images that cannot be read.
         views: of each image in stage 2.
     """
-    found_vectors = []
+    of_vectors = isinstance(dataset.train.images, Vectors)
     if isinstance(dataset.train.images, Vectors):
-        found_vectors = vector_findings(dataset.train.images)
+        if dataset.train.images.pictures is None:
+            return vector_findings(dataset.train.images)
         dataset = with_pictures(dataset)
-        if isinstance(dataset.train.images, Vectors):
-            return found_vectors
     images, count = dataset.train.images, min(SAMPLE, len(dataset.train))
     draw = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
     begin = time.perf_counter()
@@ -150,9 +149,9 @@ def image_findings(
             found += f" once cropped; about {workers / seconds:,.0f} images a second with {counted(workers, 'process')}"
         findings.append(Finding("images", "ok", found))
     findings += sameness(seen, dataset.train.paths or ()) + shared_images(dataset)
-    if isinstance(images, ImageFiles):
+    if isinstance(images, ImageFiles) and not of_vectors:  # which may see them in another size
         findings += enlarged(images, [position for position, _ in seen])
-    return [*found_vectors, *findings]
+    return findings
 
 
 def vector_findings(images: Vectors) -> list[Finding]:

@@ -55,6 +55,7 @@ class Examination:
         attempt("settings", parts.check_run)
         self.cleaner = attempt("settings", lambda: parts.cleaner)
         self.risk = attempt("settings", lambda: parts.risk)
+        self.features = attempt("settings", lambda: parts.features)
         self.views = attempt("settings", lambda: parts.views)
         policy = self.settings["training"]["warmup_policy"]
         if self.views is not None and policy is not None:
@@ -92,7 +93,16 @@ class Examination:
         clean: ImageDataset | None = findings.attempt("data set", lambda: self.parts.clean_dataset)
         dataset = clean
         if clean is not None and self.noise is not None:
-            dataset = findings.attempt("noise", lambda: self.parts.dataset)
+            dataset = findings.attempt("noise", lambda: self.parts.noisy_images)
+        if self.features is None:
+            dataset = None
+        elif dataset is not None and self.noise is not None and self.features.active:
+            dataset = findings.attempt("features", lambda: self.parts.dataset)
+            if (left_out := self.parts.features_left_out) is not None:
+                found = f"features.weights={left_out.value} {left_out.expected}"
+                findings.add("features", "warning", found, "without a network: a file's path")
+            elif dataset is not None:
+                findings.add("features", "ok", self.parts.features_found)
         if dataset is None:
             if self.parts.downloads:
                 advice = "the run may download it first: check again once it is there"
@@ -199,7 +209,7 @@ def examine(parts: Any, folder: Path | None, findings: Findings) -> None:
     if dataset is not None and sized and built is not None:
         examination.needs(dataset, *built, processes)
     # With other weights than the run's it would not be continued.
-    tried = parts.left_out is None or parts.settings["resume"] is None
+    tried = (parts.left_out is None and parts.features_left_out is None) or parts.settings["resume"] is None
     if dataset is not None and not findings.errors and tried and findings.attempt("run", parts.ready) is not None:
         findings.add("run", "ok", "all parts fit together, up to the first step")
 

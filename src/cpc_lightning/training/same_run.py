@@ -11,9 +11,9 @@ from cpc_lightning.errors import InputError
 # Settings that a resumed run may change: where it computes, what it shows and logs, where files lie (what they hold is
 # compared). Of the trainer's not those that change what is computed on the same devices: its limits, its precision.
 FREE = (
-    "run_dir", "resume", "report", "logger", "callbacks", "hydra", "dataset.root", "dataset.test_root",
-    "dataset.ilsvrc_root", "dataset.file", "dataset.test_file", "dataset.download", "noise.path",
-    "training.num_workers", "training.evaluation_batch_size",
+    "run_dir", "resume", "report", "logger", "callbacks", "hydra",
+    "dataset.root", "dataset.test_root", "dataset.ilsvrc_root", "dataset.file", "dataset.test_file", "dataset.download",
+    "noise.path", "features.folder", "features.batch_size", "training.num_workers", "training.evaluation_batch_size",
     *(f"trainer.{name}" for name in (
         "accelerator", "devices", "num_nodes", "strategy", "deterministic", "benchmark", "default_root_dir",
         "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler",
@@ -36,6 +36,7 @@ AS_BEFORE: Mapping[str, Any] = {
     "dataset.encoding": None,
     "dataset.unlabeled": "error",
     "dataset.trust_clean": False,
+    "features._target_": "cpc_lightning.features.features.NoFeatures",
     # Of vectors, of which there were no data sets.
     "vector_views._target_": "cpc_lightning.views.vector_views.VectorViews",
     "vector_views.dropout": 0.2,
