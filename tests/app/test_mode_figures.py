@@ -170,7 +170,7 @@ REFUSED = [
     (["run=cpc"], "run=cpc: is a setting of mode=figures"),
     (["mode=check", "+output=x"], "output=x: is a setting of mode=figures"),
     (["mode=train", "overwrite=true"], "overwrite=true: is a setting of mode=figures"),
-    (["mode=figurs"], "mode=figurs: must be train, or check or figures"),
+    (["mode=figurs"], "mode=figurs: must be train; other modes (check, figures"),
 ]
 
 

@@ -175,9 +175,9 @@ def test_to_relabel_as_given_is_to_keep(opened, made):
 
 
 def test_letters_typed_into_the_search_decide_nothing(opened):
-    opened.keys("/", "k", "d", "r")
-    assert opened.run("return document.getElementById('search').value") == "kdr"
-    assert stored(opened) == {}
+    opened.keys("n", "d", "/", "k", "u", "n", "?")
+    assert opened.run("return document.getElementById('search').value") == "kun?"
+    assert stored(opened) == {"keep": [], "drop": [0], "relabel": {}}
 
 
 def download(page):
