@@ -99,7 +99,7 @@ def test_what_looks_back_at_a_run_shows_the_images(command, photos, tmp_path):
     folder = tmp_path / "run"
     code, _, err = command(*of(photos, tmp_path), f"hydra.run.dir={folder}")
     assert code == 0, err
-    page = (folder / "report.html").read_text()
+    page = (folder / "report" / "index.html").read_text()
     assert page.count("data:image/") >= 10
     assert "The images cannot be opened" not in page
     code, _, err = command("mode=labels", f"run={folder}", "format=huggingface")

@@ -72,7 +72,7 @@ def test_what_looks_back_at_a_run_on_vectors_needs_no_images(command, files, tmp
     folder = tmp_path / "run"
     code, _, err = command(*SHORT, *files, "cleaner=gmm_agn", "training.epochs=3", f"hydra.run.dir={folder}")
     assert code == 0, err
-    page = (folder / "report.html").read_text()
+    page = (folder / "report" / "index.html").read_text()
     assert "digit " in page
     assert command("mode=labels", f"run={folder}", "format=cleanlab")[0] == 0
     for arguments, says in (
