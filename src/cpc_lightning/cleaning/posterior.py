@@ -23,7 +23,7 @@ from torch import Tensor
 COPY = 0.995
 """Cosine of standardised features from which two samples are one picture: the same image saved anew lies above it."""
 
-DECAYS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+DECAYS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Weights of the squared norm in softmax regression to choose from."""
 
 BLOCK = 1 << 26
