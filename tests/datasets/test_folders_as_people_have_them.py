@@ -153,7 +153,7 @@ def test_links_as_classes_and_parts_and_one_to_the_root(tmp_path):
     data = opened(tmp_path / "data")
     assert data.class_names == ("a", "b")
     assert len(names(data)) == 6
-    assert data.remarks[0].startswith("1 files or links among the images are not looked at: 1 links that lead in a")
+    assert data.remarks[0].startswith("1 file or link among the images is not looked at: 1 links that lead in a")
 
 
 # What a NAS and file managers add ------------------------------------------------------------------------------------
