@@ -97,7 +97,7 @@ def test_rows_that_are_not_labeled_are_refused_in_one_line(images, nothing, name
     says = f"is '{nothing}', which says 'not labeled'" if nothing else "is blank"
     with pytest.raises(InputError) as error:
         opened(images / "t.csv", "path,label", *rows)
-    assert f"t.csv: line 11: label {says} (3 rows have none)" in str(error.value)
+    assert f"t.csv: line 11: label {says} (in 3 rows)" in str(error.value)
 
 
 def test_true_labels_that_are_not_known(images):
@@ -349,7 +349,7 @@ def test_rows_of_a_nas_are_left_out_and_said(images):
     data = opened(images / "t.csv", "path,label", *rows)
     assert len(by_path(data)) == 8
     assert data.remarks == (
-        "2 rows name what a NAS or a file manager added, and are left out; "
+        "left out: 2 rows of what a NAS or a file manager added; "
         "the first: x/@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg",
     )  # fmt: skip
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cpc_lightning.checkup.findings import Finding, counted
+from cpc_lightning.checkup.findings import Finding
 from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ArrayImages, ImageDataset, Split
 from cpc_lightning.datasets.reading.formats import open_image
 from cpc_lightning.datasets.reading.image_files import ImageFiles
-from cpc_lightning.errors import InputError
+from cpc_lightning.errors import InputError, count_of
 from cpc_lightning.views.views import VIEWS, Views
 
 SAMPLE = 64
@@ -35,17 +35,17 @@ def size_findings(dataset: ImageDataset, minimum: int | None) -> list[Finding]:
     findings = [Finding("data set", "ok", found)]
     if dataset.left_out:
         first = dataset.left_out[0]
-        found = f"{len(dataset.left_out):,} images are left out; the first: {first.path} ({first.reason})"
+        found = f"left out: {count_of(len(dataset.left_out), 'image')}; the first: {first.path} ({first.reason})"
         findings.append(Finding("data set", "warning", found))
     findings += [Finding("data set", "warning", line) for line in dataset.remarks]
     num_classes = len(dataset.class_names)
     given = dataset.train.labels
     counts = torch.bincount(given[given != UNLABELED], minlength=num_classes)
     smallest, largest = int(counts.argmin()), int(counts.argmax())
-    found = f"{int(counts[smallest]):,} images ({dataset.class_names[smallest]})"
+    found = f"{count_of(int(counts[smallest]), 'image')} ({dataset.class_names[smallest]})"
     found += f" to {int(counts[largest]):,} ({dataset.class_names[largest]})"
     if counts[smallest] == counts[largest]:
-        found = f"{int(counts[smallest]):,} images each"
+        found = f"{count_of(int(counts[smallest]), 'image')} each"
     findings.append(Finding("classes", "ok", f"{num_classes}, of {found}, by the labels to train on"))
     small = torch.nonzero(counts < (minimum or 1)).flatten().tolist()
     if small:
@@ -137,9 +137,10 @@ def image_findings(
         findings += unreadable(name, *unreadable_sample(split, seed), skips)
     if seen:
         channels, height, width = pixels.shape[-3:]
-        found = f"{len(seen)} drawn at random are fine: {counted(channels, 'channel')} of {height} x {width} pixels"
+        found = f"{len(seen)} drawn at random are fine: {count_of(channels, 'channel')} of {height} x {width} pixels"
         if isinstance(images, ImageFiles):
-            found += f" once cropped; about {workers / seconds:,.0f} images a second with {counted(workers, 'process')}"
+            found += f" once cropped; about {workers / seconds:,.0f} images a second"
+            found += f" with {count_of(workers, 'process')}"
         findings.append(Finding("images", "ok", found))
     findings += sameness(seen, dataset.train.paths or ()) + shared_images(dataset)
     if isinstance(images, ImageFiles):

@@ -85,9 +85,7 @@ def image_folder(
     remarks = remarks_on(class_names)
     if aside.total():
         other = "; other formats: convert them, to .jpg or .png say" if any(k.startswith(".") for k in aside) else ""
-        what = "1 file or link" if aside.total() == 1 else f"{aside.total():,} files or links"
-        are = "is" if aside.total() == 1 else "are"
-        remarks.append(f"{what} among the images {are} not looked at: {counted(aside)}{other}")
+        remarks.append(f"not looked at among the images, {aside.total():,} in all: {counted(aside)}{other}")
     return file_dataset("imagefolder", class_names, train, listed, crop, on_bad_image, remarks=remarks)
 
 

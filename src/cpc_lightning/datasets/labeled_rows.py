@@ -16,7 +16,7 @@ from cpc_lightning.datasets.reading.class_names import in_order, says_nothing, s
 from cpc_lightning.datasets.reading.folders import lies_in_added
 from cpc_lightning.datasets.reading.inside import Inside
 from cpc_lightning.datasets.reading.table_rows import rows_of
-from cpc_lightning.errors import InputError, require
+from cpc_lightning.errors import InputError, count_of, require
 
 SPLITS = ("train", "val", "test")
 LABEL, OWN_LABEL = "label", "noisy_class"
@@ -137,7 +137,7 @@ class Rows:
             return []
         first = self._added[0]
         return [
-            f"{len(self._added):,} rows name what a NAS or a file manager added, and are left out; the first: {first}"
+            f"left out: {count_of(len(self._added), 'row')} of what a NAS or a file manager added; the first: {first}"
         ]
 
     def _require_labels(self, places: Tensor, label: str, meant: dict[str, int]) -> None:
@@ -149,7 +149,7 @@ class Rows:
             text = next((text for text, place in self._seen.items() if place == int(places[without[0]])), "")
             what = f"is {text!r}, which says 'not labeled'" if text else "is blank"
             advice = "dataset.unlabeled=use takes their images without one"
-            raise self._wrong(self.lines[without[0]], f"{label} {what} ({len(without):,} rows have none): {advice}")
+            raise self._wrong(self.lines[without[0]], f"{label} {what} (in {count_of(len(without), 'row')}): {advice}")
 
     def _texts(self, places: Sequence[int], meant: dict[str, int]) -> set[str]:
         """The different labels of a column."""
