@@ -10,11 +10,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cpc_lightning.checkup.findings import Finding, counted
+from cpc_lightning.checkup.findings import Finding
 from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ArrayImages, ImageDataset, Split, Vectors, pictures_of
 from cpc_lightning.datasets.reading.formats import open_image
 from cpc_lightning.datasets.reading.image_files import ImageFiles
-from cpc_lightning.errors import InputError
+from cpc_lightning.errors import InputError, count_of
 from cpc_lightning.views.vector_views import VectorViews
 from cpc_lightning.views.views import VIEWS, Views
 
@@ -37,17 +37,17 @@ def size_findings(dataset: ImageDataset, minimum: int | None) -> list[Finding]:
     findings = [Finding("data set", "ok", found)]
     if dataset.left_out:
         first = dataset.left_out[0]
-        found = f"{len(dataset.left_out):,} images are left out; the first: {first.path} ({first.reason})"
+        found = f"left out: {count_of(len(dataset.left_out), 'image')}; the first: {first.path} ({first.reason})"
         findings.append(Finding("data set", "warning", found))
     findings += [Finding("data set", "warning", line) for line in dataset.remarks]
     num_classes = len(dataset.class_names)
     given = dataset.train.labels
     counts = torch.bincount(given[given != UNLABELED], minlength=num_classes)
     smallest, largest = int(counts.argmin()), int(counts.argmax())
-    found = f"{int(counts[smallest]):,} images ({dataset.class_names[smallest]})"
+    found = f"{count_of(int(counts[smallest]), 'image')} ({dataset.class_names[smallest]})"
     found += f" to {int(counts[largest]):,} ({dataset.class_names[largest]})"
     if counts[smallest] == counts[largest]:
-        found = f"{int(counts[smallest]):,} images each"
+        found = f"{count_of(int(counts[smallest]), 'image')} each"
     findings.append(Finding("classes", "ok", f"{num_classes}, of {found}, by the labels to train on"))
     small = torch.nonzero(counts < (minimum or 1)).flatten().tolist()
     if small:
@@ -144,9 +144,10 @@ def image_findings(
         findings += unreadable(name, *unreadable_sample(split, seed), skips)
     if seen:
         channels, height, width = pixels.shape[-3:]
-        found = f"{len(seen)} drawn at random are fine: {counted(channels, 'channel')} of {height} x {width} pixels"
+        found = f"{len(seen)} drawn at random are fine: {count_of(channels, 'channel')} of {height} x {width} pixels"
         if isinstance(images, ImageFiles):
-            found += f" once cropped; about {workers / seconds:,.0f} images a second with {counted(workers, 'process')}"
+            found += f" once cropped; about {workers / seconds:,.0f} images a second"
+            found += f" with {count_of(workers, 'process')}"
         findings.append(Finding("images", "ok", found))
     findings += sameness(seen, dataset.train.paths or ()) + shared_images(dataset)
     if isinstance(images, ImageFiles) and not of_vectors:  # which may see them in another size
@@ -158,7 +159,7 @@ def vector_findings(images: Vectors) -> list[Finding]:
     """What vectors there are, and those of their numbers that tell nothing."""
     count, numbers = images.vectors.shape
     same = (images.vectors == images.vectors[:1]).all(dim=0)
-    findings = [Finding("vectors", "ok", f"{count:,} of {counted(numbers, 'number')} each, all finite")]
+    findings = [Finding("vectors", "ok", f"{count:,} of {count_of(numbers, 'number')} each, all finite")]
     if bool(same.any()):
         found = f"{int(same.sum()):,} of their {numbers:,} numbers are the same in all"
         findings.append(Finding("vectors", "error" if bool(same.all()) else "warning", found))

@@ -13,7 +13,7 @@ import torch
 
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.checkup.data import image_findings, label_findings, size_findings, stand_in, two_views
-from cpc_lightning.checkup.findings import Finding, Findings, counted
+from cpc_lightning.checkup.findings import Finding, Findings
 from cpc_lightning.checkup.needs import (
     Memory,
     disk_finding,
@@ -29,7 +29,7 @@ from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.cleaning.gmm import MIN_CLASS_SAMPLES
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Images, pictures_of
 from cpc_lightning.datasets.vectors import ArrayVectors
-from cpc_lightning.errors import InputError, first_line
+from cpc_lightning.errors import InputError, count_of, first_line
 from cpc_lightning.files import usable_cores
 from cpc_lightning.noise.noise import AsymmetricNoise, Noise, NoNoise, SymmetricNoise
 from cpc_lightning.noise.open_set import MixedImages
@@ -79,10 +79,10 @@ class Examination:
         if processes is None:
             return 1
         on_gpu, gpus = self.parts.on_gpu, torch.cuda.device_count()
-        there = f"{counted(gpus, 'GPU')} ({torch.cuda.get_device_name(0)})" if gpus else "no GPU"
+        there = f"{count_of(gpus, 'GPU')} ({torch.cuda.get_device_name(0)})" if gpus else "no GPU"
         on_apple = self.settings["trainer"]["accelerator"] == "mps"
-        asked = f"{counted(processes, 'process')} on the {'GPU' if on_gpu or on_apple else 'CPU'}"
-        found = f"{asked}; there are {counted(usable_cores(), 'processor')} and {there}"
+        asked = f"{count_of(processes, 'process')} on the {'GPU' if on_gpu or on_apple else 'CPU'}"
+        found = f"{asked}; there are {count_of(usable_cores(), 'processor')} and {there}"
         idle = gpus > 0 and not on_gpu and not on_apple
         self.findings.add("devices", "warning" if idle else "ok", found, "trainer=gpu" if idle else "")
         return processes
