@@ -266,7 +266,10 @@ def choose_decay(
     decays: Sequence[float],
     transition_matrix: Tensor | None = None,
 ) -> float:
-    """The decay under which the given labels of the first fold are most likely to a model that has not seen them."""
+    """The decay under which the given labels of the first fold are most likely to a model that has not seen them.
+
+    Weaker ones, which take the most steps, are no longer tried after two that were worse than the best.
+    """
     if len(decays) == 1:
         return decays[0]
     learnt, judged = fold != 0, fold == 0
@@ -280,6 +283,8 @@ def choose_decay(
             predicted = predicted @ transition_matrix
         probabilities = predicted.gather(1, labels[judged, None]).squeeze(1)
         losses[decay] = -float((weights[judged] * probabilities.clamp(min=1e-12).log()).sum())
+        if min([*losses.values()][-2:]) > min(losses.values()):
+            break
     return min(losses, key=lambda decay: losses[decay])
 
 
