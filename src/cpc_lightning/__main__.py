@@ -23,8 +23,22 @@ def let_threads_sleep() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
+def open_closed_streams() -> None:
+    """Have a stream that the caller has closed (`>&-`, some services) lead nowhere.
+
+    Else the next file that is opened, a checkpoint say, takes its number, and gets what a library or a process that
+    is started prints.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: the one of the stream
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
 def main() -> int:
     """Run the command line. Ctrl-C is answered from the first moment, while torch is still being imported."""
+    open_closed_streams()
     let_threads_sleep()
     # What torch lacks on an Apple GPU runs on the CPU. It reads this, too, when it is loaded.
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")

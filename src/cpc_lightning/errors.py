@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import signal
 import sys
+import unicodedata
 from numbers import Integral, Real
+
+TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that have a terminal show the text after them in another order."""
 
 
 class InputError(ValueError):
@@ -60,8 +64,18 @@ def as_typed(value: object) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` with line breaks and control characters escaped, so that a hostile name cannot forge output."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """`text` with line breaks and control characters escaped, so that a hostile name cannot forge output.
+
+    What turns the direction of a line is one; the wide and narrow spaces and the joiners of many languages are none.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if _is_harmless(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_harmless(character: str) -> bool:
+    spaces_and_signs = unicodedata.category(character) in ("Zs", "Cf", "Co", "Cn") and character not in TURNS
+    return character.isprintable() or spaces_and_signs
 
 
 def print_anything() -> None:
@@ -69,6 +83,12 @@ def print_anything() -> None:
     reconfigure = getattr(sys.stdout, "reconfigure", None)  # a notebook's has none, and takes everything
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
+
+
+def count_of(number: int, thing: str) -> str:
+    """A number and what it counts: "1 error", "2,000 errors", "3 processes"."""
+    ending = "" if number == 1 else "es" if thing.endswith("s") else "s"
+    return f"{number:,} {thing}{ending}"
 
 
 def first_line(error: BaseException) -> str:

@@ -69,6 +69,10 @@ MISTAKES = [
     (["just words"], "just words", "SETTING=VALUE"),
     (["dataset.root=~/x"], "dataset.root=~/x: quote it", "\"dataset.root='~/x'\""),
     (["noise=file", "noise.path=a(1).npy"], "noise.path=a(1).npy: quote it", "\"noise.path='a(1).npy'\""),
+    (["dataset.root=it's"], "dataset.root=it's: quote it", "\"dataset.root='it\\'s'\""),
+    (["dataset.root='it's'"], "dataset.root='it's': quote it", "\"dataset.root='it\\'s'\""),
+    (["dataset.root=a$(b"], "dataset.root=a$(b: quote it", "'dataset.root='\"'\"'a$(b'\"'\"''"),
+    (["dataset.root=a,b"], "dataset.root=a,b: several values need -m", "\"dataset.root='a,b'\""),
     # Lightning's Trainer has arguments under which an epoch would not be one.
     *[
         ([f"+trainer.{setting}"], f"trainer.{setting.partition('=')[0]}", says)

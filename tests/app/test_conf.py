@@ -7,12 +7,13 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from tests.datasets.cifar_files import write_cifar10, write_cifar100
+from tests.datasets.embedding_files import write_embeddings
 from tests.datasets.image_trees import write_clothing1m, write_folders, write_table, write_webvision
 from tests.datasets.labeled import labeled
 
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.settings import plain
-from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
+from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split, Vectors
 
 CONF = Path(cpc_lightning.conf.__path__[0])
 LEAVES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -28,7 +29,9 @@ GROUPS = {
     "logger",
     "callbacks",
     "experiment",
+    "features",
     "hparams_search",
+    "vector_views",
 }
 WITHIN = {"noise/source": ["noise=open_set"]}  # a group within a choice of another
 NEEDS = {
@@ -36,6 +39,7 @@ NEEDS = {
     "noise/matrix": ["noise.path=T.npy"],
     "dataset/fashion_mnist": [],
     "noise/source/imagefolder": ["noise.source.root=unused"],
+    "features/module": ["features.network._target_=torchvision.models.resnet18"],
     "trainer/gpu": [],
     "trainer/ddp": [],
 }
@@ -79,6 +83,8 @@ def dataset_settings(choice: str, folder: Path) -> list[str]:
         return [f"dataset.root={folder}"]
     if choice == "table":
         return [f"dataset.file={write_table(folder)}"]
+    if choice == "embeddings":
+        return [f"dataset.file={write_embeddings(folder / 'train.npz')}"]
     if choice == "clothing1m":
         write_clothing1m(folder)
         return [f"dataset.root={folder}"]
@@ -133,7 +139,8 @@ def test_backbones_give_pooled_features(compose, choice, channels):
     config = compose(f"backbone={choice}", *scratch)
     backbone = instantiate(config.backbone)(in_channels=channels).eval()
     side = 96 if choice == "inception_resnet_v2" else 32
-    features = backbone(torch.zeros(2, channels, side, side))
+    inputs = torch.zeros(2, channels) if choice == "mlp" else torch.zeros(2, channels, side, side)
+    features = backbone(inputs)
     assert features.shape == (2, backbone.feature_size)
     assert config.embedding_size == (128 if backbone.feature_size > 128 else 64)  # a projector makes features fewer
 
@@ -150,16 +157,19 @@ def test_cleaners_say_what_the_loop_needs(compose, choice):
     cleaner = Parts(plain(compose(f"cleaner={choice}"))).cleaner
     assert cleaner.history_length >= 1
     assert cleaner.needs_true_labels == (choice == "oracle")
-    assert cleaner.needs_features == choice.startswith("cpc")
+    assert cleaner.needs_features == choice.startswith(("cpc", "probe"))
     assert cleaner.active == (choice != "none")
 
 
 @pytest.mark.parametrize("choice", of("dataset"))
 def test_data_sets_fit_their_views(compose, choice, tmp_path):
     config = compose(f"dataset={choice}", *dataset_settings(choice, tmp_path))
-    dataset, views = instantiate(config.dataset), instantiate(config.views)
+    dataset, views = instantiate(config.dataset), instantiate(config.views or config.vector_views)
     assert isinstance(dataset, ImageDataset)
     images = dataset.train.images.fetch(torch.arange(3))
+    if isinstance(dataset.train.images, Vectors):
+        assert views.normalise(views.strong(images)).shape == images.shape
+        return
     for view in (views.weak(images), views.strong(images), views.evaluation(images)):
         assert view.dtype == torch.uint8
         assert views.normalise(view).shape == (3, images.shape[1], views.height, views.width)

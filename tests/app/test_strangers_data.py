@@ -25,11 +25,11 @@ def test_a_run_says_what_it_found_and_labels_csv_joins(command, tmp_path):
     own = [f"./x/{n}.jpg,{('cat', 'dog', 'Cat')[n % 3]}" for n in range(25)] + ["./x/@eaDir/1.jpg,cat"]
     save_text(tmp_path / "own.csv", "\n".join(["path,label,split", *(f"{row}," for row in own)]))
     table = ("dataset=table", f"dataset.file={tmp_path / 'own.csv'}")
-    with pytest.warns(UserWarning, match="are left out") as warned:
+    with pytest.warns(UserWarning, match="left out: ") as warned:
         code, _, error = command(*table, *QUICK, f"hydra.run.dir={tmp_path / 'run'}")
     assert code == 0, error
     said = "\n".join(str(warning.message) for warning in warned)
-    assert "1 rows name what a NAS or a file manager added, and are left out; the first: ./x/@eaDir/1.jpg" in said
+    assert "left out: 1 row of what a NAS or a file manager added; the first: ./x/@eaDir/1.jpg" in said
     assert "classes equal but for case, blanks, Unicode form or how a number is written: 'Cat' and 'cat'" in said
     assert "are copies of others: " in said or "are trained on too: " in said
     labels = rows_of(tmp_path / "run/labels.csv")
@@ -123,7 +123,7 @@ def test_images_without_a_label_get_a_suggestion_and_trusted_labels_no_suspicion
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert (summary["unlabeled_samples"], summary["trusted_labels"], summary["training_samples"]) == (8, 2, 32)
     assert summary["noise_rate_actual"] == pytest.approx(4 / 24)
-    assert "of 24 labels suspected, 2 trusted; 8 images have no label" in out or cleaner == "none"
+    assert "of 24 labels suspected, 2 trusted; 8 images without a label" in out or cleaner == "none"
     code, out, error = command("mode=check", *settings)
     assert code == 0, error
     assert "8 of 32 images to train on have no label" in " ".join(out.split())

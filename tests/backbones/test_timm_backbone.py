@@ -69,8 +69,9 @@ def test_weights_of_timms_own_are_asked_for_by_tag(monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(InputError, match=r"could not be downloaded \(no network\)"):
+    with pytest.raises(InputError, match=r"could not be downloaded \(no network\)") as caught:
         timm_backbone("resnet18", "DEFAULT")
+    assert "https://huggingface.co/timm/resnet18.a1_in1k" in str(caught.value)
 
 
 def test_without_timm(monkeypatch):

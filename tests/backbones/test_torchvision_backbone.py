@@ -175,8 +175,10 @@ def test_a_failed_download_is_told_in_one_line(monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(torchvision.models, "get_model", offline)
-    with pytest.raises(InputError, match=r"could not be downloaded \(no network\)"):
+    with pytest.raises(InputError, match=r"could not be downloaded \(no network\)") as caught:
         torchvision_backbone("resnet18", "DEFAULT")
+    assert "https://download.pytorch.org/models/resnet18-f37072fd.pth" in str(caught.value)
+    assert "give the file's path here" in str(caught.value)
 
 
 def test_other_channels_are_refused():

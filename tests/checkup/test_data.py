@@ -43,7 +43,7 @@ def test_images_that_are_left_out():
     left_out = (BadImage("train", "x.jpg", "is empty"), BadImage("test", "y.jpg", "is not there"))
     rows = size_findings(dataset(split([0, 1, 2]), split([0, 1, 2]), left_out=left_out), None)
     assert rows[1].status == "warning"
-    assert rows[1].found == "2 images are left out; the first: x.jpg (is empty)"
+    assert rows[1].found == "left out: 2 images; the first: x.jpg (is empty)"
 
 
 def test_labels():

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from cpc_lightning.checkup.findings import Finding, counted, exit_code, print_findings, verdict
+from cpc_lightning.checkup.findings import Finding, exit_code, print_findings, verdict
 
 OK, WARNING, ERROR = (Finding("topic", status, "found") for status in ("ok", "warning", "error"))
 
@@ -45,8 +45,3 @@ def test_hostile_names_are_text():
     assert "[red]b[/red]" in text
     assert r"a\nok forged" in text
     assert r"\udcff" in text
-
-
-def test_counted():
-    assert [counted(n, "process") for n in (0, 1, 2)] == ["0 processes", "1 process", "2 processes"]
-    assert counted(1200, "error") == "1,200 errors"

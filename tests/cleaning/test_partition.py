@@ -80,3 +80,26 @@ def test_co_divide_swaps():
     first, second = (Partition.from_probability(torch.arange(2), torch.ones(2), 0.5) for _ in "12")
     assert co_divide(first, second) == (second, first)
     assert first != second
+
+
+def test_targets_and_weights_of_the_labeled_side_survive_a_checkpoint():
+    targets, weights = torch.tensor([[0.75, 0.25], [0.5, 0.5], [0, 1.0]]), torch.tensor([1.0, 2.0, 3.0])
+    index, clean = torch.tensor([5, 6, 7]), torch.tensor([True, False, True])
+    partition = Partition(index, torch.ones(3), clean, targets=targets, weights=weights)
+    file = io.BytesIO()
+    torch.save(partition.to_state(), file)
+    file.seek(0)
+    back = Partition.from_state(torch.load(file, weights_only=True))
+    assert back.labeled_targets.tolist() == [[0.75, 0.25], [0, 1]]
+    assert back.labeled_weights.tolist() == [1, 3]
+    plain = Partition.from_state(Partition(index, torch.ones(3), clean).to_state())
+    assert plain.labeled_targets is None
+    assert plain.labeled_weights is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"targets": torch.ones(2, 2)}, {"targets": torch.ones(3)}, {"weights": torch.ones(2)}]
+)
+def test_targets_and_weights_are_of_every_sample(wrong):
+    with pytest.raises(ValueError, match=r"must"):
+        Partition(torch.arange(3), torch.ones(3), torch.ones(3, dtype=torch.bool), **wrong)

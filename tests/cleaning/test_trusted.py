@@ -46,3 +46,16 @@ def test_without_trusted_labels_the_answer_is_the_cleaners():
         draws = (draw([0, 1, 2], trusted),) * 2
         result = divided([0.9, 0.1, 0.8], [0.2, 0.9, 0.8], draws)
         assert believe(result, draws) is result
+
+
+def test_a_trusted_label_is_the_target_where_a_cleaner_gives_targets():
+    index, every = torch.arange(2), torch.ones(2, dtype=torch.bool)
+    targets = torch.tensor([[0.25, 0.75], [0.25, 0.75]])
+    partition = Partition(index, torch.ones(2), every, targets=targets)
+    draw = Draw(index, torch.tensor([0, 0]), torch.tensor([-1, -1]), torch.tensor([True, False]))
+    estimate = Estimate(torch.tensor([0.25, 0.25]))
+    result = believe(CleaningResult((estimate, estimate), (partition, partition), 0.5, {}, {}), (draw, draw))
+    for number in (0, 1):
+        assert result.partitions[number].targets.tolist() == [[1, 0], [0.25, 0.75]]
+        assert result.partitions[number].clean.all()
+        assert result.estimates[number].clean_probability.tolist() == [1, 0.25]

@@ -137,8 +137,8 @@ def test_what_is_left_aside_is_counted(tmp_path):
     save_jpeg(tmp_path / "beside.jpg", 3)
     (line,) = image_folder(str(tmp_path), CROP).remarks
     assert line == (
-        "5 files or links among the images are not looked at: 2 .txt, 1 without an ending, 1 .mp4, "
-        "1 images in no folder of a class; other formats: convert them, to .jpg or .png say"
+        "not looked at among the images, 5 in all: 2 .txt, 1 without an ending, 1 .mp4, "
+        "1 image in no folder of a class; other formats: convert them, to .jpg or .png say"
     )
 
 

@@ -55,7 +55,7 @@ def test_images_by_what_the_decoder_opens(tmp_path):
     data = opened(tmp_path)
     assert names(data) == sorted(f"{folder}/{name}" for folder in "xy" for name in kinds)
     (line,) = data.remarks
-    assert line.startswith("2 files or links among the images are not looked at: 2 without an ending")
+    assert line.startswith("not looked at among the images, 2 in all: 2 without an ending")
 
 
 def test_a_class_without_images_says_what_it_holds(tmp_path):
@@ -141,7 +141,7 @@ def test_linked_folders_within_a_class_are_read_and_none_leads_in_a_circle(tmp_p
     assert names(data) == [*expected, "a/deep/more/54.jpg", *(f"b/{n}.jpg" for n in (2, 3, 4))]
     (line,) = data.remarks
     assert "2 links to folders that are read already" in line
-    assert "1 links that lead in a circle" in line
+    assert "1 link in a circle" in line
 
 
 def test_links_as_classes_and_parts_and_one_to_the_root(tmp_path):
@@ -153,7 +153,7 @@ def test_links_as_classes_and_parts_and_one_to_the_root(tmp_path):
     data = opened(tmp_path / "data")
     assert data.class_names == ("a", "b")
     assert len(names(data)) == 6
-    assert data.remarks[0].startswith("1 files or links among the images are not looked at: 1 links that lead in a")
+    assert data.remarks[0].startswith("not looked at among the images, 1 in all: 1 link in a circle")
 
 
 # What a NAS and file managers add ------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def test_what_a_nas_or_a_file_manager_adds_is_no_image_and_no_class(tmp_path):
     assert data.class_names == ("a", "b")
     assert names(data) == [*(f"a/{n}.jpg" for n in range(5)), *(f"b/{n}.jpg" for n in range(5, 10))]
     (line,) = data.remarks
-    assert "9 folders that a NAS or file manager added" in line
+    assert "9 folders added by a NAS or file manager" in line
 
 
 def test_a_class_may_be_called_nearly_so(tmp_path):
@@ -380,3 +380,25 @@ def test_a_root_whose_files_may_not_be_looked_at(tmp_path, monkeypatch, make):
     monkeypatch.setattr(os, "stat", guarded)
     with pytest.raises(InputError, match=r"^root=.*closed/.*: cannot be read: Permission denied"):
         make(root=str(tmp_path / "closed"), **({"crop": CROP} if make is clothing1m else {}))
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("a\tb", r"a\tb"), ("c\nd", r"c\nd"), ("\x1b[31mred", r"\x1b[31mred"), ("M\udcfcll", r"M\udcfcll")],
+)
+def test_class_folders_whose_names_tables_cannot_have(tmp_path, name, shown):
+    write_folders(tmp_path, {name: 5, "plain": 5})
+    data = opened(tmp_path)
+    assert set(data.class_names) == {name, "plain"}
+    assert data.remarks == (
+        "control characters, or bytes that are no UTF-8, in the names of 5 images: labels.csv has them escaped, "
+        f"as {shown}/1.jpg",  # 0.jpg is tested on
+    )
+
+
+def test_names_with_spaces_of_other_languages_need_no_remark(tmp_path):
+    write_folders(tmp_path, {"\u5199\u771f\u3000\u732b": 5, "3.15\u202fPM": 5})
+    assert opened(tmp_path).remarks == ()

@@ -68,6 +68,22 @@ def test_whole_floats_are_integers(images, write):
     assert [int(path[2:-4]) % 11 for path in data.train.paths] == data.train.labels.tolist()
 
 
+@pytest.mark.parametrize("stray", ["inf", "Infinity", "1e30", "1e400", "1000000000"])
+@pytest.mark.parametrize("column", ["label", "true_label"])
+def test_a_number_that_can_be_no_class_is_refused_in_one_line(images, stray, column):
+    rows = [(str(n % 3), stray) if n == 7 and column == "true_label" else (stray if n == 7 else str(n % 3), str(n % 3))
+            for n in range(12)]  # fmt: skip
+    with pytest.raises(InputError) as error:
+        opened(images / "t.csv", "path,label,true_label", *(f"x/{n}.jpg,{a},{b}" for n, (a, b) in enumerate(rows)))
+    assert f"t.csv: line 9: {column} is '{stray}', where the others are numbers of classes" in str(error.value)
+
+
+@pytest.mark.parametrize("names", [("4006381333931", "12345678", "96385074"), ("inf", "cat", "0"), ("0", "0.5", "2")])
+def test_barcodes_words_and_fractions_stay_names(images, names):
+    data = opened(images / "t.csv", "path,label", *(f"x/{n}.jpg,{names[n % 3]}" for n in range(12)))
+    assert by_path(data) == {f"x/{n}.jpg": names[n % 3] for n in range(12)}
+
+
 def test_fractions_are_names_in_their_order(images):
     sizes = ("0.5", "10.5", "2")
     data = opened(images / "t.csv", "path,label", *(f"x/{n}.jpg,{sizes[n % 3]}" for n in range(9)))
@@ -81,7 +97,7 @@ def test_rows_that_are_not_labeled_are_refused_in_one_line(images, nothing, name
     says = f"is '{nothing}', which says 'not labeled'" if nothing else "is blank"
     with pytest.raises(InputError) as error:
         opened(images / "t.csv", "path,label", *rows)
-    assert f"t.csv: line 11: label {says} (3 rows have none)" in str(error.value)
+    assert f"t.csv: line 11: label {says} (in 3 rows)" in str(error.value)
 
 
 def test_true_labels_that_are_not_known(images):
@@ -333,7 +349,7 @@ def test_rows_of_a_nas_are_left_out_and_said(images):
     data = opened(images / "t.csv", "path,label", *rows)
     assert len(by_path(data)) == 8
     assert data.remarks == (
-        "2 rows name what a NAS or a file manager added, and are left out; "
+        "left out: 2 rows of what a NAS or a file manager added; "
         "the first: x/@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg",
     )  # fmt: skip
 

@@ -45,7 +45,7 @@ def test_cleanlab_has_the_samples_with_a_label(tmp_path):
     assert np.load(tmp_path / "features.npy").tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [12, 13, 14]]
     assert json.loads((tmp_path / "classes.json").read_text()) == ["cat", "dog"]
     assert any("not out of sample" in note for note in notes)
-    assert "1 images have no label and are left out." in notes
+    assert "Left out: 1 image without a label." in notes
 
 
 def test_datalab_takes_what_is_written(tmp_path):

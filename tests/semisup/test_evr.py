@@ -103,6 +103,7 @@ def test_rampup_of_no_length_is_a_step():
         ("rampup_epochs", 1.5),
         ("rampup_epochs", -1),
         ("forward_unlabeled", 1),
+        ("prior_weight", -1),
     ],
 )
 def test_settings_out_of_range_are_named(setting, value):
@@ -217,6 +218,26 @@ def test_guess_literal():
     # labeled: .25 + .75*.2 = .4 and .6, squares .16 and .36. unlabeled: (.2 + .6) / 2 = .4 and .6, the same
     torch.testing.assert_close(labeled, torch.tensor([[0.16 / 0.52, 0.36 / 0.52]]))
     torch.testing.assert_close(unlabeled, torch.tensor([[0.16 / 0.52, 0.36 / 0.52]]))
+
+
+def test_targets_take_the_place_of_the_labels():
+    network, batch = Constant([0.2, 0.8]), make_batch(labeled=1, unlabeled=0, num_classes=2)
+    labeled, _ = EmpiricalVicinalRisk(temperature=1.0).guess(
+        network, network, batch.weak_labeled, batch.weak_unlabeled, torch.tensor([0]), torch.tensor([0.5]),
+        torch.tensor([[0.6, 0.4]]),
+    )  # fmt: skip
+    torch.testing.assert_close(labeled, torch.tensor([[0.4, 0.6]]))  # half of each
+
+
+def test_the_penalty_has_a_weight():
+    images = torch.zeros(2, 3, 1, 2, 2)
+    nothing, targets = images[:, :0], torch.tensor([[1.0, 0]] * 3)
+    arguments = images, targets, nothing, targets[:0], 0.0, 1
+    one, none = (
+        EmpiricalVicinalRisk(prior_weight=weight).risk(Constant([0.25, 0.75]), *arguments) for weight in (1.0, 0.0)
+    )
+    assert float(one.penalty) == pytest.approx(0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75), rel=1e-5)
+    assert float(one.total - none.total) == pytest.approx(float(one.penalty), rel=1e-5)
 
 
 def test_no_gradient_flows_through_the_guesses():

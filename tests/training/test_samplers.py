@@ -1,6 +1,7 @@
 """The co-training schedule, and real data loaders that follow it."""
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader
 from cpc_lightning.datasets.dataset import ArrayImages, Split
 from cpc_lightning.errors import InputError
 from cpc_lightning.training.loading import CoTrainingDataset, EvaluationDataset, as_is
-from cpc_lightning.training.samplers import CoTrainingSampler, NetworkShare, balanced_draw, warmup_share
+from cpc_lightning.training.samplers import CoTrainingSampler, NetworkShare, balanced_draw, warmup_share, weighted_draw
 
 
 def partition(labeled: list[int], unlabeled: list[int]) -> NetworkShare:
@@ -278,6 +279,7 @@ def test_a_loader_gives_the_batches_of_the_plans(workers, pin):
             "labeled_images",
             "labels",
             "clean_probability",
+            "targets",
             "unlabeled_images",
             "index",
             "unlabeled_index",
@@ -334,3 +336,25 @@ def test_a_step_knows_how_far_the_epoch_of_its_network_is():
     share = NetworkShare(torch.arange(8), torch.ones(8), torch.arange(8, 12))
     plans = list(CoTrainingSampler((share, share), 2, 0, 0))
     assert [plan.epoch_share for plan in plans] == [0, 0.25, 0.5, 0.75] * 2
+
+
+def test_weighted_samples_come_as_often_as_their_weights_say():
+    draw = weighted_draw(torch.tensor([1.0, 2.0, 5.0]), 80, torch.Generator().manual_seed(0))
+    assert torch.bincount(draw).tolist() == [10, 20, 50]
+    assert draw.tolist() != draw.sort().values.tolist()
+    rare = [weighted_draw(torch.tensor([0.25, 3.75]), 4, torch.Generator().manual_seed(s)) for s in range(200)]
+    often = sum(int((places == 0).sum()) for places in rare)  # a quarter of a time each
+    assert all(int((places == 0).sum()) <= 1 for places in rare)
+    assert 30 < often < 70
+
+
+def test_targets_and_weights_reach_the_plans():
+    labeled = torch.tensor([4, 7])
+    share = NetworkShare(
+        labeled, torch.ones(2), labeled[:0], torch.tensor([[1.0, 0], [0.25, 0.75]]), torch.tensor([1.0, 3])
+    )
+    plans = list(CoTrainingSampler((share, share), batch_size=4, seed=0, epoch=3))
+    for plan in plans:
+        assert sorted(plan.labeled.tolist()) == [4, 7, 7, 7]
+        wanted = [[1, 0] if position == 4 else [0.25, 0.75] for position in plan.labeled.tolist()]
+        assert pickle.loads(pickle.dumps(plan)).targets.tolist() == wanted

@@ -104,6 +104,19 @@ def test_without_a_home_it_keeps_its_things_with_the_run(monkeypatch, tmp_path, 
     assert not (tmp_path / "one").exists()
 
 
+def test_without_the_variable_the_part_of_wandb_that_reads_nothing_else_keeps_its_things_with_the_run(
+    monkeypatch, tmp_path
+):
+    """Who the user is tells where their settings are; the part that is no Python asks HOME alone."""
+    monkeypatch.delenv("HOME")
+    wandb_logger(str(tmp_path))
+    assert {name: os.environ.get(name) for name in (*weights_and_biases.FOLDERS, *weights_and_biases.WITHOUT_HOME)} == {
+        **dict.fromkeys(weights_and_biases.FOLDERS),
+        "XDG_DATA_HOME": str(tmp_path / "wandb" / "data"),
+        "XDG_CACHE_HOME": str(tmp_path / "wandb" / "cache"),
+    }
+
+
 def test_folders_that_the_user_has_named_stay(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/proc/none")
     monkeypatch.setenv("WANDB_DATA_DIR", "/elsewhere")

@@ -12,6 +12,7 @@ from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.modes import check_free, mode_settings, one, switch
 from cpc_lightning.app.of_run import parts_of_run
 from cpc_lightning.app.second_run import second_run
+from cpc_lightning.datasets.dataset import Vectors
 from cpc_lightning.errors import InputError, one_line, require
 from cpc_lightning.report.cleaned_set import COLUMNS, TABLE, CleanedSet
 from cpc_lightning.report.decisions import Decisions, automatic, read_decisions
@@ -44,6 +45,8 @@ def apply(arguments: Sequence[str]) -> int:
     if process_number() > 0:
         return 0  # the first process writes
     dataset = data_of(parts_of_run(run, of_run), run, verdicts)
+    expected = "is of a data set of vectors, which no table of images can name: change the labels in its file"
+    require(not isinstance(dataset.train.images, Vectors), "run", str(run.path), expected)
     cleaned = CleanedSet(dataset, verdicts, applied(verdicts, decisions))
     roots = {root for split in (dataset.train, *dataset.evaluation.values()) for root in roots_of(split.images)}
     if "output" in given:

@@ -244,7 +244,7 @@ def check_sweep(asked: Asked, composed: Composed) -> None:
         for value in values[1:]:
             composed = asked.compose([*asked.first[:place], value, *asked.first[place + 1 :]])
             parts = Parts(composed.settings(folder), usual=composed.usual)
-            data = override.key_or_group.split(".")[0] in ("dataset", "experiment", "seed", "noise_seed")
+            data = override.key_or_group.split(".")[0] in ("dataset", "experiment", "features", "seed", "noise_seed")
             parts.check_method()
             if not data:
                 parts.dataset = first.dataset  # which is not opened anew, nor is the noise added

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cpc_lightning.app.options import quoted
 from cpc_lightning.app.settings import check_names, near, plain, unknown
 from cpc_lightning.errors import InputError, first_line, one_line, require
 from cpc_lightning.training.same_run import RENAMED, flatten
@@ -106,11 +108,18 @@ def parse(argument: str) -> Override:
     except HydraException:
         setting, _, value = argument.partition("=")
         expected = "is not of the form SETTING=VALUE"
-        if setting and value and "'" not in value:  # such as a path: ~ ( ) , have a meaning of their own
-            expected = f"quote it: \"{setting}='{value}'\""
+        if re.fullmatch(r"\+*[\w./]+", setting) and value:  # such as a path: ~ ( ) ' have a meaning of their own
+            expected = f"quote it: {as_one_value(setting, value)}"
         raise InputError(name or "SETTING", value or argument, expected) from None
     require(override.key_or_group != "", name or "SETTING", argument, "is not of the form SETTING=VALUE")
     return override
+
+
+def as_one_value(setting: str, value: str) -> str:
+    """What to type into a shell so that `setting` is the text `value`, which may stand in single quotes already."""
+    inner = value[1:-1] if len(value) > 1 and value[0] == value[-1] == "'" else value
+    typed = f"{setting}={quoted(inner)}"
+    return shlex.quote(typed) if re.search(r'[$`"!]', value) else f'"{typed}"'
 
 
 def value_text(override: Override) -> str:
@@ -125,7 +134,11 @@ def values_of(override: Override, multirun: bool, groups: Mapping[str, Sequence[
     if not override.is_sweep_override() or override.get_key_element().startswith("hydra."):
         return [text]
     key = override.get_key_element()
-    require(multirun, key, text.split("=", 1)[1], "several values need -m (a sweep); a list is written [a,b]")
+    typed = text.split("=", 1)[1]
+    expected = "several values need -m (a sweep); a list is written [a,b]"
+    if key not in groups and re.search("[^0-9e.,+ -]", typed):
+        expected += f", one value with a comma {as_one_value(key, typed)}"
+    require(multirun, key, typed, expected)
     value = override.value()
     if isinstance(value, Glob):
         require(key in groups, key, value_text(override), "a glob works for groups, such as cleaner=glob(gmm*)")

@@ -20,8 +20,11 @@ def verdicts_of(run: RunFolder) -> Verdicts:
 
 
 def data_of(parts: Parts, run: RunFolder, verdicts: Verdicts) -> ImageDataset:
-    """The data set, opened again; raises `InputError` where it holds other images or labels than the run saw."""
-    dataset = parts.dataset
+    """The data set, opened again; raises `InputError` where it holds other images or labels than the run saw.
+
+    Where networks saw features of its images, it has the images.
+    """
+    dataset = parts.noisy_images
     paths = [""] * len(dataset.train) if dataset.train.paths is None else [*map(inert, dataset.train.paths)]
     named = not run.class_names or tuple(run.class_names) == dataset.class_names
     same = (

@@ -11,6 +11,7 @@ from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.modes import mode_settings, one, switch
 from cpc_lightning.app.of_run import look_back, parts_of_run
 from cpc_lightning.app.parts import Parts
+from cpc_lightning.datasets.dataset import Vectors
 from cpc_lightning.errors import InputError, one_line, require
 from cpc_lightning.report.formats.cleanlab import write_cleanlab
 from cpc_lightning.report.formats.contract import NOTES, Answers, Exported, Format
@@ -57,6 +58,9 @@ def labels(arguments: Sequence[str]) -> int:
         return 0  # the first process writes
     verdicts, parts = verdicts_of(run), parts_of_run(run, of_run)
     dataset = data_of(parts, run, verdicts)
+    of_vectors = isinstance(dataset.train.images, Vectors)
+    expected = "is a format with images, and this run's data set consists of vectors"
+    require(not (form.has_images and of_vectors), "format", name, expected)
     require_apart(output, roots_of(dataset.train.images), run.path)
     answers = answers_of(parts, run) if form.needs_answers else None
     exported = Exported(verdicts, dataset.class_names, dataset.train.images, answers, copy)

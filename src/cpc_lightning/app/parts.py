@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 
 from cpc_lightning.analysis.metrics import noise_rate
 from cpc_lightning.app.build import blame, build, settings_of
+from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.settings import check_kinds, check_run
-from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer
+from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer, uses_gpu
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.cleaning.evidence import Cleaner
-from cpc_lightning.datasets.dataset import ImageDataset
+from cpc_lightning.datasets.dataset import ImageDataset, Vectors
 from cpc_lightning.errors import InputError, first_line, require
+from cpc_lightning.features.features import Features, NoFeatures
 from cpc_lightning.noise.noise import Noise, keep_certain
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.training.callbacks import EpochTable
@@ -36,11 +39,12 @@ from cpc_lightning.training.checkpoints import (
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.records import RunRecord, check_same_data
-from cpc_lightning.training.same_run import check_same_config
+from cpc_lightning.training.same_run import check_same_config, flatten
 from cpc_lightning.training.selection import VALIDATION, SelectNetworks
 from cpc_lightning.training.stage_one import StageOne
 from cpc_lightning.training.warmup_losses import KeepWarmupLosses
 from cpc_lightning.training.weights_and_biases import EpochWandb
+from cpc_lightning.views.vector_views import VectorViews
 from cpc_lightning.views.views import Views
 
 
@@ -70,7 +74,6 @@ class Parts:
         overrides: what the user changed, for the run's record.
         begin: when this was made, by `time.monotonic`.
         risk: stage 2's loss.
-        views: of images, weak and strong.
         noise: makes labels wrong on purpose.
         clean_dataset: the data set as it comes.
     """
@@ -95,7 +98,7 @@ class Parts:
         """
         self.check_run()
         self.check_kinds(switches=True)
-        _ = self.cleaner, self.risk, self.views, self.noise, self.optimizers
+        _ = self.cleaner, self.risk, self.features, self.views, self.noise, self.optimizers
         self.check_kinds()
 
     def check_run(self) -> None:
@@ -117,7 +120,6 @@ class Parts:
         return self
 
     risk: EmpiricalVicinalRisk = part("semisup", "risk")
-    views: Views = part("views", "weak")
     noise: Noise = part("noise", "corrupt")
     clean_dataset: ImageDataset = part("dataset", "train")
 
@@ -138,6 +140,20 @@ class Parts:
             "must be 1 with training.balanced_batches, which draws other samples every epoch",
         )  # fmt: skip
         return cleaner
+
+    @cached_property
+    def views(self) -> Views | VectorViews:
+        """Weak and strong, of images; of vectors, where that is what networks see (`features`, or `views: null`)."""
+        of_images = self.settings["views"]
+        name = "vector_views" if self.features.active or of_images is None else "views"
+        if name == "vector_views":
+            usual = flatten(self.usual.get("views") or {})
+            for setting, value in flatten(of_images or {}).items():
+                changed = self.usual and setting != "size" and value != usual.get(setting, value)
+                expected = "makes views of images, and networks see features of them: see vector_views"
+                require(not changed, f"views.{setting}", value, expected)
+        views: Views | VectorViews = build(self.settings, name, "weak")
+        return views
 
     @cached_property
     def optimizers(self) -> tuple[Any, Any, Any]:
@@ -173,12 +189,36 @@ class Parts:
         return Begun(checkpoint, saved[RECORD]["data"], saved[CoTrainingDataModule.__name__]["noisy_labels"])
 
     @cached_property
-    def dataset(self) -> ImageDataset:
-        """The data set with its noisy training labels."""
+    def features(self) -> Features:
+        """Turns images into vectors, or leaves them as they are, as runs did before there were features."""
+        if "features" not in self.settings:
+            return NoFeatures()
+        features: Features = build(self.settings, "features", "extract")
+        return features
+
+    @cached_property
+    def noisy_images(self) -> ImageDataset:
+        """The data set with its noisy training labels, as images."""
         clean, noise = self.clean_dataset, self.noise
         with settings_of("noise"):
             noisy = noise.corrupt(clean, self.settings["noise_seed"])
         return replace(clean, train=keep_certain(clean.train, noisy))
+
+    @cached_property
+    def dataset(self) -> ImageDataset:
+        """The data set with its noisy training labels, and features in the place of its images where that is asked."""
+        device = "cpu"
+        if uses_gpu(self.settings["trainer"]):
+            device = f"cuda:{process_number() % torch.cuda.device_count()}"
+        with settings_of_features():
+            self.features.prepare()
+        images = self.noisy_images
+        if self.features.active:  # whose computing may take hours: what cannot learn from them is told before
+            with settings_of_features():
+                tried = self.features.stand_in(images)
+            check_network(self.make_network(tried), self.views, tried)
+        with settings_of_features():
+            return self.features.extract(images, device, quiet=process_number() > 0)
 
     def check_truth(self) -> None:
         """Raise `InputError` where the cleaner needs true labels that the data set does not have."""
@@ -210,6 +250,11 @@ class Parts:
                 backbone = make_backbone(in_channels=channels)
         except (RuntimeError, MemoryError, TypeError) as error:  # more weights than memory, or no `name`, say
             raise blame("backbone", node, error) from error
+        except InputError as error:
+            if isinstance(dataset.train.images, Vectors) and error.setting == "backbone.in_channels":
+                what = f"vectors of {channels} numbers, which this data set consists of: backbone=mlp does"
+                raise InputError("backbone", "this network", f"cannot take {what}") from None
+            raise
         return Network(backbone, len(dataset.class_names), self.settings["embedding_size"])
 
     # The Lightning layer ----------------------------------------------------------------------------------------------
@@ -270,6 +315,15 @@ class Parts:
         return trainer
 
 
+@contextmanager
+def settings_of_features() -> Iterator[None]:
+    """Name the settings of errors from inside from `features` on; an image that cannot be read is none of them."""
+    try:
+        yield
+    except InputError as error:
+        raise error if error.setting == "image" else error.within("features") from None
+
+
 def check_schedule(schedule: Any, epochs: int) -> None:
     """Raise `InputError` where the schedule gives an epoch a learning rate that is no number, or negative."""
     for epoch in range(epochs):
@@ -280,15 +334,24 @@ def check_schedule(schedule: Any, epochs: int) -> None:
         schedule.step()
 
 
-def check_views(views: Views, dataset: ImageDataset) -> None:
-    """Raise `InputError` where the views do not fit the data set's images, rather than in the middle of an epoch."""
-    image = dataset.train.images.fetch(torch.tensor([0]))
+def check_views(views: Views | VectorViews, dataset: ImageDataset) -> None:
+    """Raise `InputError` where the views do not fit the data set's images, rather than in the middle of an epoch.
+
+    Views of vectors learn what those to train on need to be standardised.
+    """
+    images = dataset.train.images
+    if isinstance(views, VectorViews) and isinstance(images, Vectors):
+        views.standardise_to(images.vectors)
+    elif isinstance(views, VectorViews) or isinstance(images, Vectors):
+        expected = "but the data set consists of vectors" if isinstance(images, Vectors) else "but there are images"
+        raise InputError("views", f"{type(views).__name__}", expected)
+    image = images.fetch(torch.tensor([0]))
     with settings_of("views"):
         views.normalise(views.weak(image))
         views.evaluation(image)
 
 
-def check_network(network: Network, views: Views, dataset: ImageDataset) -> None:
+def check_network(network: Network, views: Views | VectorViews, dataset: ImageDataset) -> None:
     """Raise `InputError` where the backbone cannot take the views, such as a transformer for another image size."""
     image = views.normalise(views.evaluation(dataset.train.images.fetch(torch.tensor([0]))))
     network.eval()
@@ -296,6 +359,8 @@ def check_network(network: Network, views: Views, dataset: ImageDataset) -> None
         with torch.no_grad():
             network(image)
     except (RuntimeError, AssertionError, ValueError) as error:  # what the layers of different libraries raise
-        size, reason = f"{views.height} x {views.width}", first_line(error)
-        raise InputError("backbone", "this network", f"cannot take images of {size}: {reason}") from error
+        what = f"images of {' x '.join(map(str, image.shape[2:]))}"
+        if image.ndim == 2:
+            what = f"vectors of {image.shape[1]} numbers (backbone=mlp does)"
+        raise InputError("backbone", "this network", f"cannot take {what}: {first_line(error)}") from error
     network.train()

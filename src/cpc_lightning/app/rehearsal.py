@@ -9,7 +9,7 @@ from typing import Any
 from cpc_lightning.app.build import build
 from cpc_lightning.app.compose import Composed
 from cpc_lightning.app.folders import check_writable
-from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.parts import Parts, settings_of_features
 from cpc_lightning.app.trainer import make_trainer, process_count, uses_gpu
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.backbones.weights import DownloadError, without_downloads
@@ -17,6 +17,7 @@ from cpc_lightning.checkup.examine import examine
 from cpc_lightning.checkup.findings import Finding, Findings
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError
+from cpc_lightning.features.features import Features
 
 
 def rehearse(composed: Composed) -> list[Finding]:
@@ -41,6 +42,8 @@ class Rehearsal(Parts):
     Attributes:
         downloads: whether data sets would have been allowed to download.
         left_out: says that the backbone's weights would be downloaded, so that it is tried without; None otherwise.
+        features_left_out: the same of the network that computes features.
+        features_found: what features there are to compute; "" where none are asked for, or they are not known yet.
     """
 
     def __init__(self, settings: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
@@ -48,6 +51,8 @@ class Rehearsal(Parts):
         super().__init__(offline, usual=usual)
         self.downloads = offline != settings
         self.left_out: DownloadError | None = None
+        self.features_left_out: DownloadError | None = None
+        self.features_found = ""
 
     @cached_property
     def clean_dataset(self) -> ImageDataset:  # type: ignore[override]
@@ -61,6 +66,21 @@ class Rehearsal(Parts):
                 if not error.setting.endswith("on_bad_image"):
                     raise
         dataset: ImageDataset = build(self.settings, "dataset", "train")
+        return dataset
+
+    @cached_property
+    def dataset(self) -> ImageDataset:
+        """As in a run, but for features that are not there yet, which are zeros; without downloads."""
+        images = self.noisy_images
+        try:
+            with settings_of_features(), without_downloads():
+                dataset, self.features_found = self.features.preview(images)
+        except DownloadError as error:
+            self.features_left_out = error
+            self.settings["features"] = {**self.settings["features"], "weights": None}
+            features: Features = build(self.settings, "features", "extract")
+            with settings_of_features():
+                dataset, _ = features.preview(images)
         return dataset
 
     def make_network(self, dataset: ImageDataset) -> Network:

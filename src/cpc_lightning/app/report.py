@@ -123,6 +123,7 @@ def gather(run: RunFolder, parts: Parts | None = None, typed: Sequence[str] = ()
     Raises:
         InputError: for a file of the run that is garbled, or a mistake in what is typed.
     """
+    from cpc_lightning.datasets.dataset import pictures_of
     from cpc_lightning.report.material import Material
     from cpc_lightning.report.verdicts import LABELS, read_verdicts
 
@@ -143,8 +144,8 @@ def gather(run: RunFolder, parts: Parts | None = None, typed: Sequence[str] = ()
         return Material(run, verdicts, held_out, warmup=warmup, missing=found.missing)
     dataset = found.parts.dataset
     return Material(
-        run, verdicts, held_out, dataset.train.images, dataset.evaluation["test"].images, look_of(found),
-        warmup, found.missing,
+        run, verdicts, held_out, pictures_of(dataset.train.images), pictures_of(dataset.evaluation["test"].images),
+        look_of(found), warmup, found.missing,
     )  # fmt: skip
 
 

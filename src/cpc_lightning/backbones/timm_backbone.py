@@ -9,7 +9,7 @@ from typing import Any
 from cpc_lightning.backbones.network import Headless
 from cpc_lightning.backbones.torchvision_backbone import suggestion
 from cpc_lightning.backbones.weights import load_weights, require_download
-from cpc_lightning.errors import InputError, require, require_path
+from cpc_lightning.errors import InputError, first_line, require, require_path
 
 
 def timm_backbone(name: str, weights: str | None = None, in_channels: int = 3) -> Headless:
@@ -57,5 +57,12 @@ def named_model(timm: Any, name: str, weights: str | None, in_channels: int) -> 
     try:
         return timm.create_model(name if weights == "DEFAULT" else f"{name}.{weights}", pretrained=True, **settings)
     except (OSError, RuntimeError, ValueError) as error:  # what its downloads fail with
-        reason = f"could not be downloaded ({error}); download them elsewhere and give the file's path"
+        reason = f"{address_of(timm, name, weights)} could not be downloaded ({first_line(error)}); "
+        reason += "download it elsewhere and give the file's path here"
         raise InputError("weights", weights, reason) from error
+
+
+def address_of(timm: Any, name: str, weights: str) -> str:
+    """Where timm's weights of that tag lie."""
+    config = timm.get_pretrained_cfg(name if weights == "DEFAULT" else f"{name}.{weights}")
+    return str(f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url)

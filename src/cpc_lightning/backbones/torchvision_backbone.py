@@ -73,12 +73,13 @@ def named_model(name: str, weights: str | None) -> nn.Module:
         weights,
         f"is neither a file nor weights that torchvision has for {name} ({', '.join(known)})",
     )
-    if not Path(torch.hub.get_dir(), "checkpoints", known[weights].url.rsplit("/", 1)[-1]).is_file():
+    address = known[weights].url
+    if not Path(torch.hub.get_dir(), "checkpoints", address.rsplit("/", 1)[-1]).is_file():
         require_download(weights, "are not in torchvision's cache yet: the run downloads them")
     try:
         return torchvision.models.get_model(name, weights=weights)  # type: ignore[no-any-return]
-    except OSError as error:
-        reason = f"could not be downloaded ({error}); download them elsewhere and give the file's path"
+    except (OSError, RuntimeError) as error:  # RuntimeError: what came is another file
+        reason = f"{address} could not be downloaded ({error}); download it elsewhere and give the file's path here"
         raise InputError("weights", weights, reason) from error
 
 

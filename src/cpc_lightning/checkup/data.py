@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from cpc_lightning.checkup.findings import Finding, counted
-from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ArrayImages, ImageDataset, Split
+from cpc_lightning.checkup.findings import Finding
+from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ArrayImages, ImageDataset, Split, Vectors, pictures_of
 from cpc_lightning.datasets.reading.formats import open_image
 from cpc_lightning.datasets.reading.image_files import ImageFiles
-from cpc_lightning.errors import InputError
+from cpc_lightning.errors import InputError, count_of
+from cpc_lightning.views.vector_views import VectorViews
 from cpc_lightning.views.views import VIEWS, Views
 
 SAMPLE = 64
@@ -35,17 +37,17 @@ def size_findings(dataset: ImageDataset, minimum: int | None) -> list[Finding]:
     findings = [Finding("data set", "ok", found)]
     if dataset.left_out:
         first = dataset.left_out[0]
-        found = f"{len(dataset.left_out):,} images are left out; the first: {first.path} ({first.reason})"
+        found = f"left out: {count_of(len(dataset.left_out), 'image')}; the first: {first.path} ({first.reason})"
         findings.append(Finding("data set", "warning", found))
     findings += [Finding("data set", "warning", line) for line in dataset.remarks]
     num_classes = len(dataset.class_names)
     given = dataset.train.labels
     counts = torch.bincount(given[given != UNLABELED], minlength=num_classes)
     smallest, largest = int(counts.argmin()), int(counts.argmax())
-    found = f"{int(counts[smallest]):,} images ({dataset.class_names[smallest]})"
+    found = f"{count_of(int(counts[smallest]), 'image')} ({dataset.class_names[smallest]})"
     found += f" to {int(counts[largest]):,} ({dataset.class_names[largest]})"
     if counts[smallest] == counts[largest]:
-        found = f"{int(counts[smallest]):,} images each"
+        found = f"{count_of(int(counts[smallest]), 'image')} each"
     findings.append(Finding("classes", "ok", f"{num_classes}, of {found}, by the labels to train on"))
     small = torch.nonzero(counts < (minimum or 1)).flatten().tolist()
     if small:
@@ -111,7 +113,7 @@ def lost_classes(given: Tensor, true: Tensor, num_classes: int) -> list[tuple[in
 def image_findings(
     dataset: ImageDataset, seed: int, workers: int, skips: bool = False, views: int = 2 * VIEWS
 ) -> list[Finding]:
-    """A sample of the images of each set, those to train on decoded as in training.
+    """A sample of the images of each set, those to train on decoded as in training; of vectors what they are.
 
     Args:
         dataset: to take them from.
@@ -120,6 +122,11 @@ def image_findings(
         skips: whether the run leaves out images that cannot be read.
         views: of each image in stage 2.
     """
+    of_vectors = isinstance(dataset.train.images, Vectors)
+    if isinstance(dataset.train.images, Vectors):
+        if dataset.train.images.pictures is None:
+            return vector_findings(dataset.train.images)
+        dataset = with_pictures(dataset)
     images, count = dataset.train.images, min(SAMPLE, len(dataset.train))
     draw = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
     begin = time.perf_counter()
@@ -137,14 +144,38 @@ def image_findings(
         findings += unreadable(name, *unreadable_sample(split, seed), skips)
     if seen:
         channels, height, width = pixels.shape[-3:]
-        found = f"{len(seen)} drawn at random are fine: {counted(channels, 'channel')} of {height} x {width} pixels"
+        found = f"{len(seen)} drawn at random are fine: {count_of(channels, 'channel')} of {height} x {width} pixels"
         if isinstance(images, ImageFiles):
-            found += f" once cropped; about {workers / seconds:,.0f} images a second with {counted(workers, 'process')}"
+            found += f" once cropped; about {workers / seconds:,.0f} images a second"
+            found += f" with {count_of(workers, 'process')}"
         findings.append(Finding("images", "ok", found))
     findings += sameness(seen, dataset.train.paths or ()) + shared_images(dataset)
-    if isinstance(images, ImageFiles):
+    if isinstance(images, ImageFiles) and not of_vectors:  # which may see them in another size
         findings += enlarged(images, [position for position, _ in seen])
     return findings
+
+
+def vector_findings(images: Vectors) -> list[Finding]:
+    """What vectors there are, and those of their numbers that tell nothing."""
+    count, numbers = images.vectors.shape
+    same = (images.vectors == images.vectors[:1]).all(dim=0)
+    findings = [Finding("vectors", "ok", f"{count:,} of {count_of(numbers, 'number')} each, all finite")]
+    if bool(same.any()):
+        found = f"{int(same.sum()):,} of their {numbers:,} numbers are the same in all"
+        findings.append(Finding("vectors", "error" if bool(same.all()) else "warning", found))
+    return findings
+
+
+def with_pictures(dataset: ImageDataset) -> ImageDataset:
+    """The data set with the images that its vectors were computed from in their place, where there are any."""
+    train = pictures_of(dataset.train.images)
+    if train is None:
+        return dataset
+    evaluation = {
+        name: replace(split, images=pictures_of(split.images) or split.images)
+        for name, split in dataset.evaluation.items()
+    }
+    return replace(dataset, train=replace(dataset.train, images=train), evaluation=evaluation)
 
 
 def unreadable_sample(split: Split, seed: int) -> tuple[list[str], int]:
@@ -216,8 +247,10 @@ def enlarged(images: ImageFiles, positions: Sequence[int]) -> list[Finding]:
     return [Finding("images", "warning", found, "smaller views.size and dataset.crop.resize")]
 
 
-def two_views(views: Views, dataset: ImageDataset) -> Tensor:
+def two_views(views: Views | VectorViews, dataset: ImageDataset) -> Tensor:
     """Two strong views of the first image, (2, C, h, w), as a network reads them; and a try at evaluation's view.
+
+    Of vectors (2, D).
 
     Raises:
         InputError: where the views do not fit the images.

@@ -13,7 +13,7 @@ import torch
 
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.checkup.data import image_findings, label_findings, size_findings, stand_in, two_views
-from cpc_lightning.checkup.findings import Finding, Findings, counted
+from cpc_lightning.checkup.findings import Finding, Findings
 from cpc_lightning.checkup.needs import (
     Memory,
     disk_finding,
@@ -27,8 +27,9 @@ from cpc_lightning.checkup.needs import (
 from cpc_lightning.checkup.protocol import Plan, protocol_findings
 from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.cleaning.gmm import MIN_CLASS_SAMPLES
-from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Images
-from cpc_lightning.errors import InputError, first_line
+from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Images, pictures_of
+from cpc_lightning.datasets.vectors import ArrayVectors
+from cpc_lightning.errors import InputError, count_of, first_line
 from cpc_lightning.files import usable_cores
 from cpc_lightning.noise.noise import AsymmetricNoise, Noise, NoNoise, SymmetricNoise
 from cpc_lightning.noise.open_set import MixedImages
@@ -36,7 +37,7 @@ from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.observation import HALF_BEYOND
 from cpc_lightning.training.same_run import flatten
 from cpc_lightning.training.selection import VALIDATION
-from cpc_lightning.views.views import VIEWS
+from cpc_lightning.views.views import VIEWS, Views
 
 
 class Examination:
@@ -54,6 +55,7 @@ class Examination:
         attempt("settings", parts.check_run)
         self.cleaner = attempt("settings", lambda: parts.cleaner)
         self.risk = attempt("settings", lambda: parts.risk)
+        self.features = attempt("settings", lambda: parts.features)
         self.views = attempt("settings", lambda: parts.views)
         policy = self.settings["training"]["warmup_policy"]
         if self.views is not None and policy is not None:
@@ -77,10 +79,10 @@ class Examination:
         if processes is None:
             return 1
         on_gpu, gpus = self.parts.on_gpu, torch.cuda.device_count()
-        there = f"{counted(gpus, 'GPU')} ({torch.cuda.get_device_name(0)})" if gpus else "no GPU"
+        there = f"{count_of(gpus, 'GPU')} ({torch.cuda.get_device_name(0)})" if gpus else "no GPU"
         on_apple = self.settings["trainer"]["accelerator"] == "mps"
-        asked = f"{counted(processes, 'process')} on the {'GPU' if on_gpu or on_apple else 'CPU'}"
-        found = f"{asked}; there are {counted(usable_cores(), 'processor')} and {there}"
+        asked = f"{count_of(processes, 'process')} on the {'GPU' if on_gpu or on_apple else 'CPU'}"
+        found = f"{asked}; there are {count_of(usable_cores(), 'processor')} and {there}"
         idle = gpus > 0 and not on_gpu and not on_apple
         self.findings.add("devices", "warning" if idle else "ok", found, "trainer=gpu" if idle else "")
         return processes
@@ -91,7 +93,16 @@ class Examination:
         clean: ImageDataset | None = findings.attempt("data set", lambda: self.parts.clean_dataset)
         dataset = clean
         if clean is not None and self.noise is not None:
-            dataset = findings.attempt("noise", lambda: self.parts.dataset)
+            dataset = findings.attempt("noise", lambda: self.parts.noisy_images)
+        if self.features is None:
+            dataset = None
+        elif dataset is not None and self.noise is not None and self.features.active:
+            dataset = findings.attempt("features", lambda: self.parts.dataset)
+            if (left_out := self.parts.features_left_out) is not None:
+                found = f"features.weights={left_out.value} {left_out.expected}"
+                findings.add("features", "warning", found, "without a network: a file's path")
+            elif dataset is not None:
+                findings.add("features", "ok", self.parts.features_found)
         if dataset is None:
             if self.parts.downloads:
                 advice = "the run may download it first: check again once it is there"
@@ -138,7 +149,8 @@ class Examination:
             kept = saved_for_backward(network, inputs) // len(inputs)
         except Exception as error:  # any model of any library, and images of any size
             found = f"fails on views of {shape}: {first_line(error)}"
-            findings.add("backbone", "error", found, "another views.size, or backbone")
+            advice = "backbone=mlp" if inputs.ndim == 2 else "another views.size, or backbone"
+            findings.add("backbone", "error", found, advice)
             return None
         count = sum(parameter.numel() for parameter in network.backbone.parameters())
         found = f"{count:,} parameters, {network.classifier.in_features:,} features of views of {shape}"
@@ -191,12 +203,13 @@ def examine(parts: Any, folder: Path | None, findings: Findings) -> None:
     processes = examination.devices()
     dataset = examination.data()
     sized = dataset is not None and examination.length(dataset, processes)
-    shown = stand_in(examination.views) if dataset is None and examination.views is not None else dataset
+    views = examination.views
+    shown = stand_in(views) if dataset is None and isinstance(views, Views) else dataset
     built = None if shown is None else examination.network(shown)
     if dataset is not None and sized and built is not None:
         examination.needs(dataset, *built, processes)
     # With other weights than the run's it would not be continued.
-    tried = parts.left_out is None or parts.settings["resume"] is None
+    tried = (parts.left_out is None and parts.features_left_out is None) or parts.settings["resume"] is None
     if dataset is not None and not findings.errors and tried and findings.attempt("run", parts.ready) is not None:
         findings.add("run", "ok", "all parts fit together, up to the first step")
 
@@ -233,4 +246,7 @@ def held_bytes(images: Images) -> int:
     """Of the pixels that are in memory all the time."""
     if isinstance(images, MixedImages):
         return held_bytes(images.own) + held_bytes(images.other)
+    if isinstance(images, ArrayVectors):
+        pictures = pictures_of(images)
+        return images.views.nbytes + (0 if pictures is None else held_bytes(pictures))
     return images.pixels.nbytes if isinstance(images, ArrayImages) else 0

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cpc_lightning.errors import InputError, one_line
+from cpc_lightning.errors import InputError, count_of, one_line
 
 T = TypeVar("T")
 Status = Literal["ok", "warning", "error"]
@@ -91,11 +91,5 @@ def print_findings(findings: Sequence[Finding], console: Console | None = None) 
 def verdict(findings: Sequence[Finding]) -> str:
     """The findings in one sentence."""
     errors, warnings = (sum(finding.status == status for finding in findings) for status in ("error", "warning"))
-    there = [counted(n, word) for n, word in ((errors, "error"), (warnings, "warning")) if n]
+    there = [count_of(n, word) for n, word in ((errors, "error"), (warnings, "warning")) if n]
     return f"{' and '.join(there) or 'nothing stands out'}: this run {'would fail' if errors else 'can start'}"
-
-
-def counted(number: int, thing: str) -> str:
-    """A number and what it counts: "1 error", "2 errors", "3 processes"."""
-    ending = "" if number == 1 else "es" if thing.endswith("s") else "s"
-    return f"{number:,} {thing}{ending}"

@@ -74,6 +74,8 @@ class CleaningTask:
         optimizers: one for each head.
         progress: epochs since the network warm-up as a share of all epochs, in [0, 1].
         seed: seeds the fits and the draw of mini-batches.
+        vectors: (N, D) floating point, what the whole training set consists of where that is features and no images;
+            None for images.
     """
 
     draws: tuple[Draw, Draw]
@@ -83,6 +85,7 @@ class CleaningTask:
     optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer]
     progress: float
     seed: int
+    vectors: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Partitions: which samples a network trains on with their labels, and which without.
 
-Shapes: n samples looked at, of N training samples.
+Shapes: n samples looked at, of N training samples; m of them on the labeled side; K classes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,26 @@ class Partition:
         clean_probability: (n,) float32 in [0, 1].
         clean: (n,) bool, True on the labeled side.
         fell_back: True if too few samples passed the threshold, so that the labeled side was filled by rank.
+        targets: (n, K) floating point, what the labeled side is trained on in place of the given labels, such as
+            corrected labels or the probability of each class; None: the given labels.
+        weights: (n,) float32 above 0, how often a sample of the labeled side is drawn beside the others, such as to
+            balance classes; None: all alike.
     """
 
     index: Tensor
     clean_probability: Tensor
     clean: Tensor
     fell_back: bool = False
+    targets: Tensor | None = None
+    weights: Tensor | None = None
 
     def __post_init__(self) -> None:
-        shapes = {tuple(t.shape) for t in (self.index, self.clean_probability, self.clean)}
+        columns = (self.index, self.clean_probability, self.clean, *([] if self.weights is None else [self.weights]))
+        shapes = {tuple(t.shape) for t in columns}
         if len(shapes) != 1 or self.index.ndim != 1:
-            raise ValueError(f"index, clean_probability and clean must all be (n,), not {sorted(shapes)}")
+            raise ValueError(f"index, clean_probability, clean and weights must all be (n,), not {sorted(shapes)}")
+        if self.targets is not None and (self.targets.ndim != 2 or len(self.targets) != len(self.index)):
+            raise ValueError(f"targets must be (n, K) with n = {len(self.index)}, not {tuple(self.targets.shape)}")
 
     @classmethod
     def from_probability(
@@ -86,9 +95,21 @@ class Partition:
         """Clean probability of each sample of `labeled`, (m,) float32."""
         return self.clean_probability[self.clean]
 
+    @property
+    def labeled_targets(self) -> Tensor | None:
+        """What to train `labeled` on, (m, K) float32; None: their given labels."""
+        return None if self.targets is None else self.targets[self.clean].float()
+
+    @property
+    def labeled_weights(self) -> Tensor | None:
+        """How often each sample of `labeled` is drawn, (m,) float32; None: all alike."""
+        return None if self.weights is None else self.weights[self.clean]
+
     def to_state(self) -> dict[str, Tensor]:
         """Plain tensors on the CPU, which a checkpoint can hold and `weights_only=True` can load."""
+        more = {"targets": self.targets, "weights": self.weights}
         return {
+            **{name: value.cpu() for name, value in more.items() if value is not None},
             "index": self.index.cpu(),
             "clean_probability": self.clean_probability.cpu(),
             "clean": self.clean.cpu(),
@@ -98,7 +119,14 @@ class Partition:
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Partition:
         """The partition that `to_state` was called on."""
-        return cls(state["index"], state["clean_probability"], state["clean"], bool(state["fell_back"]))
+        return cls(
+            state["index"],
+            state["clean_probability"],
+            state["clean"],
+            bool(state["fell_back"]),
+            state.get("targets"),
+            state.get("weights"),
+        )
 
 
 def co_divide(by_first: Partition, by_second: Partition) -> tuple[Partition, Partition]:

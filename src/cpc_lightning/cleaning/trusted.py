@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+import torch.nn.functional as F
+
 from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate
 from cpc_lightning.cleaning.partition import Partition
 
@@ -35,5 +38,11 @@ def _estimate(estimate: Estimate, judged: Draw) -> Estimate:
 def _partition(partition: Partition, draw: Draw, by_peer: Estimate, threshold: float) -> Partition:
     if draw.trusted is None:
         return partition
+    trusted = draw.trusted.to(partition.clean.device)
+    if partition.targets is not None:  # the cleaner has divided in a way of its own
+        given = F.one_hot(draw.noisy_labels, partition.targets.shape[1]).to(partition.targets)
+        targets = torch.where(trusted[:, None], given, partition.targets)
+        sure = partition.clean_probability.masked_fill(trusted, 1.0)
+        return replace(partition, clean=partition.clean | trusted, clean_probability=sure, targets=targets)
     divided = Partition.from_probability(partition.index, by_peer.clean_probability, threshold)
-    return replace(divided, clean=divided.clean | draw.trusted.to(divided.clean.device))
+    return replace(divided, clean=divided.clean | trusted, weights=partition.weights)

@@ -1,13 +1,13 @@
 """The contract of a data set: images by position, given labels, and true labels where they are known.
 
-Shapes: N samples, B batch, K classes, C channels, H x W pixels.
+Shapes: N samples, B batch, K classes, C channels, H x W pixels, V views, D numbers of a vector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -39,6 +39,29 @@ class Images(Protocol):
         V is `views` for images that have to be cropped, at random by `seed`, before they can form a batch; or 1 for
         images of one size, from which all views are made.
         """
+
+
+@runtime_checkable
+class Vectors(Images, Protocol):
+    """Images of which there are only vectors: features of a pretrained network, or anybody's own.
+
+    They are what `Images` are, but for shapes: `fetch` answers (B, D) float32, and `fetch_views` (V, B, D) float32, V
+    always `views`, each drawn at random by `seed` among the views that are kept of an image (the image, its mirror
+    image, crops).
+    """
+
+    @property
+    def vectors(self) -> Tensor:
+        """(N, D) float32 or float16, what `fetch` gives: the mean over the views that are kept. It may lie on disk."""
+
+    @property
+    def pictures(self) -> Images | None:
+        """The images that the vectors were computed from, for people to look at; None where there are none."""
+
+
+def pictures_of(images: Images) -> Images | None:
+    """What people can look at: the images themselves, or what the vectors were computed from, if anything."""
+    return images.pictures if isinstance(images, Vectors) else images
 
 
 @dataclass(frozen=True)

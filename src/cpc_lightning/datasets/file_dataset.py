@@ -22,7 +22,7 @@ from cpc_lightning.datasets.reading.formats import NEEDS_HEIF, lacks_decoder
 from cpc_lightning.datasets.reading.image_files import Crop, ImageFiles, Seen
 from cpc_lightning.datasets.reading.levels import TOPS, top_level
 from cpc_lightning.datasets.reading.paths import PathList
-from cpc_lightning.errors import InputError, require
+from cpc_lightning.errors import InputError, count_of, one_line, require
 from cpc_lightning.files import usable_cores
 
 LOOKED_AT_FIRST = 5_000
@@ -127,12 +127,22 @@ def file_dataset(
         )
         for part, listed in kept.items()
     }
-    said = (*remarks, *levels, *copies_among(parts, files, seen))
+    said = (*remarks, *remarks_on_names(kept.values()), *levels, *copies_among(parts, files, seen))
     return ImageDataset(
         name, tuple(class_names), parts["train"], {part: parts[part] for part in evaluation},
         left_out=tuple(left_out), remarks=said, test_at_end=test_at_end,
         some_unlabeled=bool((train.labels == UNLABELED).any()),
     )  # fmt: skip
+
+
+def remarks_on_names(sets: Iterable[Listed]) -> list[str]:
+    """A line on the images of all `sets` whose names do not stand in labels.csv as they are."""
+    names = [name for listed in sets for name in listed.names.escaped()]
+    if not names:
+        return []
+    what = "control characters, or bytes that are no UTF-8"
+    images = count_of(len(names), "image")
+    return [f"{what}, in the names of {images}: labels.csv has them escaped, as {one_line(names[0])}"]
 
 
 def range_of_levels(files: Mapping[str, ImageFiles], seen: Mapping[str, Sequence[Seen]]) -> tuple[int, list[str]]:
@@ -183,9 +193,8 @@ def described(bad: Sequence[BadImage], sizes: Mapping[str, int]) -> str:
     counts = Counter(image.part for image in bad)
     of_each = ", ".join(f"{counts[part]:,} of {size:,} in {part}" for part, size in sizes.items() if counts[part])
     shown = ", ".join(f"{image.path} ({image.reason})" for image in bad[:3]) + (", ..." if len(bad) > 3 else "")
-    files = "1 file" if len(bad) == 1 else f"{len(bad):,} files"
     windows = "; \\ in their names is no separator here: write /" if all("\\" in image.path for image in bad) else ""
-    return f"{files} cannot be read ({of_each}): {shown}{windows}"
+    return f"{count_of(len(bad), 'file')} cannot be read ({of_each}): {shown}{windows}"
 
 
 def look_at(images: ImageFiles, whole: bool) -> list[Seen]:

@@ -85,7 +85,7 @@ def image_folder(
     remarks = remarks_on(class_names)
     if aside.total():
         other = "; other formats: convert them, to .jpg or .png say" if any(k.startswith(".") for k in aside) else ""
-        remarks.append(f"{aside.total():,} files or links among the images are not looked at: {counted(aside)}{other}")
+        remarks.append(f"not looked at among the images, {aside.total():,} in all: {counted(aside)}{other}")
     return file_dataset("imagefolder", class_names, train, listed, crop, on_bad_image, remarks=remarks)
 
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN
-from cpc_lightning.datasets.reading.class_names import in_order, says_nothing, whole_number
+from cpc_lightning.datasets.reading.class_names import in_order, says_nothing, stray_numbers, whole_number
 from cpc_lightning.datasets.reading.folders import lies_in_added
 from cpc_lightning.datasets.reading.inside import Inside
 from cpc_lightning.datasets.reading.table_rows import rows_of
-from cpc_lightning.errors import InputError, require
+from cpc_lightning.errors import InputError, count_of, require
 
 SPLITS = ("train", "val", "test")
 LABEL, OWN_LABEL = "label", "noisy_class"
@@ -137,7 +137,7 @@ class Rows:
             return []
         first = self._added[0]
         return [
-            f"{len(self._added):,} rows name what a NAS or a file manager added, and are left out; the first: {first}"
+            f"left out: {count_of(len(self._added), 'row')} of what a NAS or a file manager added; the first: {first}"
         ]
 
     def _require_labels(self, places: Tensor, label: str, meant: dict[str, int]) -> None:
@@ -149,7 +149,7 @@ class Rows:
             text = next((text for text, place in self._seen.items() if place == int(places[without[0]])), "")
             what = f"is {text!r}, which says 'not labeled'" if text else "is blank"
             advice = "dataset.unlabeled=use takes their images without one"
-            raise self._wrong(self.lines[without[0]], f"{label} {what} ({len(without):,} rows have none): {advice}")
+            raise self._wrong(self.lines[without[0]], f"{label} {what} (in {count_of(len(without), 'row')}): {advice}")
 
     def _texts(self, places: Sequence[int], meant: dict[str, int]) -> set[str]:
         """The different labels of a column."""
@@ -174,6 +174,11 @@ class Rows:
     def _numbered(self, texts: set[str], own: bool) -> tuple[list[str], dict[str, int]]:
         """The classes' names in their order, and the class number of each different label."""
         require(bool(texts), "file", str(self.table), "holds no label")
+        for text in stray_numbers(texts) if not own else ():
+            name, line = self._first_of(text)
+            raise self._wrong(
+                line, f"{name} is {text[:40]!r}, where the others are numbers of classes: those run from 0"
+            )
         whole = {text: whole_number(text) for text in texts}
         if own or None in whole.values():
             names = in_order(texts)
@@ -189,6 +194,12 @@ class Rows:
             names = [str(k) for k in numbers]
         require(len(names) >= 2, "file", str(self.table), f"holds one class only, {names[0]}; at least 2 are needed")
         return names, number
+
+    def _first_of(self, text: str) -> tuple[str, int]:
+        """The first column that holds `text`, and the line where."""
+        place = self._seen[text]
+        name, places = next((name, places) for name, places in self._columns.items() if place in places)
+        return name, self.lines[places.index(place)]
 
     def _wrong(self, line: int, expected: str) -> InputError:
         return InputError("file", str(self.table), f"line {line}: {expected}")

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from scipy.special import ndtr, ndtri
 
-from cpc_lightning.datasets.dataset import ImageDataset, Images, Split
-from cpc_lightning.errors import require_number
+from cpc_lightning.datasets.dataset import ImageDataset, Images, Split, Vectors
+from cpc_lightning.errors import require, require_number
 from cpc_lightning.noise.noise import frozen_stream, relabeled
 
 # Projections are rounded to multiples of 1 / SCALE. Grey levels are whole numbers, so that a score is a sum of whole
@@ -44,7 +44,12 @@ class InstanceNoise:
 
         The same on any machine but for the last bit of exp and of the normal distribution's functions: two machines
         differ where a draw in [0, 1) falls into such a bit, once in about 10**10 samples.
+
+        Raises:
+            InputError: for a data set of vectors, which have no grey levels.
         """
+        expected = "depends on the images' grey levels, and this data set consists of vectors: noise=symmetric, say"
+        require(not isinstance(dataset.train.images, Vectors), "rate", self.rate, expected)
         stream, split, num_classes = frozen_stream(seed), dataset.train, len(dataset.class_names)
         labels = split.labels.numpy()
         whether, rates, drawn = (stream.random_sample(len(labels)) for _ in range(3))

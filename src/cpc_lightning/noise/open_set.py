@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, ImageDataset, Images, Split
+from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, ImageDataset, Images, Split, Vectors
 from cpc_lightning.errors import InputError, require, require_number
 from cpc_lightning.noise.noise import choose, frozen_stream, relabeled
 
@@ -38,8 +38,10 @@ class OpenSetNoise:
         """The training split with foreign images; see `Noise`.
 
         Raises:
-            InputError: if the source cannot be read, or is the data set itself.
+            InputError: if the source cannot be read, or is the data set itself, or the data set consists of vectors.
         """
+        expected = "replaces images, and this data set consists of vectors: noise=symmetric, say"
+        require(not isinstance(dataset.train.images, Vectors), "rate", self.rate, expected)
         try:
             source = self.source()
         except InputError as error:

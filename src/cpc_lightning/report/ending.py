@@ -11,9 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cpc_lightning.errors import one_line
+from cpc_lightning.errors import count_of, one_line
 from cpc_lightning.report.duration import spoken
 from cpc_lightning.report.labels import LabelReport, inert
+from cpc_lightning.report.summary import SOURCES
 
 SHOWN = 10
 """How many labels are printed: the page and labels.csv have all of them."""
@@ -81,7 +82,7 @@ def print_summary(summary: Mapping[str, Any], outputs: Mapping[str, str], consol
     console.print(table)
     if summary.get("test_accuracy_selected") is not None:
         console.print(f"networks selected on val: test accuracy {_percent(summary['test_accuracy_selected'])}")
-    cleaners = [name for name in ("gmm", "cpc") if summary[f"cleaner_auc_{name}"] is not None]
+    cleaners = [name for name in SOURCES if summary.get(f"cleaner_auc_{name}") is not None]
     if cleaners:
         table = Table(title="Who found the wrong labels", header_style="bold", title_justify="left")
         for name in ("cleaner", "AUC", "precision", "recall"):
@@ -100,7 +101,7 @@ def print_summary(summary: Mapping[str, Any], outputs: Mapping[str, str], consol
     if summary.get("looks_clean"):
         found = f"the labels look clean: {suspected:,} of {labels:,} suspected"
     found += f", {trusted:,} trusted" if trusted else ""
-    found += f"; {without:,} images have no label" if without else ""
+    found += f"; {count_of(without, 'image')} without a label" if without else ""
     console.print(f"{found}; {rates}; {spoken(summary['seconds'])}", soft_wrap=True)
     console.print(f"[bold]{_plain(outputs['folder'])}[/bold]", soft_wrap=True)
     for name, meaning in outputs.items():

@@ -10,6 +10,9 @@ from typing import Any
 from cpc_lightning.files import atomic_write
 from cpc_lightning.report.labels import LabelReport
 
+SOURCES = ("gmm", "cpc", "verdict")
+"""What the clean probabilities rest on that are measured: mixtures, prototypes, or neither ("verdict")."""
+
 
 def summarise(
     rows: Sequence[Mapping[str, float | None]],
@@ -46,7 +49,7 @@ def summarise(
         },
         "test_accuracy_selected": None,
         **{f"{name.replace('/', '_')}_selected": v for name, v in selected.items() if name[-2:] not in ("_1", "_2")},
-        **{f"cleaner_{m}_{c}": last.get(f"{c}/{m}") for c in ("gmm", "cpc") for m in ("auc", "precision", "recall")},
+        **{f"cleaner_{m}_{c}": last.get(f"{c}/{m}") for c in SOURCES for m in ("auc", "precision", "recall")},
         **{
             f"ks_deviating_{of}": next(iter(column(f"losses/ks_deviating_{of}")), None)
             for of in ("clean_1", "clean_2", "noisy_1", "noisy_2")

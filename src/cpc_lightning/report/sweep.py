@@ -32,6 +32,7 @@ METRICS = {  # in summary.json, and above a column
     "test_prototype_accuracy_best": "accuracy of prototypes, best",
     "cleaner_auc_gmm": "AUC of GMM",
     "cleaner_auc_cpc": "AUC of CPC",
+    "cleaner_auc_verdict": "AUC of other cleaners",
 }
 TOP5, BESIDE = "test_accuracy_top5_best", "ilsvrc12_accuracy_best"  # of ten classes, five tell little
 NAME = "summary.json"

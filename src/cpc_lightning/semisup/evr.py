@@ -82,6 +82,7 @@ class SemisupBatch:
         clean_probability: (B,) in [0, 1].
         weak_unlabeled: (V, Bu, C, H, W); Bu may be 0.
         strong_unlabeled: (V, Bu, C, H, W).
+        targets: (B, K) what the labeled side is to learn in place of the given labels; None: those.
     """
 
     weak_labeled: Tensor
@@ -90,6 +91,7 @@ class SemisupBatch:
     clean_probability: Tensor
     weak_unlabeled: Tensor
     strong_unlabeled: Tensor
+    targets: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class EvrLosses:
     """The empirical vicinal risk and its parts, float32 scalars on the network's device.
 
     Attributes:
-        total: labeled + lambda_u(t) unlabeled + penalty; the one to descend on.
+        total: labeled + lambda_u(t) unlabeled + prior_weight * penalty; the one to descend on.
         labeled: soft cross-entropy, l_X'.
         unlabeled: squared error, l_U', not yet weighted; 0 where the unlabeled half is not forwarded.
         penalty: `prior_penalty`.
@@ -122,6 +124,7 @@ class EmpiricalVicinalRisk:
         forward_unlabeled: whether the unlabeled half is forwarded where `lambda_u` is 0 too, as DivideMix and AugDesc
             do on CIFAR (on Clothing1M and WebVision they do not): BatchNorm's statistics and the penalty's mean
             prediction then see it. Where `lambda_u` is above 0 it always is: its loss is measured there.
+        prior_weight: of `prior_penalty`, which takes classes to be equally frequent; 1 in DivideMix and AugDesc.
 
     Attributes:
         forwards_unlabeled: whether the unlabeled half is forwarded, for one reason or the other.
@@ -137,13 +140,15 @@ class EmpiricalVicinalRisk:
         mixup_alpha: float = 4.0,
         rampup_epochs: int = 16,
         forward_unlabeled: bool = False,
+        prior_weight: float = 1.0,
     ) -> None:
         require_number("lambda_u", lambda_u, 0)
         require_number("temperature", temperature, 0, open_ends=True)
         require_number("mixup_alpha", mixup_alpha, 0.01)
         require_integer("rampup_epochs", rampup_epochs, 0)
         require(isinstance(forward_unlabeled, bool), "forward_unlabeled", forward_unlabeled, "must be true or false")
-        self.lambda_u = lambda_u
+        require_number("prior_weight", prior_weight, 0)
+        self.lambda_u, self.prior_weight = lambda_u, prior_weight
         self.temperature = temperature
         self.mixup_alpha = mixup_alpha
         self.rampup_epochs = rampup_epochs
@@ -160,7 +165,13 @@ class EmpiricalVicinalRisk:
     ) -> EvrLosses:
         """Guess, then risk: the losses of one step that trains `network`. Arguments as in `guess` and `risk`."""
         targets_labeled, targets_unlabeled = self.guess(
-            network, peer, batch.weak_labeled, batch.weak_unlabeled, batch.labels, batch.clean_probability
+            network,
+            peer,
+            batch.weak_labeled,
+            batch.weak_unlabeled,
+            batch.labels,
+            batch.clean_probability,
+            batch.targets,
         )
         return self.risk(
             network,
@@ -182,6 +193,7 @@ class EmpiricalVicinalRisk:
         weak_unlabeled: Tensor,
         labels: Tensor,
         clean_probability: Tensor,
+        targets: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The targets to train on: co-refined for the labeled side, co-guessed for the unlabeled one. No gradient.
 
@@ -197,6 +209,7 @@ class EmpiricalVicinalRisk:
             weak_unlabeled: (V, Bu, C, H, W) float; Bu may be 0.
             labels: (B,) int64 given labels.
             clean_probability: (B,) in [0, 1].
+            targets: (B, K) in place of the one-hot labels.
 
         Returns:
             (B, K) and (Bu, K) float32 targets.
@@ -211,8 +224,8 @@ class EmpiricalVicinalRisk:
 
         refining = torch.stack([probabilities_of(network, view) for view in weak_labeled])
         num_classes = refining.shape[-1]
-        targets = F.one_hot(labels, num_classes).float()
-        targets_labeled = co_refine(targets, clean_probability.float(), refining, self.temperature)
+        given = F.one_hot(labels, num_classes).float() if targets is None else targets.float()
+        targets_labeled = co_refine(given, clean_probability.float(), refining, self.temperature)
         if not unlabeled:
             targets_unlabeled = targets_labeled.new_empty((0, num_classes))
         # Under autocast, older torch hands the weights cast here, without gradient, on to the training forward, and the
@@ -268,7 +281,7 @@ class EmpiricalVicinalRisk:
         else:
             unlabeled_loss = torch.zeros_like(labeled_loss)
         penalty = prior_penalty(logits)
-        total = labeled_loss + lambda_u * unlabeled_loss + penalty
+        total = labeled_loss + lambda_u * unlabeled_loss + self.prior_weight * penalty
         return EvrLosses(total, labeled_loss.detach(), unlabeled_loss.detach(), penalty.detach(), lambda_u)
 
 

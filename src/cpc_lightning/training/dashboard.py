@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import CLASS_AGNOSTIC, LossMixture
-from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN
+from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN, pictures_of
 from cpc_lightning.errors import first_line, one_line, require_integer
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.stage_one import StageOne, Verdict
@@ -115,14 +115,15 @@ class Dashboard(pl.Callback):
     def _find(self, trainer: pl.Trainer) -> list[Suspect]:
         datamodule = cast(CoTrainingDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         report = _stage_one(trainer).label_report(datamodule)
-        if report.clean_probability is None or self.suspects == 0:
+        pictures = pictures_of(datamodule.dataset.train.images)
+        if report.clean_probability is None or self.suspects == 0 or pictures is None:
             return []
         names = [one_line(name) for name in datamodule.dataset.class_names]
         worst = report.most_suspicious(self.suspects)
         columns = (
             report.noisy_labels, report.clean_probability, report.suggested, report.confidence, report.true_labels
         )  # fmt: skip
-        images = datamodule.dataset.train.images.fetch(worst)
+        images = pictures.fetch(worst)
         rows = zip(worst.tolist(), images, *(column[worst].tolist() for column in columns), strict=True)
         unknown = {UNKNOWN: None, NONE_OF_THE_CLASSES: "none"}
         return [

@@ -107,7 +107,13 @@ class CoTrainingDataModule(pl.LightningDataModule):
             first, second = (warmup_share(index) for index in self.draws(epoch))
         else:
             first, second = (
-                NetworkShare(p.labeled, p.labeled_probability, torch.cat([p.unlabeled, self.unlabeled]))
+                NetworkShare(
+                    p.labeled,
+                    p.labeled_probability,
+                    torch.cat([p.unlabeled, self.unlabeled]),
+                    p.labeled_targets,
+                    p.labeled_weights,
+                )
                 for p in self.partitions
             )
         return CoTrainingSampler(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Images, Split
 from cpc_lightning.datasets.reading.image_files import ImageFiles
+from cpc_lightning.datasets.vectors import ArrayVectors
 from cpc_lightning.noise.open_set import MixedImages
 
 SAMPLE = 64
@@ -64,7 +65,10 @@ def digest_names(names: Sequence[str]) -> str:
 
 
 def digest_images(images: Images) -> str:
-    """sha256 of all pixels in memory, or of the bytes of `SAMPLE` image files; "" for images of any other kind.
+    """sha256 of all pixels or vectors in memory, or of the bytes of `SAMPLE` image files; "" for any other kind.
+
+    Of vectors that a pretrained network has computed, of the images and of what computed them: another machine rounds
+    otherwise.
 
     A file that cannot be read counts as an empty one: whoever needs it says so.
     """
@@ -73,6 +77,10 @@ def digest_images(images: Images) -> str:
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
     if isinstance(images, ArrayImages):
         return digest_tensor(images.pixels)
+    if isinstance(images, ArrayVectors):
+        if images.pictures is None:
+            return digest_tensor(images.vectors)
+        return hashlib.sha256(f"{digest_images(images.pictures)} {images.origin}".encode()).hexdigest()
     if not isinstance(images, ImageFiles):
         return ""
     hashed = hashlib.sha256()

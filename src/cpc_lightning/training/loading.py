@@ -4,6 +4,7 @@
 
 Shapes: N samples, B batch, U unlabeled batch (B, or 0), C channels, H x W pixels; V is 1 for images of which all views
 are made, or the number of views (one in warm-up, else the weak ones and then the strong ones, if those are others).
+Where a data set consists of vectors, (D) float32 takes the place of (C, H, W) uint8.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class TrainingBatch(TypedDict):
         labeled_images: (V, B, C, H, W) uint8.
         labels: (B,) int64 given labels.
         clean_probability: (B,) float32.
+        targets: (B, K) float32 what to learn in place of the labels; None: the labels.
         unlabeled_images: (V, U, C, H, W) uint8.
         index: (B,) int64 positions of the labeled images in the training set.
         unlabeled_index: (U,) int64.
@@ -44,6 +46,7 @@ class TrainingBatch(TypedDict):
     labeled_images: Tensor
     labels: Tensor
     clean_probability: Tensor
+    targets: Tensor | None
     unlabeled_images: Tensor
     index: Tensor
     unlabeled_index: Tensor
@@ -87,6 +90,7 @@ class CoTrainingDataset(Dataset[TrainingBatch]):
             "labeled_images": labeled_images,
             "labels": self.noisy_labels[plan.labeled],
             "clean_probability": plan.clean_probability,
+            "targets": plan.targets,
             # Image files cannot stack zero images: the shape is the labeled side's.
             "unlabeled_images": (
                 labeled_images[:, :0] if nothing else self.images.fetch_views(plan.unlabeled, views, plan.seed + 1)

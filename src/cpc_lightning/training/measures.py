@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from cpc_lightning.analysis.metrics import cleaner_metrics, estimate_agreement, ks_deviating_share
-from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Evidence
+from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate, Evidence
 from cpc_lightning.datasets.dataset import UNKNOWN
 
 
@@ -14,15 +15,18 @@ def measure_result(result: CleaningResult, draws: tuple[Draw, Draw]) -> dict[str
 
     "gmm/..." and "cpc/..." hold AUC, precision, recall and share kept of the mixture's and the prototypes' clean
     probability: by network 1 ("_1"), by network 2 ("_2") and joined, that is of the mean of both, or, where they judge
-    different draws, of both draws together. What does not apply is left out.
+    different draws, of both draws together. "verdict/..." holds the same of a clean probability that rests on
+    neither. What does not apply is left out.
     """
     values: dict[str, float] = dict(result.scalars)
     for number, partition in enumerate(result.partitions, start=1):
         values[f"partition/labeled_{number}"] = len(partition.labeled)
         values[f"partition/unlabeled_{number}"] = len(partition.unlabeled)
-    for source in ("gmm", "cpc"):
-        pair = [getattr(estimate, source) for estimate in result.estimates]
-        if any(probability is None for probability in pair):
+    thresholds = {**result.thresholds, "verdict": result.threshold}
+    for source in ("gmm", "cpc", "verdict"):
+        of_both = (clean_probability_of(estimate, source) for estimate in result.estimates)
+        pair = [probability for probability in of_both if probability is not None]
+        if len(pair) < 2:
             continue
         judged = draws[1], draws[0]
         noisy, true = ([getattr(draw, kind) for draw in judged] for kind in ("noisy_labels", "true_labels"))
@@ -32,7 +36,7 @@ def measure_result(result: CleaningResult, draws: tuple[Draw, Draw]) -> dict[str
             joined = torch.cat(pair), torch.cat(noisy), torch.cat(true)
         rows = {"_1": (pair[0], noisy[0], true[0]), "_2": (pair[1], noisy[1], true[1]), "": joined}
         for suffix, (probability, noisy_labels, true_labels) in rows.items():
-            kept = probability > result.thresholds[source]
+            kept = probability > thresholds[source]
             measured = cleaner_metrics(probability, kept, noisy_labels, true_labels)
             values |= {f"{source}/{name}{suffix}": value for name, value in measured.items() if value is not None}
     for number, estimate in enumerate(result.estimates, start=1):
@@ -42,6 +46,14 @@ def measure_result(result: CleaningResult, draws: tuple[Draw, Draw]) -> dict[str
             )
             values |= {f"gmm_cpc/{name}_{number}": value for name, value in agreement.items()}
     return values
+
+
+def clean_probability_of(estimate: Estimate, source: str) -> Tensor | None:
+    """(n,) what the mixture ("gmm") or the prototypes ("cpc") say; "verdict": the whole estimate, if it has neither."""
+    if source == "verdict":
+        return estimate.clean_probability if estimate.gmm is None and estimate.cpc is None else None
+    of_source: Tensor | None = getattr(estimate, source)
+    return of_source
 
 
 def measure_losses(judging: tuple[Evidence, Evidence], draws: tuple[Draw, Draw]) -> dict[str, float]:

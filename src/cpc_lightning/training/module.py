@@ -21,6 +21,7 @@ from cpc_lightning.backbones.layout import match_layout, may_be_channels_last
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.errors import InputError, TrainingError, first_line, require, require_integer, require_number
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, SemisupBatch, confidence_penalty
+from cpc_lightning.views.vector_views import VectorViews
 from cpc_lightning.views.views import VIEWS, Views
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -34,7 +35,7 @@ class CoTrainingModule(pl.LightningModule):
         self,
         networks: Sequence[Network],
         risk: EmpiricalVicinalRisk,
-        views: Views,
+        views: Views | VectorViews,
         network_optimizer: MakeOptimizer,
         head_optimizer: MakeOptimizer,
         schedule: MakeSchedule,
@@ -52,7 +53,8 @@ class CoTrainingModule(pl.LightningModule):
         Args:
             networks: network 1 and network 2, initialised differently.
             risk: stage 2's loss.
-            views: makes weak, strong and evaluation views of uint8 images.
+            views: makes weak, strong and evaluation views of uint8 images; or of vectors, (D) float32 in the place of
+                (C, H, W) uint8 here and below.
             network_optimizer: makes the optimizer of a backbone and its classifier.
             head_optimizer: makes the optimizer of a projector and its prototypes; stage 1 steps it.
             schedule: makes the learning rate schedule of a network, in epochs.
@@ -179,6 +181,7 @@ class CoTrainingModule(pl.LightningModule):
             clean_probability=batch["clean_probability"],
             weak_unlabeled=weak_unlabeled,
             strong_unlabeled=strong_unlabeled,
+            targets=batch.get("targets"),
         )
         losses = self.risk(network, peer, step, self.current_epoch + batch["epoch_share"], self.warmup_epochs)
         return {

@@ -12,8 +12,8 @@ from cpc_lightning.errors import InputError
 # compared). Of the trainer's not those that change what is computed on the same devices: its limits, its precision.
 FREE = (
     "run_dir", "resume", "report", "logger", "callbacks", "hydra",
-    "dataset.root", "dataset.test_root", "dataset.ilsvrc_root", "dataset.file", "dataset.download",
-    "noise.path", "training.num_workers", "training.evaluation_batch_size",
+    "dataset.root", "dataset.test_root", "dataset.ilsvrc_root", "dataset.file", "dataset.test_file", "dataset.download",
+    "noise.path", "features.folder", "features.batch_size", "training.num_workers", "training.evaluation_batch_size",
     *(f"trainer.{name}" for name in (
         "accelerator", "devices", "num_nodes", "strategy", "deterministic", "benchmark", "default_root_dir",
         "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "logger", "profiler",
@@ -26,6 +26,7 @@ RENAMED: Mapping[str, str] = {"experiment=webvision_inception": "experiment=divi
 AS_BEFORE: Mapping[str, Any] = {
     "report": False,
     "semisup.forward_unlabeled": False,
+    "semisup.prior_weight": 1.0,
     "training.warmup_policy": None,
     "training.warmup_batch_size": None,  # but for a run that stopped in a warm-up that training.limit_batches cut short
     "views.augdesc": False,
@@ -35,6 +36,12 @@ AS_BEFORE: Mapping[str, Any] = {
     "dataset.encoding": None,
     "dataset.unlabeled": "error",
     "dataset.trust_clean": False,
+    "features._target_": "cpc_lightning.features.features.NoFeatures",
+    # Of vectors, of which there were no data sets.
+    "vector_views._target_": "cpc_lightning.views.vector_views.VectorViews",
+    "vector_views.dropout": 0.2,
+    "vector_views.noise": 0.1,
+    "vector_views.mixing": 0.2,
 }
 """Settings that the records of older runs lack: full name to the value that means what those runs did."""
 

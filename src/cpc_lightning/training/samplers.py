@@ -1,6 +1,7 @@
 """Batch samplers of co-training: which samples each step of each network trains on.
 
-Shapes: n labeled, m unlabeled samples of one network; B batch of one process; G = B * world_size, the global batch.
+Shapes: n labeled, m unlabeled samples of one network; B batch of one process; G = B * world_size, the global batch; K
+classes.
 """
 
 from __future__ import annotations
@@ -27,11 +28,15 @@ class NetworkShare:
         labeled: (n,) int64 positions of the samples whose label it learns.
         clean_probability: (n,) float32, how far that label is trusted.
         unlabeled: (m,) int64 positions of the others; None in warm-up, which has no such side.
+        targets: (n, K) float32 what to learn in place of the label; None: the label.
+        weights: (n,) float32 above 0, how often a labeled sample is drawn beside the others; None: all alike.
     """
 
     labeled: Tensor
     clean_probability: Tensor
     unlabeled: Tensor | None = None
+    targets: Tensor | None = None
+    weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.labeled) != len(self.clean_probability):
@@ -54,6 +59,7 @@ class BatchPlan:
         unlabeled: (B,) int64; (0,) in warm-up, and where the partition's unlabeled side is empty.
         warmup: whether this is a step of the warm-up.
         epoch_share: the share of the network's steps in this epoch that lie behind it, in [0, 1).
+        targets: (B, K) float32 what to learn in place of the labels; None: the labels.
         seed: even, of what is drawn for the labeled side while it is fetched; seed + 1 is the unlabeled side's.
     """
 
@@ -64,6 +70,7 @@ class BatchPlan:
     warmup: bool
     epoch_share: float
     seed: int
+    targets: Tensor | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by value: tensors would travel to a worker through shared memory, which may be full without a word."""
@@ -82,7 +89,8 @@ class CoTrainingSampler(Sampler[BatchPlan]):
 
     A network takes ceil(n / G) steps, the same on every rank. Every batch is full (shapes stay, no batch of one sample
     meets BatchNorm): samples come in one permutation after another, and the last batch takes what it lacks from the
-    next one. The unlabeled side goes round likewise, B a step and process, however many it has. A network with nothing
+    next one; samples that have weights come as often as those say, but for a draw of their fractions. The unlabeled
+    side goes round likewise, B a step and process, however many it has. A network with nothing
     labeled takes no step.
 
     All ranks agree on the global batches, and each takes its slice: the concatenation over ranks of their t-th plans is
@@ -132,7 +140,7 @@ class CoTrainingSampler(Sampler[BatchPlan]):
     def __iter__(self) -> Iterator[BatchPlan]:
         for network, share in enumerate(self.shares):
             steps, warmup = self.steps(network), share.unlabeled is None
-            labeled_places = self._places(network, 0, len(share.labeled), steps)
+            labeled_places = self._places(network, 0, len(share.labeled), steps, share.weights)
             unlabeled = share.labeled[:0] if share.unlabeled is None else share.unlabeled
             unlabeled_places = self._places(network, 1, len(unlabeled), steps)
             seeds = np.random.SeedSequence([self.seed, self.epoch, network, 2, self.rank]).generate_state(steps)
@@ -145,9 +153,10 @@ class CoTrainingSampler(Sampler[BatchPlan]):
                     warmup=warmup,
                     epoch_share=step / steps,
                     seed=2 * int(seeds[step]),
+                    targets=None if share.targets is None else share.targets[mine],
                 )
 
-    def _places(self, network: int, side: int, size: int, steps: int) -> Tensor:
+    def _places(self, network: int, side: int, size: int, steps: int, weights: Tensor | None = None) -> Tensor:
         """(steps, B) places in 0..size-1 for this rank, one row a step; (steps, 0) if there are none to draw from."""
         if size == 0:
             return torch.empty(steps, 0, dtype=torch.int64)
@@ -155,11 +164,31 @@ class CoTrainingSampler(Sampler[BatchPlan]):
         entropy = np.random.SeedSequence([self.seed, self.epoch, network, side])
         generator = torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
         needed = steps * self.batch_size * self.world_size
-        rounds = math.ceil(needed / size)
-        # Each row a permutation, all at once: a handful of samples may go round thousands of times.
-        keys = torch.rand(rounds, size, dtype=torch.float64, generator=generator)
-        order = keys.argsort(dim=1, stable=True).flatten()[:needed]
+        if weights is not None:
+            order = weighted_draw(weights, needed, generator)
+        else:
+            rounds = math.ceil(needed / size)
+            # Each row a permutation, all at once: a handful of samples may go round thousands of times.
+            keys = torch.rand(rounds, size, dtype=torch.float64, generator=generator)
+            order = keys.argsort(dim=1, stable=True).flatten()[:needed]
         return order.view(steps, self.world_size, self.batch_size)[:, self.rank]
+
+
+def weighted_draw(weights: Tensor, needed: int, generator: torch.Generator) -> Tensor:
+    """Places of n samples in a random order, each as often as its weight asks for: (needed,) int64.
+
+    That is `needed` times its share of the weights, rounded up or down at random (systematic sampling).
+
+    Args:
+        weights: (n,) above 0.
+        needed: how many to draw.
+        generator: of the draw.
+    """
+    reach = weights.double().cumsum(0)
+    start = torch.rand(1, dtype=torch.float64, generator=generator)
+    marks = (torch.arange(needed, dtype=torch.float64) + start) * (reach[-1] / needed)
+    places = torch.searchsorted(reach, marks, right=True).clamp(max=len(weights) - 1)
+    return places[torch.randperm(needed, generator=generator)]
 
 
 def balanced_draw(labels: Tensor, size: int, num_classes: int, seed: int, epoch: int, network: int) -> Tensor:

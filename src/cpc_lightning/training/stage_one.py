@@ -15,6 +15,7 @@ from torch import Tensor
 from cpc_lightning.cleaning.evidence import Basis, Cleaner, CleaningResult, CleaningTask, Draw, Evidence
 from cpc_lightning.cleaning.gmm import scale_losses
 from cpc_lightning.cleaning.trusted import believe
+from cpc_lightning.datasets.dataset import Vectors
 from cpc_lightning.errors import TrainingError
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.training.datamodule import CoTrainingDataModule
@@ -191,7 +192,9 @@ class StageOne(pl.Callback):
         if trainer.is_global_zero:
             seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
             optimizers = (trainer.optimizers[2], trainer.optimizers[3])
-            task = CleaningTask(draws, judging, learning, heads, optimizers, progress, seed)
+            images = cast(CoTrainingDataModule, trainer.datamodule).dataset.train.images  # type: ignore[attr-defined]
+            vectors = images.vectors if isinstance(images, Vectors) else None
+            task = CleaningTask(draws, judging, learning, heads, optimizers, progress, seed, vectors)
             result = believe(self.cleaner.clean(task), draws)
             for number, partition in enumerate(result.partitions, start=1):
                 if partition.fell_back:

@@ -218,9 +218,10 @@ def has_entry(file: str, host: str) -> bool:
 def stay_out_of_home(save_dir: Path) -> None:
     """Have wandb keep in the run's folder what it keeps in the user's, where there is none or it cannot be written."""
     home = os.path.expanduser("~")  # "~" itself where nobody knows it
-    if os.path.isabs(home) and os.access(home, os.W_OK):
-        return
-    for name, folder in (FOLDERS if os.path.isabs(home) else FOLDERS | WITHOUT_HOME).items():
+    folders = {} if os.path.isabs(home) and os.access(home, os.W_OK) else dict(FOLDERS)
+    if not os.path.isabs(home) or (os.name == "posix" and "HOME" not in os.environ):  # part of wandb looks there alone
+        folders |= WITHOUT_HOME
+    for name, folder in folders.items():
         if name not in _GIVEN:
             os.environ[name] = str(save_dir.absolute() / "wandb" / folder)
 

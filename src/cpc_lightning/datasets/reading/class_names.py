@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.ASCII | re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?|inf(inity)?)", re.ASCII | re.IGNORECASE)
 _LARGEST = 10**9
 """From here on a number is a name: a barcode, say."""
 _MISSING = ("", "nan", "<na>")
@@ -14,7 +15,7 @@ _LIKE_MISSING = ("na", "n/a", "none", "null", "unlabeled", "unlabelled", "?")
 
 
 def number_of(text: str) -> float | None:
-    """The number that `text` spells; None where it is none."""
+    """The number that `text` spells, infinity included; None where it is none."""
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
@@ -22,6 +23,19 @@ def whole_number(text: str) -> int | None:
     """The whole number that `text` spells, 3 for "3", "3.0" and "3e0"; None for any other text."""
     number = number_of(text)
     return int(number) if number is not None and abs(number) < _LARGEST and number.is_integer() else None
+
+
+def stray_numbers(texts: Iterable[str]) -> list[str]:
+    """Labels that are no class although all are numbers: infinite ones, and 1e30 where another label is 0.
+
+    Barcodes stay names: none of them is 0.
+    """
+    numbers = {text: number_of(text) for text in texts}
+    found = [number for number in numbers.values() if number is not None]
+    if len(found) < len(numbers):
+        return []
+    largest = _LARGEST if 0 in found else math.inf
+    return [text for text, number in numbers.items() if number is not None and number >= largest]
 
 
 def says_nothing(label: str) -> bool:

@@ -25,10 +25,11 @@ _ADDED = re.compile(
 )
 """Names that a NAS (Synology, QNAP), Windows, macOS and viewers give to what they add: thumbnails, indices, trash."""
 
-CIRCLE = "links that lead in a circle"
+CIRCLE = "links in a circle"
 TWICE = "links to folders that are read already"
-ADDED = "folders that a NAS or file manager added"
+ADDED = "folders added by a NAS or file manager"
 BESIDE = "images in no folder of a class"
+IN_WORDS = (CIRCLE, TWICE, ADDED, BESIDE)
 
 
 def is_added(name: str) -> bool:
@@ -138,7 +139,8 @@ def is_folder(setting: str, entry: os.DirEntry[str] | Path) -> bool:
 def counted(aside: Mapping[str, int]) -> str:
     """What is left aside in words, the most frequent kinds first: "12 .txt, 3 .mp4"; "" where nothing is."""
     kinds = sorted(((number, kind) for kind, number in aside.items() if number), key=lambda pair: -pair[0])
-    shown = ", ".join(f"{number:,} {kind}" for number, kind in kinds[:4])
+    one = {kind: kind.replace("s ", " ", 1) for kind in IN_WORDS}
+    shown = ", ".join(f"{number:,} {one.get(kind, kind) if number == 1 else kind}" for number, kind in kinds[:4])
     return shown + (f" and {len(kinds) - 4} kinds more" if len(kinds) > 4 else "")
 
 

@@ -9,6 +9,8 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
+from cpc_lightning.errors import one_line
+
 
 class PathList(Sequence[str]):
     """File names, each as long as it is plus 8 bytes. Worker processes share it: reading changes no reference count.
@@ -53,6 +55,15 @@ class PathList(Sequence[str]):
     def take(self, places: Iterable[int]) -> PathList:
         """The names at `places`, in that order."""
         return PathList(self.encoded(place) for place in places)
+
+    def escaped(self) -> list[str]:
+        """The names that tables can only show escaped: they hold control characters, or bytes that are no UTF-8."""
+        try:
+            if self._buffer.decode().isprintable():
+                return []
+        except UnicodeDecodeError:
+            pass
+        return [name for name in self if one_line(name) != name]
 
     def first_repeat(self) -> tuple[int, int] | None:
         """The places of a name that is there twice, the earliest such second place; None if there is none."""

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from cpc_lightning.errors import count_of
 from cpc_lightning.report.formats.contract import NOT_OUT_OF_SAMPLE, Answers, Exported
 from cpc_lightning.report.tables import write_classes
 
@@ -46,7 +47,7 @@ def write_cleanlab(exported: Exported, folder: Path) -> list[str]:
     ]
     unlabeled = len(verdicts) - len(labeled)
     if unlabeled:
-        notes.append(f"{unlabeled:,} images have no label and are left out.")
+        notes.append(f"Left out: {count_of(unlabeled, 'image')} without a label.")
     if not judged.all():
         notes.append("The run has no cleaner: is_label_issue and label_score are blank where there is no verdict.")
     absent = sorted({*range(len(exported.class_names))} - {*verdicts.noisy_label.tolist()})

@@ -1,0 +1,330 @@
+"""What true class each sample has, judged from fixed features and given labels that are partly wrong.
+
+Nothing judges a sample whose own label it was fitted to (METHOD: "On fixed features"). In the order of the work: near
+copies form groups; softmax regression in folds that no group straddles; a transition matrix from the confident joint;
+forward-corrected regression (Patrini et al., "Making deep neural networks robust to label noise", CVPR 2017) with one
+EM step of the matrix; posteriors given the label; the posteriors of the nearest neighbours.
+
+Shapes: N samples, D features, K classes, F folds, k neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+COPY = 0.995
+"""Cosine of standardised features from which two samples are one picture: the same image saved anew lies above it."""
+
+DECAYS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""Weights of the squared norm in softmax regression to choose from."""
+
+BLOCK = 1 << 26
+"""So many similarities are held at once (256 MiB)."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What is known of the true class of N samples.
+
+    Attributes:
+        true_class: (N, K) float32 U, the probability of each true class from the features of the sample, of its
+            neighbours and of their labels, without the sample's own label.
+        posterior: (N, K) float32 the same given the label: proportional to U_k T[k, g].
+        transition_matrix: (K, K) float32, T[k, g] = P(given g | true k).
+        noise_rate: the estimated share of wrong labels: 1 minus the mean posterior of the given label.
+        given: (N, K) float32 out-of-fold P(given label | features), what is commonly used.
+        decays: the chosen weights of the squared norm, of the plain and of the corrected regression.
+        groups: (N,) int64, the same number for near copies.
+    """
+
+    true_class: Tensor
+    posterior: Tensor
+    transition_matrix: Tensor
+    noise_rate: float
+    given: Tensor
+    decays: tuple[float, float]
+    groups: Tensor
+
+
+def infer_true_classes(
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    seed: int = 0,
+    folds: int = 5,
+    neighbours: int = 30,
+    decays: Sequence[float] = DECAYS,
+    rounds: int = 2,
+) -> Posterior:
+    """Judge the labels of N samples by everybody else's.
+
+    Args:
+        features: (N, D) floating point.
+        labels: (N,) int64 given labels in 0..K-1.
+        num_classes: K.
+        seed: of the folds.
+        folds: F, how many parts take turns in being judged.
+        neighbours: k.
+        decays: to choose from, by the held-out likelihood of the given labels.
+        rounds: of forward-corrected regression; more make the matrix drift towards the identity.
+    """
+    inputs = standardise(features)
+    near, similarity = nearest(inputs, neighbours)
+    groups = groups_of_copies(near, similarity)
+    weights = 1 / torch.bincount(groups)[groups].float()
+    fold = split_in_folds(labels, groups, folds, seed)
+    decay = choose_decay(inputs, labels, fold, weights, num_classes, decays)
+    models = [
+        fit_regression(inputs[fold != number], labels[fold != number], weights[fold != number], num_classes, decay)
+        for number in range(folds)
+    ]
+    given = predict_out_of_fold(inputs, fold, models)
+    matrix = confident_joint(given, labels)
+    noise_rate = 0.0
+    # The corrected loss is flatter in the weights: it takes a weaker decay than the plain one.
+    corrected = choose_decay(inputs, labels, fold, weights, num_classes, decays, matrix)
+    for number in range(rounds):
+        models = [
+            fit_regression(
+                inputs[fold != part], labels[fold != part], weights[fold != part], num_classes, corrected, matrix, start
+            )
+            for part, start in enumerate(models)
+        ]
+        by_features = predict_out_of_fold(inputs, fold, models)
+        posterior = given_the_label(by_features, labels, matrix)
+        if number == 0:
+            noise_rate = 1 - float(posterior.gather(1, labels[:, None]).mean())
+        if number < rounds - 1:
+            matrix = expected_matrix(posterior, labels)
+    votes = vote(posterior, near, similarity, groups)
+    joined = (by_features + 0.001) * (votes + 0.02)
+    true_class = joined / joined.sum(dim=1, keepdim=True)
+    judged = given_the_label(true_class, labels, matrix)
+    alone = torch.bincount(labels, minlength=num_classes)[labels] == 1  # nobody else of its class: nobody can tell
+    judged[alone] = F.one_hot(labels[alone], num_classes).float()
+    return Posterior(true_class, judged, matrix, noise_rate, given, (decay, corrected), groups)
+
+
+# Neighbours and copies ------------------------------------------------------------------------------------------------
+
+
+def standardise(features: Tensor) -> Tensor:
+    """(N, D) float32 of mean 0 and standard deviation 1; a feature that never varies stays 0."""
+    centred = features.float() - features.float().mean(dim=0)
+    deviation = centred.square().mean(dim=0).sqrt()
+    return centred / torch.where(deviation > 1e-6 * deviation.max().clamp(min=1e-12), deviation, torch.inf)
+
+
+def nearest(inputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The most alike of the other samples, by cosine: positions (N, k) int64 and cosines (N, k), the highest first.
+
+    k is `count`, or N - 1 where that is less.
+    """
+    unit = F.normalize(inputs, dim=1)
+    count = min(count, len(unit) - 1)
+    found, cosines = [], []
+    rows = max(1, BLOCK // len(unit))
+    for start in range(0, len(unit), rows):
+        similarity = unit[start : start + rows] @ unit.T
+        own = torch.arange(len(similarity))
+        similarity[own, own + start] = -torch.inf
+        values, places = similarity.topk(count, dim=1)
+        found.append(places)
+        cosines.append(values)
+    return torch.cat(found), torch.cat(cosines)
+
+
+def groups_of_copies(near: Tensor, similarity: Tensor, copy: float = COPY) -> Tensor:
+    """(N,) int64 numbers of groups: near copies, and what they are near copies of, share one."""
+    first, place = torch.nonzero(similarity >= copy, as_tuple=True)
+    second = near[first, place]
+    links = coo_matrix((np.ones(len(first), dtype=np.int8), (first.numpy(), second.numpy())), (len(near), len(near)))
+    return torch.from_numpy(connected_components(links, directed=False)[1].astype(np.int64))
+
+
+def split_in_folds(labels: Tensor, groups: Tensor, folds: int, seed: int) -> Tensor:
+    """(N,) int64 the fold of each sample: classes spread evenly, no group in two folds, the same for the same seed.
+
+    A group goes with the class of its first sample.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.full((int(groups.max()) + 1,), len(groups)).scatter_reduce(
+        0, groups, torch.arange(len(groups)), "amin"
+    )
+    shuffled = torch.randperm(len(first), generator=generator)
+    order = shuffled[torch.argsort(labels[first][shuffled], stable=True)]  # classes one after another
+    of_group = torch.empty(len(first), dtype=torch.int64)
+    of_group[order] = torch.arange(len(first)) % folds
+    return of_group[groups]
+
+
+def vote(posterior: Tensor, near: Tensor, similarity: Tensor, groups: Tensor, scale: float = 0.05) -> Tensor:
+    """(N, K) the mean of the neighbours' posteriors, weighted by exp((cosine - the highest) / `scale`).
+
+    Copies of a sample are no neighbours of it, and those of a neighbour vote once together. Uniform without any.
+
+    Args:
+        posterior: (N, K).
+        near: (N, k) positions.
+        similarity: (N, k) cosines.
+        groups: (N,) of copies.
+        scale: 0.05.
+    """
+    other = groups[near] != groups[:, None]
+    highest = similarity.masked_fill(~other, -torch.inf).amax(dim=1, keepdim=True)
+    weights = torch.exp((similarity - highest) / scale).masked_fill(~other, 0.0)
+    same = groups[near][:, :, None] == groups[near][:, None, :]
+    weights = weights / same.sum(dim=2)
+    votes = torch.zeros_like(posterior)
+    for place in range(near.shape[1]):  # (N, k, K) would not fit
+        votes += weights[:, place, None] * posterior[near[:, place]]
+    total = weights.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, votes / total.clamp(min=1e-12), torch.full_like(votes, 1 / votes.shape[1]))
+
+
+# Regression -----------------------------------------------------------------------------------------------------------
+
+
+def fit_regression(
+    inputs: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    num_classes: int,
+    decay: float,
+    transition_matrix: Tensor | None = None,
+    start: Tensor | None = None,
+    steps: int = 100,
+) -> Tensor:
+    """Softmax regression: the weights (D + 1, K) that minimise mean loss + decay / 2 |W|^2; the last row is the bias.
+
+    Args:
+        inputs: (n, D).
+        labels: (n,) int64.
+        weights: (n,) of the samples in the mean.
+        num_classes: K.
+        decay: of all but the bias.
+        transition_matrix: (K, K); given, the loss is -log sum_k softmax(x W)_k T[k, g], forward-corrected.
+        start: (D + 1, K) to begin from; zeros without. It must not have seen what is judged.
+        steps: at most so many of L-BFGS.
+    """
+    wide = start.clone() if start is not None else inputs.new_zeros(inputs.shape[1] + 1, num_classes)
+    wide.requires_grad_(True)
+    share = weights / weights.sum()
+    log_matrix = None if transition_matrix is None else transition_matrix.clamp(min=1e-12).log().T[labels]  # (n, K)
+    optimizer = torch.optim.LBFGS(
+        [wide],
+        max_iter=steps,
+        history_size=10,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        log_probabilities = F.log_softmax(torch.addmm(wide[-1], inputs, wide[:-1]), dim=1)
+        if log_matrix is None:
+            losses = -log_probabilities.gather(1, labels[:, None]).squeeze(1)
+        else:
+            losses = -(log_probabilities + log_matrix).logsumexp(dim=1)
+        value = (share * losses).sum() + decay / 2 * wide[:-1].square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return wide.detach()
+
+
+def predict(inputs: Tensor, wide: Tensor) -> Tensor:
+    """(n, K) softmax of the regression with the weights `wide` (D + 1, K)."""
+    return torch.addmm(wide[-1], inputs, wide[:-1]).softmax(dim=1)
+
+
+def predict_out_of_fold(inputs: Tensor, fold: Tensor, models: Sequence[Tensor]) -> Tensor:
+    """(N, K) each sample judged by the model that has not seen its fold."""
+    result = inputs.new_empty(len(inputs), models[0].shape[1])
+    for number, model in enumerate(models):
+        result[fold == number] = predict(inputs[fold == number], model)
+    return result
+
+
+def choose_decay(
+    inputs: Tensor,
+    labels: Tensor,
+    fold: Tensor,
+    weights: Tensor,
+    num_classes: int,
+    decays: Sequence[float],
+    transition_matrix: Tensor | None = None,
+) -> float:
+    """The decay under which the given labels of the first fold are most likely to a model that has not seen them."""
+    if len(decays) == 1:
+        return decays[0]
+    learnt, judged = fold != 0, fold == 0
+    start, losses = None, {}
+    for decay in sorted(decays, reverse=True):  # from strong to weak, each from the one before
+        start = fit_regression(
+            inputs[learnt], labels[learnt], weights[learnt], num_classes, decay, transition_matrix, start
+        )
+        predicted = predict(inputs[judged], start)
+        if transition_matrix is not None:
+            predicted = predicted @ transition_matrix
+        probabilities = predicted.gather(1, labels[judged, None]).squeeze(1)
+        losses[decay] = -float((weights[judged] * probabilities.clamp(min=1e-12).log()).sum())
+    return min(losses, key=lambda decay: losses[decay])
+
+
+# The transition matrix ------------------------------------------------------------------------------------------------
+
+
+def confident_joint(given: Tensor, labels: Tensor) -> Tensor:
+    """The transition matrix (K, K) from out-of-fold probabilities of the given label (Northcutt et al. 2021).
+
+    Of the classes whose probability is at least the mean that the samples labeled so have, a sample counts under the
+    most probable; under none if there is none. One is added on the diagonal, and rows are normalised.
+
+    Args:
+        given: (N, K) out-of-fold P(given label | features).
+        labels: (N,) int64 given labels.
+    """
+    classes = given.shape[1]
+    own = given.gather(1, labels[:, None]).squeeze(1)
+    counts = torch.bincount(labels, minlength=classes)
+    thresholds = torch.zeros(classes).index_add(0, labels, own) / counts.clamp(min=1)
+    thresholds[counts == 0] = torch.inf
+    confident = torch.where(given >= thresholds, given, -1.0)
+    chance, likely = confident.max(dim=1)
+    counted = chance >= 0
+    joint = torch.zeros(classes, classes)
+    joint.index_put_((likely[counted], labels[counted]), torch.ones(int(counted.sum())), accumulate=True)
+    joint += torch.eye(classes)
+    return joint / joint.sum(dim=1, keepdim=True)
+
+
+def given_the_label(by_features: Tensor, labels: Tensor, transition_matrix: Tensor) -> Tensor:
+    """(N, K) P(true = k | x, g), proportional to R_k T[k, g].
+
+    Args:
+        by_features: (N, K) R.
+        labels: (N,) int64 g.
+        transition_matrix: (K, K) T.
+    """
+    joint = by_features * transition_matrix.T[labels]
+    return joint / joint.sum(dim=1, keepdim=True).clamp(min=1e-30)
+
+
+def expected_matrix(posterior: Tensor, labels: Tensor) -> Tensor:
+    """One EM step: the transition matrix (K, K) that the posteriors (N, K) and the given labels (N,) expect."""
+    classes = posterior.shape[1]
+    joint = torch.zeros(classes, classes).index_add(0, labels, posterior).T
+    joint = joint + 1e-6 * torch.eye(classes)
+    return joint / joint.sum(dim=1, keepdim=True)

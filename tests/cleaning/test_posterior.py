@@ -1,0 +1,187 @@
+"""Each step from features to true classes against numbers worked out by hand, or by scikit-learn and scipy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from cpc_lightning.cleaning.posterior import (
+    choose_decay,
+    confident_joint,
+    expected_matrix,
+    fit_regression,
+    given_the_label,
+    groups_of_copies,
+    infer_true_classes,
+    nearest,
+    predict,
+    predict_out_of_fold,
+    split_in_folds,
+    standardise,
+    vote,
+)
+
+
+def rows(values):
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def test_standardised_features_have_mean_0_and_deviation_1_and_constant_ones_are_0():
+    inputs = standardise(rows([[1, 5, 10], [3, 5, 30]]))
+    assert inputs.tolist() == [[-1, 0, -1], [1, 0, 1]]
+
+
+def test_nearest_by_cosine_without_oneself(monkeypatch):
+    monkeypatch.setattr("cpc_lightning.cleaning.posterior.BLOCK", 4)  # one row at a time
+    near, cosines = nearest(rows([[1, 0], [10, 0], [0, 1], [1, 1]]), 2)
+    assert near[0].tolist() == [1, 3]
+    torch.testing.assert_close(cosines[0], rows([1, 0.5**0.5]))
+    assert near[2].tolist()[0] == 3
+    assert nearest(rows([[1, 0], [0, 1]]), 30)[0].tolist() == [[1], [0]]
+
+
+def test_copies_of_copies_share_a_group():
+    near = torch.tensor([[1, 3], [0, 2], [1, 0], [0, 1]])
+    cosines = rows([[0.999, 0.1], [0.999, 0.996], [0.996, 0.2], [0.994, 0.1]])
+    groups = groups_of_copies(near, cosines)
+    assert groups[0] == groups[1] == groups[2] != groups[3]
+
+
+def test_folds_spread_classes_and_keep_groups_together():
+    labels = torch.tensor([0] * 10 + [1] * 5 + [2] * 2)
+    groups = torch.arange(17)
+    fold = split_in_folds(labels, groups, 5, seed=3)
+    assert torch.bincount(fold[:10], minlength=5).tolist() == [2] * 5
+    assert torch.bincount(fold[10:15], minlength=5).tolist() == [1] * 5
+    assert fold[15] != fold[16]
+    assert torch.equal(fold, split_in_folds(labels, groups, 5, seed=3))
+    assert not torch.equal(fold, split_in_folds(labels, groups, 5, seed=4))
+    together = split_in_folds(labels, torch.tensor([0, 0, 0, *range(1, 15)]), 5, seed=3)
+    assert together[0] == together[1] == together[2]
+
+
+def test_votes_are_weighted_by_likeness_and_copies_vote_once():
+    posterior = rows([[1, 0], [0, 1], [1, 0], [1, 0], [0, 1]])
+    near, groups = torch.tensor([[1, 2, 3]]).expand(5, 3), torch.tensor([9, 1, 2, 2, 9])
+    # The two copies at places 2 and 3 count half each, as one sample as alike as sample 1 is.
+    votes = vote(posterior, near, rows([[0.5, 0.5, 0.5]]).expand(5, 3), groups)
+    torch.testing.assert_close(votes[0], rows([0.5, 0.5]))
+    # A neighbour that is less alike by 0.05 weighs 1/e.
+    votes = vote(posterior, near[:, :2], rows([[0.5, 0.45]]).expand(5, 2), torch.arange(5))
+    torch.testing.assert_close(votes[0, 0], torch.tensor(np.exp(-1) / (1 + np.exp(-1)), dtype=torch.float32))
+    # Who has only copies of itself as neighbours knows nothing.
+    votes = vote(posterior, near, rows([[1, 1, 1]]).expand(5, 3), torch.zeros(5, dtype=torch.int64))
+    assert votes.tolist() == [[0.5, 0.5]] * 5
+
+
+def regression_problem():
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(60, 4))
+    labels = (inputs @ generator.normal(size=(4, 3)) + generator.normal(size=(60, 3))).argmax(1)
+    return inputs, labels, generator.uniform(0.5, 2, size=60)
+
+
+def test_regression_is_scikit_learns():
+    inputs, labels, weights = regression_problem()
+    decay = 0.05
+    wide = fit_regression(torch.tensor(inputs), torch.tensor(labels), torch.tensor(weights), 3, decay, steps=1000)
+    # scikit-learn minimises C * sum of weighted losses + |W|^2 / 2.
+    reference = LogisticRegression(C=1 / (decay * weights.sum()), tol=1e-10, max_iter=10_000)
+    reference.fit(inputs, labels, sample_weight=weights)
+    expected = reference.predict_proba(inputs)
+    np.testing.assert_allclose(predict(torch.tensor(inputs), wide).numpy(), expected, atol=1e-3)
+
+
+def test_forward_corrected_regression_minimises_its_loss():
+    inputs, labels, weights = regression_problem()
+    matrix = np.array([[0.6, 0.3, 0.1], [0.1, 0.7, 0.2], [0.0, 0.4, 0.6]])
+
+    def loss(flat):
+        wide = flat.reshape(5, 3)
+        logits = inputs @ wide[:4] + wide[4]
+        soft = np.exp(logits - logits.max(1, keepdims=True))
+        soft /= soft.sum(1, keepdims=True)
+        given = (soft @ matrix)[np.arange(60), labels]
+        return -(weights / weights.sum() * np.log(given)).sum() + 0.05 / 2 * (wide[:4] ** 2).sum()
+
+    expected = minimize(loss, np.zeros(15), tol=1e-12)
+    arguments = torch.tensor(inputs), torch.tensor(labels), torch.tensor(weights), 3, 0.05, torch.tensor(matrix)
+    wide = fit_regression(*arguments, steps=1000)
+    assert loss(wide.numpy().ravel()) == pytest.approx(expected.fun, abs=1e-5)
+
+
+def test_everybody_is_judged_by_the_model_that_has_not_seen_it():
+    inputs, fold = rows([[1], [1], [1]]), torch.tensor([0, 1, 1])
+    models = [rows([[0, 0], [0, 0]]), rows([[0, 0], [np.log(3), 0]])]
+    torch.testing.assert_close(
+        predict_out_of_fold(inputs, fold, models), rows([[0.5, 0.5], [0.75, 0.25], [0.75, 0.25]])
+    )
+
+
+def test_the_decay_is_what_predicts_unseen_labels_best():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(200, 20, generator=generator)
+    fold, weights = torch.arange(200) % 5, torch.ones(200)
+    noise = torch.randint(2, (200,), generator=generator)
+    assert choose_decay(inputs, noise, fold, weights, 2, (10.0, 0.001)) == 10.0  # nothing to learn
+    assert choose_decay(inputs, (inputs[:, 0] > 0).long(), fold, weights, 2, (10.0, 0.001)) == 0.001
+
+
+def test_confident_joint():
+    # Mean of the own label: 0.7 of class 0 (samples 0-1), 0.5 of class 1 (samples 2-4).
+    given = rows([[0.9, 0.1], [0.5, 0.5], [0.8, 0.2], [0.35, 0.65], [0.35, 0.65]])
+    labels = torch.tensor([0, 0, 1, 1, 1])
+    # Sample 0 -> 0; 1 -> class 1 (0.5 >= 0.5); 2 -> 0; 3, 4 -> 1. With 1 on the diagonal: [[2, 1], [1, 3]].
+    torch.testing.assert_close(confident_joint(given, labels), rows([[2 / 3, 1 / 3], [1 / 4, 3 / 4]]))
+    nobody = confident_joint(rows([[0.6, 0.3, 0.1]]), torch.tensor([0]))  # classes 1 and 2 have no sample
+    assert nobody.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_posterior_given_the_label_and_the_matrix_that_it_expects():
+    matrix, labels = rows([[0.8, 0.2], [0.4, 0.6]]), torch.tensor([0, 1])
+    posterior = given_the_label(rows([[0.5, 0.5], [0.5, 0.5]]), labels, matrix)
+    torch.testing.assert_close(posterior, rows([[2 / 3, 1 / 3], [0.25, 0.75]]))
+    # True 0: 2/3 given 0, 1/4 given 1; true 1: 1/3 and 3/4.
+    torch.testing.assert_close(
+        expected_matrix(posterior, labels), rows([[8 / 11, 3 / 11], [4 / 13, 9 / 13]]), atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "least", "plain"),
+    [("symmetric", 0.4, 0.99, 0.98), ("symmetric", 0.8, 0.97, 0.9), ("pair", 0.4, 0.98, 0.7)],
+)
+def test_wrong_labels_of_digits_are_found(kind, rate, least, plain):
+    pixels, true = load_digits(return_X_y=True)
+    generator = np.random.default_rng(1)
+    labels, flipped = true.copy(), generator.random(len(true)) < rate
+    drawn = generator.integers(0, 10, flipped.sum())
+    labels[flipped] = drawn if kind == "symmetric" else (true[flipped] + 1) % 10
+    found = infer_true_classes(torch.tensor(pixels), torch.tensor(labels), 10)
+    wrong, place = labels != true, (range(len(true)), labels)
+    assert roc_auc_score(wrong, -found.posterior.numpy()[place]) > least
+    assert roc_auc_score(wrong, -found.given.numpy()[place]) > plain
+    assert found.noise_rate == pytest.approx(wrong.mean(), abs=0.06)
+
+
+def test_right_labels_of_digits_are_left_alone():
+    pixels, true = load_digits(return_X_y=True)
+    found = infer_true_classes(torch.tensor(pixels), torch.tensor(true), 10)
+    assert float((found.posterior[range(len(true)), true] <= 0.5).float().mean()) < 0.01
+    assert found.noise_rate < 0.01
+
+
+def test_a_class_with_one_sample_and_copies_of_one_misfiled_picture():
+    pixels, true = load_digits(n_class=3, return_X_y=True)
+    pixels, true = torch.tensor(pixels[:200]), torch.tensor(true[:200])
+    zero = int(torch.nonzero(true == 0)[0])
+    inputs = torch.cat([pixels, pixels[zero].expand(40, -1), torch.rand(1, 64)])
+    labels = torch.cat([true, torch.ones(40, dtype=torch.int64), torch.tensor([3])])
+    found = infer_true_classes(inputs, labels, 4)
+    assert float(found.posterior[200:240, 1].max()) < 0.5  # forty copies of a zero among the ones do not confirm it
+    assert float(found.posterior[240, 3]) == 1  # nobody can tell

@@ -1,0 +1,100 @@
+"""What a network sees of an image, and what becomes of its answer."""
+
+import pytest
+import torch
+from tests.features.networks import Patches
+from torch import nn
+
+from cpc_lightning.datasets.reading.image_files import Crop, ImageFiles
+from cpc_lightning.datasets.reading.paths import PathList
+from cpc_lightning.errors import InputError
+from cpc_lightning.features.extractor import Extractor, centre_of, view
+
+
+class Pixels(nn.Module):
+    def forward(self, images):
+        return images.flatten(1)
+
+
+def extractor(network=None, views=1, size=None, mean=(0.0,), std=(1.0,), method="forward"):
+    return Extractor((network or Pixels()).eval(), views, size, mean, std, method)
+
+
+def test_levels_are_standardised_channel_by_channel():
+    image = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    vectors = extractor(mean=(0.5, 0.2, 0.0), std=(0.5, 0.1, 2.0))(image)
+    torch.testing.assert_close(vectors, torch.tensor([[[-1.0, 0.0, 0.5]]]))
+
+
+def test_a_grayscale_image_is_repeated():
+    vectors = extractor(mean=(0.0, 0.2, 0.4), std=(1.0,))(torch.full((2, 1, 1, 1), 255, dtype=torch.uint8))
+    torch.testing.assert_close(vectors, torch.tensor([[[1.0, 0.8, 0.6]]]).expand(2, 1, 3))
+
+
+def test_views_are_the_image_its_mirror_image_and_crops():
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    image = (16 * rows + columns)[None, None]
+    assert torch.equal(view(image, 0), image)
+    assert torch.equal(view(image, 1), image.flip(3))
+    means = [view(image, number).mean().item() for number in range(12)]
+    # Crops of 14 x 14 of a plane: the mean is the level in their middle, as the scaled crop is symmetric around it.
+    middles = [(6.5, 6.5), (6.5, 8.5), (8.5, 6.5), (8.5, 8.5), (7.5, 7.5)]
+    expected = [16 * row + column for row, column in middles]
+    assert means[2::2] == pytest.approx(expected, abs=0.05)
+    for number in range(0, 12, 2):
+        assert torch.equal(view(image, number + 1), view(image, number).flip(3))
+        assert view(image, number).shape == image.shape
+
+
+def test_all_views_of_all_images():
+    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    vectors = extractor(Patches(2.0), views=2)(images)
+    assert vectors.shape == (3, 2, 48)
+    patches = 2 * (images / 255.0).view(3, 3, 4, 2, 4, 2).mean(dim=(3, 5))
+    torch.testing.assert_close(vectors[:, 0], patches.flatten(1))
+    torch.testing.assert_close(vectors[:, 1], patches.flip(3).flatten(1))
+
+
+@pytest.mark.parametrize("method", ["maps", "words"])
+def test_maps_and_tokens_are_averaged(method):
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    vectors = extractor(Patches(), method=method)(images)
+    torch.testing.assert_close(vectors[:, 0], (images / 255.0).mean(dim=(2, 3)))
+
+
+def test_the_middle_of_a_scaled_image():
+    image = torch.arange(8.0).expand(1, 1, 4, 8)
+    torch.testing.assert_close(centre_of(image, 4), torch.arange(2.0, 6.0).expand(1, 1, 4, 4))
+    torch.testing.assert_close(centre_of(image, 12)[..., 5:7].mean(), torch.tensor(3.5))  # twelve of 24 columns
+    assert centre_of(image, 12).shape == (1, 1, 12, 12)
+
+
+def test_image_files_are_decoded_at_the_size_that_is_needed():
+    files = ImageFiles("root", PathList(["a.jpg"]), Crop(256, 224), top=1023)
+    sized = extractor(size=112).sized(files)
+    assert (sized.crop, sized.top) == (Crop(128, 112), 1023)
+    assert extractor(size=None).sized(files) is files
+
+
+def test_what_a_network_cannot_do_is_told_in_one_line():
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    for network, method, says in (
+        (nn.Linear(7, 2), "forward", "network=Linear: fails on images of 3 x 4 x 4"),
+        (Patches(), "nothing", "network=Patches: must answer a vector for each image, and answers NoneType"),
+        (nn.Flatten(0), "forward", r"answers \(96,\)"),
+        (Patches(), "infinite", "answers infinite numbers or NaN"),
+    ):
+        with pytest.raises(InputError, match=says) as caught:
+            extractor(network, method=method)(images)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_digest_tells_weights_and_what_is_done_before():
+    same = extractor(Patches(1.5)).digest
+    assert extractor(Patches(1.5)).digest == same
+    others = (
+        extractor(Patches(1.25)), extractor(nn.Sequential(Patches(1.5))), extractor(Patches(1.5), views=2),
+        extractor(Patches(1.5), size=8), extractor(Patches(1.5), mean=(0.1,)), extractor(Patches(1.5), std=(2.0,)),
+        extractor(Patches(1.5), method="maps"),
+    )  # fmt: skip
+    assert len({same, *(other.digest for other in others)}) == 8
