@@ -236,6 +236,14 @@ def test_images_that_have_moved(command, photos, tmp_path):
         moved.rename(photos / "data")
 
 
+def test_a_table_in_a_folder_that_cannot_be_made(command, photos, tmp_path):
+    (tmp_path / "file").touch()
+    table = tmp_path / "file" / "cleaned.csv"
+    run = f"run={text_of(str(photos / 'one'))}"
+    line = refused(command, "mode=apply", run, "decisions=auto", f"output={table}")
+    assert line == f"error: output={table}: cannot be written (File exists)\n"
+
+
 def test_a_full_disk_leaves_nothing(command, digits, tmp_path, monkeypatch):
     from PIL import Image
 

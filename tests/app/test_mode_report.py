@@ -58,6 +58,24 @@ def test_report_false_leaves_it_out(tmp_path, small):
     assert not (tmp_path / "run" / "report").exists()
 
 
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), MemoryError("not enough"), KeyError("x")])
+def test_a_page_that_cannot_be_made_costs_the_run_nothing(tmp_path, command, monkeypatch, fault):
+    """Also where that is a defect of ours; and the end names no page that is not there."""
+    from cpc_lightning.report import page
+
+    def broken(*_):
+        raise fault
+
+    monkeypatch.setattr(page, "labels_context", broken)
+    with pytest.warns(UserWarning, match="there is no page"):
+        code, out, _ = command(*RUN, f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 0
+    assert (tmp_path / "run" / "labels.csv").is_file()
+    assert (tmp_path / "run" / "summary.json").is_file()
+    assert "index.html" not in out
+    assert "labels.csv" in out
+
+
 def test_the_same_run_gives_the_same_page(run, command, finished):
     code, out, _ = command("mode=report", f"run={run / 'checkpoints' / 'last.ckpt'}", f"output={run / 'again'}")
     assert (code, out.strip()) == (0, str(run / "again" / "index.html"))

@@ -77,6 +77,7 @@ def test_what_looks_back_at_a_run_on_vectors_needs_no_images(command, files, tmp
     assert command("mode=labels", f"run={folder}", "format=cleanlab")[0] == 0
     for arguments, says in (
         (["mode=labels", "format=huggingface"], "is a format with images, and this run's data set consists of vectors"),
+        (["mode=labels", "format=labelstudio"], "is a format with images, and this run's data set consists of vectors"),
         (["mode=apply", "decisions=auto"], "is of a data set of vectors, which no table of images can name"),
     ):
         code, _, err = command(*arguments, f"run={folder}")

@@ -35,8 +35,8 @@ def test_label_studio_validates_interface_and_tasks(tmp_path):
     interface.validate()
     assert list(interface.get_control("label").labels) == list(SHOWN)
     tasks = json.loads((out / "tasks.json").read_text())
-    # By clean probability: 0.15, 0.3, 0.3, 0.8; the one without a verdict last.
-    assert [task["data"]["index"] for task in tasks] == [1, 2, 4, 0, 3]
+    # Suspected ones by clean probability: 0.15, 0.3, 0.3, of which the contradicted one is first; 0.8; no label.
+    assert [task["data"]["index"] for task in tasks] == [1, 4, 2, 0, 3]
     for task in tasks:
         assert interface.validate_task({"data": task["data"]})
         for prediction in task["predictions"]:
@@ -46,7 +46,7 @@ def test_label_studio_validates_interface_and_tasks(tmp_path):
     assert tasks[0]["data"]["verdict"] == "given label: a/b, clean with probability 0.150"
     assert tasks[4]["data"]["verdict"] == "given label: none"
     served = [parse_qs(urlparse(task["data"]["image"]).query)["d"][0] for task in tasks]
-    assert served == [paths[1], paths[2], paths[4], paths[0], paths[3]]
+    assert served == [paths[1], paths[4], paths[2], paths[0], paths[3]]
     assert f"LOCAL_FILES_DOCUMENT_ROOT={tmp_path}/photos," in notes[0]
     assert sorted(path.name for path in out.iterdir()) == ["interface.xml", "tasks.json"]
 
@@ -58,6 +58,13 @@ def test_a_wrong_prediction_would_not_be_valid(tmp_path):
     task = json.loads((tmp_path / "tasks.json").read_text())[0]
     task["predictions"][0]["result"][0]["value"]["choices"] = ["owl"]
     assert interface.validate_prediction(task["predictions"][0], return_errors=True) != []
+
+
+def test_tasks_come_in_the_order_of_the_page(tmp_path):
+    """A label that is not suspected comes after those that are, though its clean probability is the lowest."""
+    write_labelstudio(exported(arrays(), suspected=[False, False, True, False, True]), tmp_path)
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert [task["data"]["index"] for task in tasks] == [4, 2, 1, 0, 3]
 
 
 def test_label_studio_gets_the_images_that_lie_in_no_files(tmp_path):

@@ -1,5 +1,6 @@
 """What the page says, in sentences and numbers, of verdicts whose answer is known."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from tests.pages import verdicts_on
 
+from cpc_lightning.app.modes import items
 from cpc_lightning.report import sections
 from cpc_lightning.report.run_folder import RunFolder
 
@@ -102,7 +104,16 @@ def test_commands_are_quoted_for_a_shell():
     run = a_run(overrides=["dataset=imagefolder", "dataset.root=/a b/$HOME's"])
     repeat = """python -m cpc_lightning dataset=imagefolder 'dataset.root=/a b/$HOME'"'"'s'"""
     assert sections.command(run) == repeat
-    assert "'run=/runs/a b'" in sections.apply_command(run)
+    assert "run='/runs/a b'" in shlex.split(sections.apply_command(run))
+
+
+def test_the_apply_command_names_the_run_as_it_is_read(tmp_path, monkeypatch):
+    """In any folder, and whatever its name is: commas and quotes have a meaning in a setting."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("plain", "a, b", "it's", "a\\b", "[x]", "\u00e9t\u00e9"):
+        words = shlex.split(sections.apply_command(a_run(path=Path(name))))
+        setting = next(word for word in words if word.startswith("run="))
+        assert items(setting.removeprefix("run=")) == [str(tmp_path / name)]
 
 
 def test_settings_have_full_names():

@@ -58,7 +58,6 @@ def apply(arguments: Sequence[str]) -> int:
         require(not copy, "copy", "true", "copies images into a folder, and the output is a table")
         check_table(output, overwrite, run)
         root = cleaned.root()
-        output.parent.mkdir(parents=True, exist_ok=True)
         cleaned.write_table(output, root)
         table, remarks = output, cleaned.remarks
     else:

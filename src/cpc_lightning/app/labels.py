@@ -26,7 +26,7 @@ from cpc_lightning.report.run_folder import RunFolder, read_run_folder
 FORMATS: Mapping[str, Format] = {
     "cleanlab": Format(write_cleanlab, needs_answers=True),
     "huggingface": Format(write_huggingface, has_images=True),
-    "labelstudio": Format(write_labelstudio),
+    "labelstudio": Format(write_labelstudio, shows_images=True),
     "fiftyone": Format(write_fiftyone, has_images=True),
     "parquet": Format(write_parquet, "pyarrow", "formats"),
     "csv": Format(write_csv),
@@ -60,7 +60,7 @@ def labels(arguments: Sequence[str]) -> int:
     dataset = data_of(parts, run, verdicts)
     of_vectors = isinstance(dataset.train.images, Vectors)
     expected = "is a format with images, and this run's data set consists of vectors"
-    require(not (form.has_images and of_vectors), "format", name, expected)
+    require(not ((form.has_images or form.shows_images) and of_vectors), "format", name, expected)
     require_apart(output, roots_of(dataset.train.images), run.path)
     answers = answers_of(parts, run) if form.needs_answers else None
     exported = Exported(verdicts, dataset.class_names, dataset.train.images, answers, copy)

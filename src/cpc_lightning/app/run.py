@@ -36,7 +36,7 @@ from cpc_lightning.training.weights_and_biases import EpochWandb, finish_wandb
 PAGE = Path("report", "index.html")
 """What shows the verdict to people, in the run's folder."""
 
-OUTPUTS = {
+OUTPUTS = {  # which are named at the end, where they are there
     "report/index.html": "the page: look at the labels, decide, download",
     "labels.csv": "the verdict on every training label",
     "labels_test.csv": "the same of the images that are held out",
@@ -112,7 +112,8 @@ def run_parts(parts: Parts) -> dict[str, Any]:
             here = Path.cwd()
             shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
             print_findings(report, page if page.is_file() else None)
-            print_summary(summary, {"folder": str(shown), **OUTPUTS})
+            there = {name: meaning for name, meaning in OUTPUTS.items() if (folder / name).exists()}
+            print_summary(summary, {"folder": str(shown), **there})
         return summary
     except Exception as error:
         if parts.stage_one.concluded and not while_restoring(error):
@@ -149,8 +150,9 @@ def write_report(parts: Parts) -> None:
     try:
         material = gather(read_run_folder(folder), parts if alone else None)
         write(material, Path(folder, REPORT))
-    except InputError as error:
-        rank_zero_warn(f"there is no page ({error}); mode=report run={folder} tries again")
+    except Exception as error:  # also a defect of the page, or memory that it has not: the run has all else by now
+        why = error if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
+        rank_zero_warn(one_line(f"there is no page ({why}); mode=report run={folder} tries again"))
 
 
 def while_restoring(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from cpc_lightning.app.options import PLAIN, quoted
 from cpc_lightning.errors import InputError
 from cpc_lightning.report.cleaned_set import CleanedSet
 from cpc_lightning.report.pictures import file_of
-from cpc_lightning.report.run_folder import RunFolder
+from cpc_lightning.report.run_folder import RunFolder, as_item
 from cpc_lightning.training.same_run import flatten, renamed
 
 GROUPS = ("backbone", "semisup", "optimizer", "cleaner", "features", "vector_views")
@@ -48,7 +48,7 @@ def second_run(run: RunFolder, cleaned: CleanedSet, table: Path, root: str | Non
         method, unlike = [], [f"the first run's settings are not in this command, for they do not compose: {error}"]
     first, second = os.path.abspath(run.path), free_folder(f"{os.path.abspath(run.path)}_cleaned")
     train = [*data, *method, f"hydra.run.dir={text_of(second)}"]
-    report = ["mode=report", f"run={item_of(second)}", f"compare={item_of(first)}", "overwrite=true"]
+    report = ["mode=report", f"run={as_item(second)}", f"compare={as_item(first)}", "overwrite=true"]
     commands = (" ".join(["python -m cpc_lightning", *map(shlex.quote, texts)]) for texts in (train, report))
     return " && ".join(commands), unlike
 
@@ -102,8 +102,3 @@ def text_of(value: Any) -> str:
     return (
         {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
     )
-
-
-def item_of(path: str) -> str:
-    """A path as a setting of a mode writes it: `modes.items` reads it back."""
-    return path if PLAIN.fullmatch(path) else quoted(path)

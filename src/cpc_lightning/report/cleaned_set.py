@@ -108,7 +108,7 @@ class CleanedSet:
         return os.path.commonpath([root for split in splits for root in roots_of(split.images)])
 
     def write_table(self, path: Path, root: str) -> None:
-        """Write the table, atomically; its paths start from `root`.
+        """Write the table, atomically, and the folder that it is to lie in; its paths start from `root`.
 
         Raises:
             InputError: named "output", where a path holds what a table cannot, or the file cannot be written.
@@ -121,6 +121,7 @@ class CleanedSet:
             return inert(name)
 
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._write(path, place)
         except OSError as error:
             raise InputError("output", str(path), f"cannot be written ({error.strerror or error})") from error

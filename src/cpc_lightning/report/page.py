@@ -21,7 +21,6 @@ from cpc_lightning.errors import one_line
 from cpc_lightning.files import atomic_write
 from cpc_lightning.report import sections
 from cpc_lightning.report.alike import draw_alike, find_alike
-from cpc_lightning.report.findings import most_suspicious_first
 from cpc_lightning.report.gallery import Tile, read_images, tile_of, within_page, write_sheets
 from cpc_lightning.report.material import Material
 from cpc_lightning.report.page_data import GONE, columns, compact, flags_of, script
@@ -136,10 +135,7 @@ def labels_context(
 ) -> dict[str, Any]:
     """What the template needs of the labels; writes sprites and data into `output`, and notes them in `written`."""
     names = shown_names(material.names)
-    order = most_suspicious_first(
-        verdicts.noisy_label, verdicts.suggested_label, verdicts.confidence, verdicts.clean_probability,
-        verdicts.suspected, verdicts.trusted,
-    )  # fmt: skip
+    order = verdicts.most_suspicious_first
     found = find_alike(replace(material, run=replace(material.run, class_names=tuple(names))), order, NO_LOOK)
     flags = flags_of(verdicts, found.twins, found.far_ones)
     shown = order[:pictures]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from cpc_lightning.errors import InputError, require
 CONFIG = "config.yaml"  # within a run's folder
 METRICS = "metrics.csv"
 LAST = Path("checkpoints", "last.ckpt")
+PLAIN = re.compile(r"[\w/.-]+")
+"""Paths that need no quotes in a setting."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,14 @@ def read_run_folder(text: str) -> RunFolder:
     checkpoint = named or (last if last.is_file() else None)
     summary = read_mapping(path / "summary.json")
     return RunFolder(path, settings, overrides, tuple(names), metrics, summary, versions, checkpoint)
+
+
+def as_item(path: str) -> str:
+    """A path as `run=` and `compare=` read it back, which take several apart at commas, and quotes away."""
+    if PLAIN.fullmatch(path):
+        return path
+    escaped = path.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def find_run(text: str) -> tuple[Path, Path | None]:

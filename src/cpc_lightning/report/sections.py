@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from cpc_lightning.report.findings import (
     how_many_to_look_at,
     true_matrix,
 )
-from cpc_lightning.report.run_folder import RunFolder
+from cpc_lightning.report.run_folder import RunFolder, as_item
 from cpc_lightning.report.verdicts import Verdicts
 
 LARGE = 20  # classes from which on a matrix is a picture: numbers in its cells could not be read
@@ -297,8 +298,8 @@ def command(run: RunFolder) -> str:
 
 
 def apply_command(run: RunFolder) -> str:
-    """The command line that applies the decisions that the page downloads."""
-    words = ["mode=apply", f"run={run.path}", "decisions=DECISIONS.csv"]
+    """The command line that applies the decisions that the page downloads, in any folder."""
+    words = ["mode=apply", f"run={as_item(os.path.abspath(run.path))}", "decisions=DECISIONS.csv"]
     return shlex.join(["python", "-m", "cpc_lightning", *words])
 
 

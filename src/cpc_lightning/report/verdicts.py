@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN
 from cpc_lightning.errors import InputError, require
+from cpc_lightning.report.findings import most_suspicious_first
 
 LABELS = "labels.csv"  # within a run's folder
 CHANCES = ("clean_probability_1", "clean_probability_2", "clean_probability", "confidence")
@@ -57,6 +59,14 @@ class Verdicts:
     def judged(self) -> bool:
         """Whether a cleaner has said anything of the labels."""
         return bool(np.isfinite(self.clean_probability).any())
+
+    @cached_property
+    def most_suspicious_first(self) -> NDArray[np.int64]:
+        """(N,) all positions, in the order of `findings.most_suspicious_first`."""
+        return most_suspicious_first(
+            self.noisy_label, self.suggested_label, self.confidence, self.clean_probability, self.suspected,
+            self.trusted,
+        )  # fmt: skip
 
 
 def read_verdicts(path: str | Path, classes: int | None = None) -> Verdicts:

@@ -78,6 +78,7 @@ class Format(NamedTuple):
         extra: of this library, that brings the package.
         needs_answers: whether it needs `Exported.answers`.
         has_images: whether it links to image files or, by `Exported.copy`, copies them.
+        shows_images: whether it names images where they lie, so that it is of no use without any.
     """
 
     write: Callable[[Exported, Path], list[str]]
@@ -85,6 +86,7 @@ class Format(NamedTuple):
     extra: str = ""
     needs_answers: bool = False
     has_images: bool = False
+    shows_images: bool = False
 
 
 def linked(exported: Exported) -> list[str]:

@@ -13,8 +13,6 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-import numpy as np
-
 from cpc_lightning.datasets.reading.image_files import ImageFiles
 from cpc_lightning.files import atomic_write
 from cpc_lightning.report.formats.contract import Exported, number
@@ -41,7 +39,7 @@ def write_labelstudio(exported: Exported, folder: Path) -> list[str]:
         f"this machine, by Label Studio started with LOCAL_FILES_SERVING_ENABLED=true and {served}, and a local "
         "storage added in the project's settings.",
         "Each task has the given label in its data, and the suggested one as a prediction, whose score is the mean "
-        "softmax of both networks. Tasks come in the order of clean_probability, the most suspicious label first.",
+        "softmax of both networks. Tasks come in the order of the run's page, the most suspicious label first.",
     ]
 
 
@@ -69,10 +67,7 @@ def tasks(exported: Exported, root: Path | None, folder: Path) -> Iterator[dict[
     verdicts, pictures = exported.verdicts, Pictures(exported.images, copy=True)
     if root is None:
         (folder / "images").mkdir()
-    order = np.argsort(
-        np.where(np.isnan(verdicts.clean_probability), np.inf, verdicts.clean_probability), kind="stable"
-    )
-    for k in order.tolist():
+    for k in verdicts.most_suspicious_first.tolist():
         if isinstance(exported.images, ImageFiles) and root is not None:
             served = os.path.relpath(os.path.abspath(exported.images.file(k)), root)
         else:
