@@ -72,7 +72,7 @@ def test_a_second_run_computes_none(compose, photos, tmp_path, counted):
 def test_two_processes_train_on_the_features_that_one_has_computed(photos, tmp_path, counted):
     arguments = [*of(photos, tmp_path), "trainer=ddp", f"hydra.run.dir={tmp_path}/run"]
     assert main(arguments) == 0
-    assert seen(counted) <= 2 * 180 + 3 * 2
+    assert seen(counted) <= 2 * 180 + 4 * 2  # each image once; a process may try the network on one before
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["test_accuracy_last"] > 60  # a fifth of the labels tested on are wrong
 

@@ -82,6 +82,8 @@ def test_a_run_of_an_older_version_lacks_settings(folder, tmp_path):
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     for name in ("warmup_batch_size", "warmup_policy"):
         del settings["training"][name]
+    for name in ("features", "vector_views", "report"):
+        del settings[name]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     parts = parts_of_run(read_run_folder(str(tmp_path)))
     assert parts.datamodule.warmup_batch_size == settings["training"]["batch_size"]

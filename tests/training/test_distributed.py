@@ -121,7 +121,7 @@ def divided(rank, world):
     trainer = datamodule.trainer = SimpleNamespace(
         current_epoch=0, max_epochs=3, datamodule=datamodule, is_global_zero=rank == 0, global_rank=rank,
         world_size=world, precision_plugin=SimpleNamespace(forward_context=nullcontext), optimizers=optimizers,
-        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        strategy=SimpleNamespace(root_device=torch.device("cpu")), progress_bar_callback=None,
     )  # fmt: skip
     logged = {}
     module.log = logged.__setitem__

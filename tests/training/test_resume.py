@@ -100,7 +100,7 @@ REFUSED = {
     "another cleaner": ("cleaner.threshold=0.6", "cleaner.threshold=0.6", "has 0.5"),
     "more epochs": ("training.epochs=8", "training.epochs=8", "has 6"),
     "another optimizer": ("optimizer.network.lr=0.1", "optimizer.network.lr=0.1", "has 0.05"),
-    "one more setting": ("+optimizer.network.nesterov=true", "optimizer.network.nesterov=True", "does not have it"),
+    "one more setting": ("+optimizer.network.nesterov=true", "optimizer.network.nesterov=true", "does not have it"),
     "a limit of the trainer": ("+trainer.limit_val_batches=1", "trainer.limit_val_batches=1", "does not have it"),
     "another precision": ("trainer.precision=64-true", "trainer.precision=64-true", "has '"),
 }

@@ -38,13 +38,18 @@ def parts_of_run(run: RunFolder, typed: Sequence[str] = ()) -> Parts:
 
 
 def as_now(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run as this version names them; what an older one did not have means what it did then."""
-    had = {name.rpartition(".")[0] for name in flatten(saved)}
+    """The settings of a run as this version names them; what an older one did not have means what it did then.
+
+    Where a part of the run lacks a setting, its constructor's default is that; of a group that there was not, all is set.
+    """
+    own = flatten(saved)
+    had = {name.rpartition(".")[0] for name in own}
     settings: dict[str, Any] = {}
     for name, value in recorded(saved).items():
         group = name.rpartition(".")[0]
-        is_part = "_target_" in (select(saved, group) or {})  # whose constructor has defaults of its own
-        if name in AS_BEFORE and select(saved, name) is None and (is_part or group not in had):
+        is_part = "_target_" in (select(saved, group) or {})
+        is_new = f"{group}._target_" in AS_BEFORE and group not in had
+        if name in AS_BEFORE and name not in own and (is_part or (group not in had and not is_new)):
             continue
         put(settings, name, value)
     return settings

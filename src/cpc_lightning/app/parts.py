@@ -152,6 +152,8 @@ class Parts:
                 changed = self.usual and setting != "size" and value != usual.get(setting, value)
                 expected = "makes views of images, and networks see features of them: see vector_views"
                 require(not changed, f"views.{setting}", value, expected)
+        if name == "views":
+            build(self.settings, "vector_views", "weak")  # nothing uses it, but a mistake in it is told all the same
         views: Views | VectorViews = build(self.settings, name, "weak")
         return views
 
