@@ -40,7 +40,7 @@ def parts_of_run(run: RunFolder, typed: Sequence[str] = ()) -> Parts:
 def as_now(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run as this version names them; what an older one did not have means what it did then.
 
-    Where a part of the run lacks a setting, its constructor's default is that; of a group that there was not, all is set.
+    Where a part of the run lacks a setting, its constructor's default is that; a group that there was not is set whole.
     """
     own = flatten(saved)
     had = {name.rpartition(".")[0] for name in own}
