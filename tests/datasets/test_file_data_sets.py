@@ -492,10 +492,12 @@ def test_opening_100_000_entries_is_fast_and_small(tmp_path, kind):
         "webvision": lambda: webvision(str(tmp_path), CROP, num_classes=8),
         "table": lambda: image_table(str(tmp_path / "labels.csv"), CROP),
     }[kind]
-    begin = time.process_time()  # not the clock on the wall: other work on the machine is not the data set's
-    data = make()
-    assert time.process_time() - begin < 2
-    del data
+    seconds = []
+    for _ in range(3):  # of processor time, and the least of it: other work on the machine is not the data set's
+        begin = time.process_time()
+        make()
+        seconds.append(time.process_time() - begin)
+    assert min(seconds) < 2
     tracemalloc.start()
     data = make()
     kept, _ = tracemalloc.get_traced_memory()
