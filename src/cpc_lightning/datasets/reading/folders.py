@@ -19,11 +19,14 @@ from cpc_lightning.errors import InputError
 _ADDED = re.compile(
     r"@eadir|[@#](recycle|snapshot|recently-snapshot|__thumb|tmp)|\$recycle\.bin|system volume information|lost\+found"
     r"|__macosx|network trash folder|temporary items|thevolumesettingsfolder|thumbs\.db|ehthumbs(_vista)?\.db"
-    r"|desktop\.ini|picasa\.ini|icon\r|zbthumbnail\.info|albumart(small|_.*_(small|large))\.jpg"
-    r"|syno(photo|file|index|video)_.*",
+    r"|desktop\.ini|picasa\.ini|icon\r|zbthumbnail\.info|albumart(small|_[^/\n]*_(small|large))\.jpg"
+    r"|syno(photo|file|index|video)_[^/\n]*",
     re.IGNORECASE,
 )
 """Names that a NAS (Synology, QNAP), Windows, macOS and viewers give to what they add: thumbnails, indices, trash."""
+
+_ADDED_ON_THE_WAY = re.compile(rf"(?:^|/)(?:{_ADDED.pattern}|\._[^/]*)(?=/|\Z)", re.IGNORECASE)
+"""A part of a path that has such a name, or begins as the files do in which macOS keeps what other systems cannot."""
 
 CIRCLE = "links in a circle"
 TWICE = "links to folders that are read already"
@@ -39,7 +42,7 @@ def is_added(name: str) -> bool:
 
 def lies_in_added(path: str) -> bool:
     """Whether a list names what a NAS or file manager added: there or in a folder of it. Hidden ones may be meant."""
-    return any(_ADDED.fullmatch(part) or part.startswith("._") for part in path.split("/"))
+    return _ADDED_ON_THE_WAY.search(path) is not None  # one search a path: lists are long
 
 
 def entries_of(setting: str, folder: str | Path) -> list[os.DirEntry[str]]:

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from cpc_lightning.errors import one_line
 
+BLOCK = 1 << 16
+"""How many offsets are Python integers at a time: these are five times as large as the array."""
+
 
 class PathList(Sequence[str]):
     """File names, each as long as it is plus 8 bytes. Worker processes share it: reading changes no reference count.
@@ -25,7 +28,7 @@ class PathList(Sequence[str]):
         for path in paths:
             buffer += path if isinstance(path, bytes) else os.fsencode(path)
             ends.append(len(buffer))
-            if len(ends) == 65536:  # a list of Python integers is five times as large as the array
+            if len(ends) == BLOCK:
                 counted.append(np.array(ends, dtype=np.int64))
                 ends = []
         self._offsets = np.concatenate([*counted, np.array(ends, dtype=np.int64)])
@@ -46,7 +49,7 @@ class PathList(Sequence[str]):
         return os.fsdecode(self.encoded(place % len(self)))
 
     def __iter__(self) -> Iterator[str]:
-        return (os.fsdecode(self.encoded(place)) for place in range(len(self)))
+        return map(os.fsdecode, self._all_encoded(np.arange(len(self))))
 
     def encoded(self, place: int) -> bytes:
         """The name at `place` in 0..N-1 as the file system has it."""
@@ -54,7 +57,15 @@ class PathList(Sequence[str]):
 
     def take(self, places: Iterable[int]) -> PathList:
         """The names at `places`, in that order."""
-        return PathList(self.encoded(place) for place in places)
+        return PathList(self._all_encoded(np.fromiter(places, np.int64)))
+
+    def _all_encoded(self, places: npt.NDArray[np.int64]) -> Iterator[bytes]:
+        """`encoded` of many places, each in 0..N-1, without a number of numpy's for each."""
+        for start in range(0, len(places), BLOCK):
+            block = places[start : start + BLOCK]
+            ends = self._offsets[block + 1].tolist()
+            for begin, end in zip(self._offsets[block].tolist(), ends, strict=True):
+                yield self._buffer[begin:end]
 
     def escaped(self) -> list[str]:
         """The names that tables can only show escaped: they hold control characters, or bytes that are no UTF-8."""
@@ -67,7 +78,7 @@ class PathList(Sequence[str]):
 
     def first_repeat(self) -> tuple[int, int] | None:
         """The places of a name that is there twice, the earliest such second place; None if there is none."""
-        hashes = np.fromiter((hash(self.encoded(place)) for place in range(len(self))), np.int64, len(self))
+        hashes = np.fromiter(map(hash, self._all_encoded(np.arange(len(self)))), np.int64, len(self))
         order = np.argsort(hashes, kind="stable")
         same = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
         pairs = [(int(order[at + 1]), int(order[at])) for at in same]

@@ -36,7 +36,7 @@ def rows_of(
         with open(table, encoding=_with_mark(encoding), newline="") as lines:
             spaced = ", " in lines.readline()
             lines.seek(0)
-            reader = csv.DictReader(lines, strict=True, skipinitialspace=spaced)
+            reader = csv.DictReader(lines, strict=True, skipinitialspace=spaced, restval="")
             columns = [name.strip() for name in reader.fieldnames or []]
             reader.fieldnames = columns
             check(columns)
@@ -45,9 +45,10 @@ def rows_of(
             line = 2
             for row in reader:
                 line = reader.line_num
-                more = f"line {line}: has more fields than the header; quote what holds a comma"
-                require(None not in row, "file", str(table), more)
-                yield line, {name: cell or "" for name, cell in row.items()}
+                if None in row:
+                    more = f"line {line}: has more fields than the header; quote what holds a comma"
+                    raise InputError("file", str(table), more)
+                yield line, row
                 line += 1
     except csv.Error as error:
         raise InputError("file", str(table), f"line {line} is no csv: {error}") from None
