@@ -79,3 +79,12 @@ def settings_of(group: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise error.within(group) from None
+
+
+@contextmanager
+def settings_of_features() -> Iterator[None]:
+    """Name the settings of errors from inside from `features` on; an image that cannot be read is none of them."""
+    try:
+        yield
+    except InputError as error:
+        raise error if error.setting == "image" else error.within("features") from None

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from cpc_lightning.app.build import build
+from cpc_lightning.app.build import build, settings_of_features
 from cpc_lightning.app.compose import Composed
 from cpc_lightning.app.folders import check_writable
-from cpc_lightning.app.parts import Parts, settings_of_features
+from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.trainer import make_trainer, process_count, uses_gpu
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.backbones.weights import DownloadError, without_downloads
