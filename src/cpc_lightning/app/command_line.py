@@ -57,19 +57,20 @@ def answer(arguments: list[str]) -> int:
         if shows(arguments):
             return show(arguments)
         arguments = plain_options(arguments)
-        if given(arguments, "mode") == "figures":
+        mode = given(arguments, "mode")
+        if mode == "figures":
             from cpc_lightning.app.figures import figures
 
             return figures(arguments)
-        if given(arguments, "mode") == "labels":
+        if mode == "labels":
             from cpc_lightning.app.labels import labels
 
             return labels(arguments)
-        if given(arguments, "mode") == "apply":
+        if mode == "apply":
             from cpc_lightning.app.apply import apply
 
             return apply(arguments)
-        if given(arguments, "mode") == "report":
+        if mode == "report":
             from cpc_lightning.app.report import report
 
             return report(arguments)

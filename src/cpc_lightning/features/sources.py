@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import nn
 
@@ -36,7 +37,7 @@ def torchvision_features(
         folder: likewise.
     """
     title = f"torchvision's {name} ({weights or 'random weights'})"
-    make = lambda: torchvision_backbone(name, weights)  # noqa: E731
+    make = partial(torchvision_backbone, name, weights)
     return PretrainedFeatures(make, title, views, size, mean, std, batch_size, folder)
 
 
@@ -63,7 +64,7 @@ def timm_features(
         folder: likewise.
     """
     title = f"timm's {name} ({weights or 'random weights'})"
-    make = lambda: timm_backbone(name, weights)  # noqa: E731
+    make = partial(timm_backbone, name, weights)
     return PretrainedFeatures(make, title, views, size, mean, std, batch_size, folder)
 
 
