@@ -248,7 +248,7 @@ def check_sweep(asked: Asked, composed: Composed) -> None:
             data = override.key_or_group.split(".")[0] in ("dataset", "experiment", "features", "seed", "noise_seed")
             parts.check_method()
             if not data:
-                parts.dataset = first.dataset  # which is not opened anew, nor is the noise added
+                parts.share_data(first)  # which are not opened anew, nor is the noise added
                 parts.ready()
 
 

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from cpc_lightning.analysis.metrics import noise_rate
 from cpc_lightning.app.build import blame, build, settings_of, settings_of_features
 from cpc_lightning.app.fit import check_network, check_schedule, check_views
+from cpc_lightning.app.fitting import PHOTOS, as_recorded, cropped, fitted, left_open, settled
 from cpc_lightning.app.launch import process_number
-from cpc_lightning.app.settings import check_kinds, check_run
+from cpc_lightning.app.settings import check_kinds, check_run, select
 from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer, uses_gpu
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.datasets.dataset import ImageDataset, Vectors
+from cpc_lightning.datasets.reading.image_files import ImageFiles
 from cpc_lightning.errors import InputError, require
 from cpc_lightning.features.features import Features, NoFeatures
 from cpc_lightning.noise.noise import Noise, keep_certain
@@ -49,11 +51,21 @@ from cpc_lightning.views.views import Views
 
 
 class Begun(NamedTuple):
-    """What a run goes on from: the file, what `describe_data` said of the data then, and the noisy labels (N,)."""
+    """What a run goes on from.
+
+    Attributes:
+        checkpoint: the file.
+        data: what `describe_data` said of the data then.
+        noisy_labels: (N,).
+        epochs: those that are over.
+        labeled: share of the samples on the labeled side of the partitions, mean of both; None before the first.
+    """
 
     checkpoint: Path
     data: Mapping[str, Any]
     noisy_labels: Tensor
+    epochs: int
+    labeled: float | None
 
 
 def part(name: str, method: str) -> Any:
@@ -75,7 +87,10 @@ class Parts:
         begin: when this was made, by `time.monotonic`.
         risk: stage 2's loss.
         noise: makes labels wrong on purpose.
-        clean_dataset: the data set as it comes.
+        given: the settings as they came, but for the trainer's.
+        left_open: names of settings that are null, for the images to decide on.
+        undecided: whether they have not done so yet.
+        choice: what they decided and why, in a line; "" where there was nothing to decide.
     """
 
     def __init__(
@@ -87,7 +102,11 @@ class Parts:
             trainer["accelerator"] = choose_accelerator(trainer["accelerator"], "strategy" in trainer)
         if "precision" in trainer:  # what "auto" means here is what a resumed run is compared with
             trainer["precision"] = choose_precision(trainer["precision"], trainer.get("accelerator", "auto"))
-        self.settings: dict[str, Any] = {**settings, "trainer": trainer}
+        self.given, self.left_open = {**settings, "trainer": trainer}, left_open(settings)
+        # Until the images are known, as for photos; and for good before a pretrained network, which learnt from such.
+        self.settings: dict[str, Any] = settled(self.given, PHOTOS)
+        self.choice, pretrained = "", select(settings, "backbone.weights") is not None
+        self.undecided = {"views.size", "dataset.crop.resize"} <= self.left_open and not pretrained
         self.overrides = [text for text in overrides if not text.startswith("resume=")]
 
     def check_method(self) -> None:
@@ -121,7 +140,6 @@ class Parts:
 
     risk: EmpiricalVicinalRisk = part("semisup", "risk")
     noise: Noise = part("noise", "corrupt")
-    clean_dataset: ImageDataset = part("dataset", "train")
 
     # The method -------------------------------------------------------------------------------------------------------
 
@@ -184,11 +202,15 @@ class Parts:
         checkpoint = None if path is None else find_checkpoint(path)
         saved = None if checkpoint is None else read_checkpoint(checkpoint)
         if saved is not None:
+            self.settle(as_recorded(self.settings, self.left_open, saved[RECORD]["config"]))
             check_same_config(saved[RECORD]["config"], self.settings)
         check_unused(folder, None if path is None else run_folder(path, checkpoint))
         if checkpoint is None or saved is None:
             return None
-        return Begun(checkpoint, saved[RECORD]["data"], saved[CoTrainingDataModule.__name__]["noisy_labels"])
+        data = saved[CoTrainingDataModule.__name__]
+        clean = [state["clean"].float().mean() for state in data["partitions"] or ()]
+        labeled = float(sum(clean) / len(clean)) if clean else None
+        return Begun(checkpoint, saved[RECORD]["data"], data["noisy_labels"], saved["epoch"] + 1, labeled)
 
     @cached_property
     def features(self) -> Features:
@@ -197,6 +219,34 @@ class Parts:
             return NoFeatures()
         features: Features = build(self.settings, "features", "extract")
         return features
+
+    def decided(self, dataset: ImageDataset) -> ImageDataset:
+        """The data set in views that fit its images, where the settings leave their size open; then they have it."""
+        if not self.left_open:
+            return dataset
+        if self.undecided and self.settings["resume"] is not None:
+            _ = self.begun  # which knows
+        images = dataset.train.images
+        if self.undecided and not self.features.active and isinstance(images, ImageFiles):
+            settings, self.choice = fitted(self.given, images)
+            self.settle(settings)
+        return cropped(dataset, build(self.settings, "dataset.crop"))
+
+    def settle(self, settings: dict[str, Any]) -> None:
+        """Have these settings, in which nothing is open, in place of the former ones."""
+        self.settings, self.undecided = settings, False
+        self.__dict__.pop("views", None)  # those of before
+
+    def share_data(self, other: Parts) -> None:
+        """Take the images and labels of another run on the same data, in views as this one says; no list is read."""
+        clean = self.decided(other.clean_dataset)
+        crop = build(self.settings, "dataset.crop") if "crop" in self.settings["dataset"] else None
+        self.clean_dataset, self.noisy_images = cropped(clean, crop), cropped(other.noisy_images, crop)
+
+    @cached_property
+    def clean_dataset(self) -> ImageDataset:
+        """The data set as it comes."""
+        return self.decided(build(self.settings, "dataset", "train"))
 
     @cached_property
     def noisy_images(self) -> ImageDataset:

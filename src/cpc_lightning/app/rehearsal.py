@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+import torch
+from omegaconf import OmegaConf
+
+from cpc_lightning.app.ahead import command, forecast_of, is_long, sentence
 from cpc_lightning.app.build import build, settings_of_features
-from cpc_lightning.app.compose import Composed
-from cpc_lightning.app.folders import check_writable
+from cpc_lightning.app.compose import Composed, compose
+from cpc_lightning.app.folders import check_writable, with_folder
+from cpc_lightning.app.options import quoted
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.trainer import make_trainer, process_count, uses_gpu
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.backbones.weights import DownloadError, without_downloads
 from cpc_lightning.checkup.examine import examine
 from cpc_lightning.checkup.findings import Finding, Findings
-from cpc_lightning.datasets.dataset import ImageDataset
-from cpc_lightning.errors import InputError
+from cpc_lightning.datasets.dataset import ImageDataset, Vectors
+from cpc_lightning.errors import InputError, first_line
 from cpc_lightning.features.features import Features
+from cpc_lightning.training.forecast import Forecast
+
+METHOD = (
+    "backbone", "features", "cleaner", "training", "semisup", "optimizer", "views", "dataset.crop", "embedding_size",
+    "vector_views",
+)  # fmt: skip
+"""What `experiment=photos` brings itself."""
+SMALL = 64
+"""Side that images are scaled to, to be quick."""
 
 
 def rehearse(composed: Composed) -> list[Finding]:
@@ -30,10 +45,76 @@ def rehearse(composed: Composed) -> list[Finding]:
     findings = Findings()
     folder = findings.attempt("run folder", lambda: check_writable("hydra.run.dir", composed.config))
     settings = composed.settings(str(folder)) | {"mode": "train"}
-    parts = Rehearsal(settings, composed.usual)
+    overrides = OmegaConf.to_container(composed.config.hydra.overrides.task, resolve=False)
+    parts = Rehearsal(settings, composed.usual, cast(list[str], overrides))
     parts.check_kinds(switches=True)
-    examine(parts, folder, findings)
+    if examine(parts, folder, findings):
+        findings.rows += time_ahead(parts)
     return findings.rows
+
+
+def time_ahead(parts: Rehearsal) -> list[Finding]:
+    """How long the run will take, and how it would take less time, where it takes long."""
+    try:
+        found = forecast_of(parts, parts.features_seconds)
+    except Exception as error:  # of any network or cleaner
+        return [Finding("time", "warning", f"cannot be told: {first_line(error)}")]
+    ways = faster_ways(parts, found) if is_long(parts, found) else []
+    rows = [Finding("time", "warning" if is_long(parts, found) else "ok", sentence(found))]
+    return rows + [Finding("faster", "ok", way.words, command(texts)) for way, texts in ways]
+
+
+def faster_ways(parts: Parts, found: Forecast) -> list[tuple[Forecast, list[str]]]:
+    """Settings with which a run takes half the time or less, and how long, the quickest first.
+
+    Args:
+        parts: of the run, ready.
+        found: how long it takes as it is.
+    """
+    ways: list[tuple[Forecast, list[str]]] = []
+    folder = quoted(str(Path(parts.settings["run_dir"], "faster")))  # which is not made
+    for texts in candidates(parts):
+        try:
+            rehearsal = Rehearsal(with_folder(compose([*texts, f"run_dir={folder}"])), overrides=texts)
+            if rehearsal.settings["dataset"]["_target_"] == parts.settings["dataset"]["_target_"]:
+                rehearsal.share_data(parts)
+            way = forecast_of(rehearsal.ready(), rehearsal.features_seconds)
+        except InputError:  # these settings do not go with the others
+            continue
+        if way.total < found.total / 2:
+            ways.append((way, texts))
+    return sorted(ways, key=lambda way: way[0].total)
+
+
+def candidates(parts: Parts) -> list[list[str]]:
+    """What may be faster than the run of these parts, as all that is to be typed for it."""
+    typed, settings = [text for text in parts.overrides if not text.startswith("hydra.run.dir=")], parts.settings
+    of_images = not isinstance(parts.dataset.train.images, Vectors)
+    found: list[list[str]] = []
+    if torch.cuda.is_available() and not uses_gpu(settings["trainer"]):
+        found.append([*without(typed, "trainer"), "trainer=gpu"])
+    if of_images and "experiment" not in map(name_of, typed):
+        found.append([*without(typed, *METHOD), "experiment=photos"])
+        found.append([*without(typed, "backbone", "embedding_size"), "backbone=small_resnet"])
+        if "crop" in settings["dataset"] and settings["dataset"]["crop"]["resize"] > SMALL:
+            own = without(typed, "backbone", "embedding_size", "views.size", "dataset.crop")
+            found.append(
+                [*own, "backbone=small_resnet", f"views.size={SMALL * 7 // 8}", f"dataset.crop.resize={SMALL}"]
+            )
+    return found
+
+
+def name_of(override: str) -> str:
+    """The name of what the override sets."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def without(overrides: Iterable[str], *groups: str) -> list[str]:
+    """The overrides that choose none of these groups, and set nothing in them."""
+    return [
+        text for text in overrides
+        if not any(name_of(text) == group or name_of(text).startswith(f"{group}.") for group in groups)
+    ]  # fmt: skip
 
 
 class Rehearsal(Parts):
@@ -44,29 +125,31 @@ class Rehearsal(Parts):
         left_out: says that the backbone's weights would be downloaded, so that it is tried without; None otherwise.
         features_left_out: the same of the network that computes features.
         features_found: what features there are to compute; "" where none are asked for, or they are not known yet.
+        features_seconds: how long that takes.
     """
 
-    def __init__(self, settings: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], usual: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+    ) -> None:
         offline = without_download(settings)
-        super().__init__(offline, usual=usual)
+        super().__init__(offline, overrides, usual)
         self.downloads = offline != settings
         self.left_out: DownloadError | None = None
         self.features_left_out: DownloadError | None = None
-        self.features_found = ""
+        self.features_found, self.features_seconds = "", 0.0
 
     @cached_property
-    def clean_dataset(self) -> ImageDataset:  # type: ignore[override]
+    def clean_dataset(self) -> ImageDataset:
         """The data set; where files that cannot be read are to be skipped, without decoding a million to find them."""
         node = self.settings["dataset"]
         if node.get("on_bad_image") == "skip":
             try:  # "error" looks at small sets only
                 quick: ImageDataset = build({"dataset": {**node, "on_bad_image": "error"}}, "dataset", "train")
-                return quick
+                return self.decided(quick)
             except InputError as error:
                 if not error.setting.endswith("on_bad_image"):
                     raise
-        dataset: ImageDataset = build(self.settings, "dataset", "train")
-        return dataset
+        return self.decided(build(self.settings, "dataset", "train"))
 
     @cached_property
     def dataset(self) -> ImageDataset:
@@ -74,13 +157,13 @@ class Rehearsal(Parts):
         images = self.noisy_images
         try:
             with settings_of_features(), without_downloads():
-                dataset, self.features_found = self.features.preview(images)
+                dataset, self.features_found, self.features_seconds = self.features.preview(images)
         except DownloadError as error:
             self.features_left_out = error
             self.settings["features"] = {**self.settings["features"], "weights": None}
             features: Features = build(self.settings, "features", "extract")
             with settings_of_features():
-                dataset, _ = features.preview(images)
+                dataset, _, self.features_seconds = features.preview(images)
         return dataset
 
     def make_network(self, dataset: ImageDataset) -> Network:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,10 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_warn
 
+from cpc_lightning.app.ahead import announce
 from cpc_lightning.app.folders import with_folder
 from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.rehearsal import faster_ways
 from cpc_lightning.app.report import REPORT, gather, write
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError, TrainingError, first_line, one_line
@@ -84,6 +87,8 @@ def run_parts(parts: Parts) -> dict[str, Any]:
             remove_stale(place)
         record_settings(folder, parts.settings, overrides)
         record_data(folder, parts.dataset)
+        if parts.choice:
+            print(one_line(parts.choice), file=sys.stderr)
         if checkpoint is not None:
             newest = Path(parts.settings["resume"], FOLDER, f"{LAST}.ckpt")
             if checkpoint.stem != LAST and newest.exists():
@@ -91,6 +96,7 @@ def run_parts(parts: Parts) -> dict[str, Any]:
             bring_checkpoints(checkpoint, folder / FOLDER)
             bring_warmup_losses(checkpoint, folder)
     try:
+        announce(parts, faster_ways)
         trainer.fit(parts.module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
         report = write_verdict(parts)  # before the other sets, which may have a file that cannot be read
         held_out = held_out_reports(trainer, parts.module, parts.datamodule, parts.stage_one)

@@ -50,7 +50,7 @@ class Examination:
     """
 
     def __init__(self, parts: Any, folder: Path | None, findings: Findings) -> None:
-        self.parts, self.settings, self.folder, self.findings = parts, parts.settings, folder, findings
+        self.parts, self.folder, self.findings = parts, folder, findings
         attempt, before = findings.attempt, len(findings.rows)
         attempt("settings", parts.check_run)
         self.cleaner = attempt("settings", lambda: parts.cleaner)
@@ -72,6 +72,12 @@ class Examination:
         if len(findings.rows) == before and self.cleaner is not None and self.noise is not None:
             findings.add("settings", "ok", "every part of the method can be built from its settings")
             findings.rows += protocol_findings(plan_of(self.settings, self.cleaner, self.noise))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those of the parts, which know more once they have seen the images."""
+        settings: dict[str, Any] = self.parts.settings
+        return settings
 
     def devices(self) -> int:
         """What the trainer asks for against what this machine has; the number of processes, 1 where that fails."""
@@ -108,7 +114,13 @@ class Examination:
                 advice = "the run may download it first: check again once it is there"
                 findings.rows[before:] = [Finding(r.topic, "warning", r.found, advice) for r in findings.rows[before:]]
             return None
+        if self.views is not None:
+            self.views = findings.attempt(
+                "views", lambda: self.parts.views
+            )  # of a size that the images may have chosen
         aware = self.settings["cleaner"].get("class_aware")
+        if self.parts.choice:
+            findings.add("views", "ok", self.parts.choice)
         findings.rows += size_findings(dataset, MIN_CLASS_SAMPLES if aware else None)
         nominal_rate = None if self.noise is None else self.noise.nominal_rate
         findings.rows += label_findings(dataset.train, nominal_rate, dataset.class_names)
@@ -189,8 +201,8 @@ class Examination:
             self.findings.rows.append(disk_finding(self.folder, state + selected + labels))
 
 
-def examine(parts: Any, folder: Path | None, findings: Findings) -> None:
-    """Look at everything that a run would need.
+def examine(parts: Any, folder: Path | None, findings: Findings) -> bool:
+    """Look at everything that a run would need; whether all of it is there, so that the parts are ready.
 
     Args:
         parts: of the run, none of them built yet.
@@ -199,7 +211,7 @@ def examine(parts: Any, folder: Path | None, findings: Findings) -> None:
     """
     examination = Examination(parts, folder, findings)
     if not examination.sound:
-        return
+        return False
     processes = examination.devices()
     dataset = examination.data()
     sized = dataset is not None and examination.length(dataset, processes)
@@ -210,8 +222,10 @@ def examine(parts: Any, folder: Path | None, findings: Findings) -> None:
         examination.needs(dataset, *built, processes)
     # With other weights than the run's it would not be continued.
     tried = (parts.left_out is None and parts.features_left_out is None) or parts.settings["resume"] is None
-    if dataset is not None and not findings.errors and tried and findings.attempt("run", parts.ready) is not None:
+    ready = dataset is not None and not findings.errors and tried and findings.attempt("run", parts.ready) is not None
+    if ready:
         findings.add("run", "ok", "all parts fit together, up to the first step")
+    return ready
 
 
 def plan_of(settings: Mapping[str, Any], cleaner: Cleaner, noise: Noise) -> Plan:

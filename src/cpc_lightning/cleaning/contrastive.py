@@ -74,7 +74,8 @@ class ContrastiveCleaner:
         require(fine, "standardise_features", standardise_features, "must be true or false")
         self.threshold = threshold
         self.uncleaned_share = uncleaned_share
-        self.steps, self.batch_size = steps, batch_size
+        self.steps = self.expected_steps = steps
+        self.batch_size = batch_size
         self.standardise_features = standardise_features
 
     def clean(self, task: CleaningTask) -> CleaningResult:

@@ -152,6 +152,19 @@ class Cleaner(Protocol):
         """Divide the task's samples for both networks."""
 
 
+@runtime_checkable
+class TakesSteps(Protocol):
+    """A cleaner that trains something in each fit: that takes its time by the steps, not by the number of samples.
+
+    Attributes:
+        steps: the most that a network's fit takes.
+        expected_steps: how many it takes as a rule.
+    """
+
+    steps: int
+    expected_steps: int
+
+
 @dataclass(frozen=True)
 class Basis:
     """What one network's last verdict rests on beside its weights: enough to judge samples that no stage 1 saw.

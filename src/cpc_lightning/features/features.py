@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cpc_lightning.datasets.dataset import ImageDataset
+
+
+class Preview(NamedTuple):
+    """What features there are, and what there is to compute.
+
+    Attributes:
+        dataset: what `extract` would give; vectors that are not there yet are zeros.
+        found: that in a sentence for people.
+        seconds: that computing them takes here; 0 where they are there.
+    """
+
+    dataset: ImageDataset
+    found: str
+    seconds: float
 
 
 class Features(Protocol):
@@ -31,11 +45,8 @@ class Features(Protocol):
     def stand_in(self, dataset: ImageDataset) -> ImageDataset:
         """The data set with zeros in the place of what `extract` would give, to try out what is to learn from it."""
 
-    def preview(self, dataset: ImageDataset) -> tuple[ImageDataset, str]:
-        """What `extract` would give, without computing it, and what there is to compute, for people.
-
-        Vectors that are not there yet are zeros.
-        """
+    def preview(self, dataset: ImageDataset) -> Preview:
+        """What `extract` would give, without computing it, and what there is to compute."""
 
 
 class NoFeatures:
@@ -54,6 +65,6 @@ class NoFeatures:
         """The data set itself; see `Features`."""
         return dataset
 
-    def preview(self, dataset: ImageDataset) -> tuple[ImageDataset, str]:
+    def preview(self, dataset: ImageDataset) -> Preview:
         """The data set itself; see `Features`."""
-        return dataset, ""
+        return Preview(dataset, "", 0.0)

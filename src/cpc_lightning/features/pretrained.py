@@ -21,6 +21,7 @@ from cpc_lightning.datasets.dataset import ImageDataset, Images, Split, Vectors
 from cpc_lightning.datasets.vectors import ArrayVectors
 from cpc_lightning.errors import InputError, first_line, require, require_integer, require_number
 from cpc_lightning.features.extractor import MOST_VIEWS, Extractor
+from cpc_lightning.features.features import Preview
 from cpc_lightning.features.identity import identity_of
 from cpc_lightning.features.progress import Progress, spoken
 from cpc_lightning.features.store import Claims, Store
@@ -125,22 +126,23 @@ class PretrainedFeatures:
 
         return of_all_parts(dataset, of)
 
-    def preview(self, dataset: ImageDataset) -> tuple[ImageDataset, str]:
+    def preview(self, dataset: ImageDataset) -> Preview:
         """What `extract` would give, and what there is to compute; see `Features` for both, `extract` for errors."""
         splits = {"train": dataset.train, **dataset.evaluation}
         stores = {part: self._store(self._images(split)) for part, split in splits.items()}
         absent = sum(len(store.positions(block)) for store in stores.values() for block in store.missing())
         if all(store.complete for store in stores.values()):
             there = of_all_parts(dataset, lambda part, split: self._with_vectors(split, stores[part]))
-            return there, f"those of {self.name} are there, in {self.folder}"
+            return Preview(there, f"those of {self.name} are there, in {self.folder}", 0.0)
         zeros = self.stand_in(dataset)  # which also warms up
         seconds = absent * self._seconds(self._images(dataset.train))
         count = f"{absent:,} images in {self.views} views each" if self.views > 1 else f"{absent:,} images"
-        return zeros, f"{self.name} is to see {count} first, about {spoken(seconds)}; kept in {self.folder}"
+        found = f"{self.name} is to see {count} first, about {spoken(seconds)}; kept in {self.folder}"
+        return Preview(zeros, found, seconds)
 
     def _seconds(self, images: Images) -> float:
         """What an image takes, decoded and in all its views."""
-        some = torch.arange(min(len(images), 8))
+        some = torch.linspace(0, len(images) - 1, min(len(images), 8)).long()
         begin = time.perf_counter()
         self.extractor(images.fetch(some))
         return (time.perf_counter() - begin) / len(some)

@@ -145,7 +145,7 @@ class CoTrainingModule(pl.LightningModule):
         """One step of one network."""
         number = int(batch["network"])
         optimizer = self.optimizers()[number]  # type: ignore[index]
-        losses = self._warmup_losses(batch) if batch["warmup"] else self._vicinal_losses(batch)
+        losses = self.losses(batch)
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(losses["loss"])
         optimizer.step()
@@ -157,6 +157,10 @@ class CoTrainingModule(pl.LightningModule):
                 f"train/{name}_{number + 1}", loss.detach(), on_step=False, on_epoch=True,
                 batch_size=len(batch["labels"]), prog_bar=name == "loss", sync_dist=True,
             )  # fmt: skip
+
+    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The losses of a step; "loss" is the one to descend on."""
+        return self._warmup_losses(batch) if batch["warmup"] else self._vicinal_losses(batch)
 
     def _warmup_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Cross-entropy on one view each, and the confidence penalty where it is asked for."""

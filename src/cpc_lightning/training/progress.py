@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -61,6 +61,11 @@ class RunProgress(ProgressBar):
         self._epoch_begin = self._part_begin = self._first_step = self._last_step = time.monotonic()
         self._noted = 0.0  # seconds of this epoch that are in parts of their own
         self._share, self._measured = 0.0, ""
+        self._expected: Mapping[str, float] = {}
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Take how long each part is expected to take, which serves until it was timed."""
+        self._expected = seconds
 
     # Lightning's own switches
     def enable(self) -> None:
@@ -91,6 +96,8 @@ class RunProgress(ProgressBar):
                 HELD_OUT: Likeness(EVALUATION, sum(sizes.values()) / watched, sure=True),
             }
         )
+        for part, seconds in self._expected.items():
+            self._pace.suppose(part, seconds)
         self._epoch, self._part, self._doing, self._share = trainer.current_epoch, "", "", 0.0
         if trainer.is_global_zero and self._wanted and self._artist is None:
             self._artist = Artist(find_display(self.leave), self.status)
