@@ -25,7 +25,7 @@ from cpc_lightning.app.modes import refuse_mode_settings
 from cpc_lightning.app.options import SHOWS, plain_options, quoted, shows
 from cpc_lightning.app.settings import plain
 from cpc_lightning.app.stopping import stop_on_signals
-from cpc_lightning.errors import InputError, Stopped, require
+from cpc_lightning.errors import InputError, Stopped, one_line, require
 
 if TYPE_CHECKING:
     from cpc_lightning.app.parts import Parts
@@ -184,6 +184,8 @@ def job(make_parts: Callable[[], Parts]) -> float | None:
             parts = make_parts()
             settings, overrides = parts.settings, parts.overrides
             if is_supervised(settings):
+                if parts.choice:
+                    print(one_line(parts.choice), file=sys.stderr)
                 del parts  # and with it the data, which the other processes open themselves
                 summary = supervise(settings, overrides, process_count(settings["trainer"]))
             else:

@@ -88,7 +88,7 @@ def faster_ways(parts: Parts, found: Forecast) -> list[tuple[Forecast, list[str]
 
 def candidates(parts: Parts) -> list[list[str]]:
     """What may be faster than the run of these parts, as all that is to be typed for it."""
-    typed, settings = [text for text in parts.overrides if not text.startswith("hydra.run.dir=")], parts.settings
+    typed, settings = without(parts.overrides, "mode", "resume", "hydra.run"), parts.settings
     of_images = not isinstance(parts.dataset.train.images, Vectors)
     found: list[list[str]] = []
     if torch.cuda.is_available() and not uses_gpu(settings["trainer"]):

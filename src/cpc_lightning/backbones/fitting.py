@@ -13,8 +13,8 @@ from cpc_lightning.errors import require
 SMALL_VIEWS = 56
 """Views of up to so many pixels would be a map of 2 x 2 at the end of a network for photos, which halves them five
 times."""
-WIDTH = 64
-"""Of the network for small views: it costs a fifth of ResNet-18 on views of 224, where these have 56 pixels."""
+WIDTH = 48
+"""Of the network for small views: it costs a ninth of ResNet-18 on views of 224, where these have 56 pixels."""
 
 
 def fitting_backbone(
