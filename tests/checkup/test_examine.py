@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.datasets.image_trees import write_folders, write_table
 
+from cpc_lightning.app import rehearsal
 from cpc_lightning.app.compose import read
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.rehearsal import rehearse
@@ -18,6 +19,8 @@ from cpc_lightning.checkup.findings import Finding
 from cpc_lightning.checkup.protocol import protocol_findings
 from cpc_lightning.datasets.dataset import ArrayImages
 from cpc_lightning.noise.open_set import MixedImages
+from cpc_lightning.training.forecast import Forecast
+from cpc_lightning.training.pace import WARMUP
 
 FINE = ("noise=symmetric", "noise.rate=0.5", "backbone.width=8", "embedding_size=16")
 
@@ -26,6 +29,9 @@ FINE = ("noise=symmetric", "noise.rate=0.5", "backbone.width=8", "embedding_size
 def findings(tmp_path, monkeypatch):
     """What is found for the overrides, as {(topic, status): text with advice}; in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    # Of how long the run takes, a busy machine would say something else each time: tests/app/test_ahead.py looks at it.
+    minute = Forecast({WARMUP: 1}, {WARMUP: 60.0})
+    monkeypatch.setattr(rehearsal, "forecast_of", lambda parts, features: minute)
 
     def findings(*overrides):
         rows = {}
@@ -53,8 +59,9 @@ def test_a_run_that_is_fine(findings):
     assert {status for _, status in rows} == {"ok"}
     assert [topic for topic, _ in rows] == [
         "settings", "protocol", "devices", "data set", "classes", "labels", "images", "steps", "backbone", "memory",
-        "disk", "run",
+        "disk", "run", "time",
     ]  # fmt: skip
+    assert rows["time", "ok"].startswith("about 1 min on this CPU: warm-up 1 min")
     assert rows["data set", "ok"].startswith("digits: 1,438 images to train on, 359 in test")
     assert "the true labels of all are known; 4" in rows["labels", "ok"]  # 45 % are expected
     assert "(nominal rate 50 %)" in rows["labels", "ok"]
