@@ -310,7 +310,8 @@ class Parts:
         losses = KeepWarmupLosses(self.settings["run_dir"], self.stage_one)
         own = [self.stage_one, losses, *([self.select] if self.select else []), self.table]
         record = RunRecord(self.settings, self.overrides, self.dataset)
-        trainer = make_trainer(self.settings, [*own, record], None if self.select else "test/accuracy")
+        tested = "test" in self.dataset.watched and not self.select
+        trainer = make_trainer(self.settings, [*own, record], "test/accuracy" if tested else None)
         for logger in trainer.loggers:
             if isinstance(logger, EpochWandb):
                 logger.describe(self.settings, self.overrides)

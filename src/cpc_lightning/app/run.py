@@ -26,7 +26,7 @@ from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.run_folder import read_run_folder
 from cpc_lightning.report.summary import summarise, write_summary
 from cpc_lightning.report.tables import write_bad_images, write_classes
-from cpc_lightning.training.checkpoints import FOLDER, LAST, OVERRIDES, bring_checkpoints
+from cpc_lightning.training.checkpoints import BEST, FOLDER, LAST, OVERRIDES, bring_checkpoints
 from cpc_lightning.training.failures import machine_failure
 from cpc_lightning.training.held_out import held_out_reports
 from cpc_lightning.training.progress import close_progress
@@ -113,6 +113,8 @@ def run_parts(parts: Parts) -> dict[str, Any]:
             shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
             print_findings(report, page if page.is_file() else None)
             there = {name: meaning for name, meaning in OUTPUTS.items() if (folder / name).exists()}
+            if not (folder / FOLDER / f"{BEST}.ckpt").exists():  # nothing is tested
+                there[f"{FOLDER}/"] = f"{LAST}.ckpt"
             print_summary(summary, {"folder": str(shown), **there})
         return summary
     except Exception as error:

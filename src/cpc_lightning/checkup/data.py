@@ -32,7 +32,7 @@ def size_findings(dataset: ImageDataset, minimum: int | None) -> list[Finding]:
         dataset: noise included: a class's size is how often its label is given.
         minimum: what a class needs to be judged by a mixture of its own; None where that is not asked for.
     """
-    parts = ", ".join(f"{len(split):,} in {name}" for name, split in dataset.evaluation.items())
+    parts = ", ".join(f"{len(split):,} in {name}" for name, split in dataset.evaluation.items()) or "none to test on"
     found = f"{dataset.name}: {len(dataset.train):,} images to train on, {parts}"
     findings = [Finding("data set", "ok", found)]
     if dataset.left_out:

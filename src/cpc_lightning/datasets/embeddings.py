@@ -75,7 +75,7 @@ def embeddings(file: str, test_file: str | None = None, test_share: float = 0.2,
     Args:
         file: to train on.
         test_file: to test on; None: a share of each class is set aside.
-        test_share: that share, in (0, 1).
+        test_share: that share, in [0, 1): 0 trains on all, and nothing is tested.
         split_seed: decides which ones.
 
     Raises:
@@ -89,9 +89,13 @@ def embeddings(file: str, test_file: str | None = None, test_share: float = 0.2,
     assert labels is not None
     remarks = remarks_on(names)
     if test_file is None:
-        chosen = held_out(labels, len(names), test_share, split_seed)
-        require(bool(chosen.any()), "test_share", test_share, "leaves nothing to test on: every class has one sample")
-        test = table.take(chosen, by_truth(labels, true_labels), None)
+        chosen = torch.zeros(len(labels), dtype=torch.bool)
+        evaluation = {}
+        if test_share != 0:
+            chosen = held_out(labels, len(names), test_share, split_seed)
+            some = bool(chosen.any())
+            require(some, "test_share", test_share, "leaves nothing to test on: every class has one sample")
+            evaluation = {"test": table.take(chosen, by_truth(labels, true_labels), None)}
         train = table.take(~chosen, labels, true_labels)
     else:
         other = tables[1]
@@ -101,9 +105,9 @@ def embeddings(file: str, test_file: str | None = None, test_share: float = 0.2,
         given, true = (as_numbers(other, names, column) for column in (other.labels, other.true_labels))
         assert given is not None
         everything = torch.ones(len(given), dtype=torch.bool)
-        test = other.take(everything, by_truth(given, true), None)
+        evaluation = {"test": other.take(everything, by_truth(given, true), None)}
         train = table.take(torch.ones(len(labels), dtype=torch.bool), labels, true_labels)
-    return ImageDataset("embeddings", tuple(names), train, {"test": test}, remarks=tuple(remarks))
+    return ImageDataset("embeddings", tuple(names), train, evaluation, remarks=tuple(remarks))
 
 
 def read_table(setting: str, file: str) -> Table:
