@@ -266,7 +266,7 @@ def two_views(views: Views | VectorViews, dataset: ImageDataset) -> Tensor:
 
 def stand_in(views: Views) -> ImageDataset:
     """Black images of the views' size, for a backbone to look at where there is no data set."""
-    pixels = torch.zeros(2, len(views.mean), views.height, views.width, dtype=torch.uint8)
+    pixels = torch.zeros(2, len(views.mean), views.height or 32, views.width or 32, dtype=torch.uint8)
     split = Split(ArrayImages(pixels), torch.tensor([0, 1]))
     return ImageDataset("stand-in", ("0", "1"), split, {"test": split})
 
