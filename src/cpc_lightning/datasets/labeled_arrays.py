@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cpc_lightning.datasets.dataset import UNKNOWN, Images, ImageDataset, Split
+from cpc_lightning.datasets.dataset import UNKNOWN, ImageDataset, Images, Split
 from cpc_lightning.datasets.reading.arrays import read_arrays
 from cpc_lightning.datasets.reading.class_names import in_order, remarks_on
 from cpc_lightning.datasets.splits import held_out
