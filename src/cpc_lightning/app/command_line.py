@@ -20,12 +20,20 @@ from omegaconf import DictConfig, OmegaConf
 from cpc_lightning.app.compose import CONFIG_MODULE, Asked, Composed, help_text, parse, read
 from cpc_lightning.app.endings import FAILURE, MISTAKE, ending_of, quieten, say
 from cpc_lightning.app.folders import agree_on_folder, check_subfolders, check_writable
-from cpc_lightning.app.launch import Ending, check_environment, is_supervised, process_number, starter, supervise
+from cpc_lightning.app.launch import (
+    Ending,
+    RunError,
+    check_environment,
+    is_supervised,
+    process_number,
+    starter,
+    supervise,
+)
 from cpc_lightning.app.modes import refuse_mode_settings
 from cpc_lightning.app.options import SHOWS, plain_options, quoted, shows
 from cpc_lightning.app.settings import plain
 from cpc_lightning.app.stopping import stop_on_signals
-from cpc_lightning.errors import InputError, Stopped, require
+from cpc_lightning.errors import InputError, Stopped, TrainingError, require
 
 if TYPE_CHECKING:
     from cpc_lightning.app.parts import Parts
@@ -74,6 +82,10 @@ def answer(arguments: list[str]) -> int:
             from cpc_lightning.app.report import report
 
             return report(arguments)
+        if mode == "predict":
+            from cpc_lightning.app.predict import predictions
+
+            return ended_well(lambda: predictions(arguments))
         refuse_mode_settings(arguments)
         multirun = is_multirun(arguments)
         several = "starts one run; a sweep starts processes for each job itself, with trainer=ddp"
@@ -95,6 +107,21 @@ def answer(arguments: list[str]) -> int:
         return 128 + signal.SIGINT
     except SystemExit as exit:  # of a job, which has said why, or of Hydra
         return exit.code if isinstance(exit.code, int) else FAILURE if exit.code else 0
+
+
+def ended_well(task: Callable[[], int]) -> int:
+    """The exit code of a mode that may take hours; what ends it early is one line that says how to go on."""
+    try:
+        return task()
+    except Stopped as stop:
+        print(f"stopped by {stop.signal.name}; the same command goes on from there", file=sys.stderr)
+        return stop.exit_code
+    except (RunError, TrainingError, OSError) as error:
+        ending = ending_of(error, "")
+        if ending is None:
+            raise
+    say(ending)
+    return ending.code
 
 
 @contextmanager
