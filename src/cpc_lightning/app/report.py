@@ -143,9 +143,9 @@ def gather(run: RunFolder, parts: Parts | None = None, typed: Sequence[str] = ()
     if found.parts is None:
         return Material(run, verdicts, held_out, warmup=warmup, missing=found.missing)
     dataset = found.parts.dataset
-    tested = dataset.evaluation.get("test")
+    test = dataset.evaluation.get("test")
     return Material(
-        run, verdicts, held_out, pictures_of(dataset.train.images), tested and pictures_of(tested.images),
+        run, verdicts, held_out, pictures_of(dataset.train.images), None if test is None else pictures_of(test.images),
         look_of(found), warmup, found.missing,
     )  # fmt: skip
 

@@ -74,7 +74,8 @@ class Views:
             require_number("mean", value, 0.0, 1.0)
         for value in std:
             require_number("std", value, 0.0, open_ends=True)
-        self.height, self.width = both
+        self.height: int | None = both[0]
+        self.width: int | None = both[1]
         self.padding, self.padding_mode, self.flip = padding, padding_mode, flip
         self.augdesc = augdesc
         self._take(policy, "policy")
