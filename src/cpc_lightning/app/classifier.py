@@ -19,11 +19,11 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import column_or_1d, validate_data
 
 from cpc_lightning.app.compose import Composed, read
 from cpc_lightning.app.endings import quieten
-from cpc_lightning.app.given import Given, classes_of, in_memory, take, write_table
+from cpc_lightning.app.given import Given, classes_of, in_memory, is_table_of_numbers, take, write_table
 from cpc_lightning.app.guest import as_guest
 from cpc_lightning.app.options import quoted
 from cpc_lightning.app.parts import Parts
@@ -124,10 +124,13 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             TrainingError: if a loss becomes infinite or NaN, or a worker process or memory is lost.
             KeyboardInterrupt: on Ctrl-C; what the last whole epoch has learnt can be used.
         """
+        self._forget()
+        if is_table_of_numbers(X):
+            X = validate_data(self, X, ensure_min_features=2, ensure_min_samples=2, ensure_all_finite=False)  # noqa: N806
+        if y is not None:
+            y = column_or_1d(y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else y, warn=True)
         given = take(X, y)
         require(given.folder is not None or given.labels is not None, "y", None, "requires y to be passed: labels")
-        if given.vectors is not None:  # sets n_features_in_
-            validate_data(self, X, ensure_min_features=2, dtype=None, ensure_all_finite=False)
         folder = self._new_folder()
         with as_guest():
             quieten()
@@ -142,7 +145,6 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _new_folder(self) -> Path:
-        self._forget()
         if self.output is not None:
             folder = Path(self.output).expanduser().absolute()
             free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
@@ -153,9 +155,8 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _forget(self) -> None:
         """Drop what an earlier fit has left."""
-        for name in [name for name in vars(self) if name.startswith("_") or name.endswith("_")]:
-            if not name.startswith("__"):
-                delattr(self, name)
+        for name in (*KEPT, *WITHIN_PROCESS):
+            self.__dict__.pop(name, None)
 
     def _parts(self, given: Given, folder: Path) -> tuple[Parts, npt.NDArray[Any]]:
         """The parts of the run, ready, and the classes."""
@@ -172,6 +173,7 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 folder.mkdir(parents=True, exist_ok=True)
                 write_table(given, names, numbers, folder / "samples.csv")
                 texts.append(f"dataset.file={quoted(str(folder / 'samples.csv'))}")
+                texts.append(f"dataset.root={quoted(Path(given.files[0]).anchor)}")
             else:
                 dataset = in_memory(given, names, numbers)
                 texts.append(f"dataset.file={quoted(self._write_data(given, names, numbers, folder))}")
@@ -261,6 +263,7 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.summary_ = summary
             self.labels_ = labels_of(folder / LABELS, classes)
         self._run = (folder, parts)
+        self._model = self._made_model()
 
     # Use --------------------------------------------------------------------------------------------------------------
 
@@ -268,10 +271,14 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def model_(self) -> TrainedModel:
         """The trained networks, with their preprocessing."""
         self._require_fitted()
-        if "_model" not in vars(self):
-            model = TrainedModel(as_now(self._checkpoint[RECORD]["config"]), self._checkpoint, trust=True)
-            self._model = model.to({"gpu": "cuda"}.get(self._device(), self._device()))
+        if "_model" not in vars(self):  # after pickling
+            self._model = self._made_model()
         return self._model
+
+    def _made_model(self) -> TrainedModel:
+        settings = as_now(self._checkpoint[RECORD]["config"])
+        device = self._device()
+        return TrainedModel(settings, self._checkpoint, trust=True).to("cuda" if device == "gpu" else device)
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:  # noqa: N803
         """The mean softmax of both networks, (M, K) float32; its columns are those of `classes_`.
@@ -284,8 +291,8 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             InputError: a ValueError, for samples of another kind or size, or a file that cannot be read.
         """
         self._require_fitted()
-        if isinstance(getattr(self, "n_features_in_", None), int) and not isinstance(X, (str, Path)):
-            X = validate_data(self, X, reset=False, dtype=None, ensure_all_finite=False)  # noqa: N806
+        if hasattr(self, "n_features_in_") and is_table_of_numbers(X):
+            X = validate_data(self, X, reset=False, ensure_all_finite=False)  # noqa: N806
         given = take(X)
         with as_guest():
             found = [self.model_.probabilities(batch) for batch in self._batches(given)]
@@ -294,7 +301,8 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """The most probable class of each sample, (M,); arguments and errors as for `predict_proba`."""
-        found: npt.NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        places = self.predict_proba(X).argmax(axis=1)
+        found: npt.NDArray[Any] = self.classes_[places]
         return found
 
     def _batches(self, given: Given) -> Iterator[torch.Tensor]:
@@ -380,7 +388,7 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Without the folder and the data set, which stay with the process that trained."""
         state: dict[str, Any] = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in ("_temporary", "_run", "_model")}
+        return {name: value for name, value in state.items() if name not in WITHIN_PROCESS}
 
     def _require_fitted(self) -> None:
         if "_checkpoint" not in vars(self):
@@ -402,8 +410,11 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-KEPT = ("classes_", "labels_", "summary_", "history_", "n_features_in_", "_checkpoint")
+KEPT = ("classes_", "labels_", "summary_", "history_", "n_features_in_", "feature_names_in_", "_checkpoint")
 """What `save` keeps of a fit."""
+
+WITHIN_PROCESS = ("_model", "_run", "_temporary")
+"""What a fit leaves that stays with the process."""
 
 
 # Settings -------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from PIL import Image
+from scipy.sparse import issparse
 from torch import Tensor
 
 from cpc_lightning.datasets.dataset import ImageDataset, Split
@@ -75,11 +76,26 @@ def take(X: Any, y: Any = None) -> Given:  # noqa: N803, scikit-learn's name
         return found
     require(found.folder is None, "y", _short(y), "goes without: a folder's classes are its folders")
     labels = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
     require(labels.ndim == 1, "y", f"of shape {labels.shape}", "must hold one label for each sample")
     require(len(labels) == len(found), "y", f"{len(labels)} labels", f"must be as many as samples, {len(found)}")
     return Given(found.images, found.vectors, found.files, None, labels, None, found.columns)
+
+
+def is_table_of_numbers(X: Any) -> bool:  # noqa: N803
+    """Whether X is, or ought to have been, features (N, D), whose mistakes scikit-learn has words for."""
+    if issparse(X):
+        return True
+    if isinstance(X, pd.DataFrame):
+        return "path" not in X.columns
+    if isinstance(X, (str, os.PathLike, torch.utils.data.Dataset)) or hasattr(X, "column_names"):
+        return False
+    if isinstance(X, Sequence) and len(X) and isinstance(X[0], (str, os.PathLike, Image.Image)):
+        return False
+    try:
+        array = np.asarray(X)
+    except ValueError:
+        return False
+    return array.ndim <= 2 and (array.dtype.kind in "biufc" or (array.dtype.kind == "O" and not _all_texts(array)))
 
 
 def _take(X: Any) -> Given:  # noqa: N803
@@ -108,7 +124,7 @@ def _take(X: Any) -> Given:  # noqa: N803
 
 
 def _of_array(array: npt.NDArray[Any]) -> Given:
-    if array.dtype.kind in "US" or (array.dtype.kind == "O" and array.ndim == 1 and _all_texts(array)):
+    if array.dtype.kind in "US" or (array.dtype.kind == "O" and _all_texts(array)):
         return _of_names(array.tolist())
     if array.dtype.kind == "O":
         try:
@@ -123,7 +139,7 @@ def _of_array(array: npt.NDArray[Any]) -> Given:
 
 
 def _all_texts(array: npt.NDArray[Any]) -> bool:
-    return len(array) > 0 and all(isinstance(item, (str, os.PathLike)) for item in array)
+    return array.ndim == 1 and len(array) > 0 and all(isinstance(item, (str, os.PathLike)) for item in array)
 
 
 def _of_names(names: Sequence[Any]) -> Given:
