@@ -152,9 +152,10 @@ class Advice:
 
 @runtime_checkable
 class Chooses(Protocol):
-    """A cleaner that chooses for itself at the end of warm-up, and can be told what it chose."""
+    """A cleaner that chooses for itself at the end of warm-up, and can be told what it chose, and by which estimate."""
 
     advice: Advice | None
+    noise: NoiseEstimate | None
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ class StageOne(pl.Callback):
     def _follow(self, module: CoTrainingModule) -> None:
         """Give the choice to this process's cleaner and learner."""
         if self.advice is not None and isinstance(self.cleaner, Chooses):
-            self.cleaner.advice = self.advice
+            self.cleaner.advice, self.cleaner.noise = self.advice, self.noise
             module.risk.follow(self.advice.lambda_u)
 
     def _conclusion(self) -> dict[str, Any]:
@@ -289,7 +289,7 @@ class StageOne(pl.Callback):
         self.noise = noise and NoiseEstimate.from_state(noise)
         self.advice = advice and Advice.from_state(advice)
         if self.advice is not None and isinstance(self.cleaner, Chooses):
-            self.cleaner.advice = self.advice
+            self.cleaner.advice, self.cleaner.noise = self.advice, self.noise
 
 
 def on_every_label(result: CleaningResult, draws: tuple[Draw, Draw], count: int) -> Tensor:
