@@ -16,6 +16,7 @@ from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "cpc_lightning"
@@ -24,6 +25,9 @@ COPIES = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "change
 """Pages of the site that are files of the repository."""
 
 LINK = re.compile(r"(\]\()(?!https?:|#|mailto:)([^)#\s]+)")
+SHIM = '<script src="https://unpkg.com/iframe-worker/shim"></script>'
+"""What the theme fetches for a search from disk; docs/from_disk.js does the same without a network."""
+
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 NAME = re.compile(r"`(cpc_lightning(?:\.\w+)+)`")
 
@@ -58,6 +62,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
     for page, source in COPIES.items():
         add(page, (ROOT / source).read_text())
+    add("CITATION.cff", (ROOT / "CITATION.cff").read_text())
     for path in RESULTS.iterdir():
         add(f"results/{path.name}", path.read_bytes() if path.suffix == ".png" else path.read_text())
     lines = [f"| [`{room}`]({room}.md) | {first} |" for room, first in rooms().items()]
@@ -94,3 +99,13 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
         return f'<div class="equation">{formula}</div>' if block else formula
 
     return EQUATION.sub(equation, content)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Put our own script in the place of the one script that the theme would fetch."""
+    return output.replace(SHIM, f'<script src="{get_relative_url("from_disk.js", page.url)}"></script>')
+
+
+def on_post_template(output: str, template_name: str, config: MkDocsConfig) -> str:
+    """The same for the page that says "not found"."""
+    return output.replace(SHIM, '<script src="from_disk.js"></script>')
