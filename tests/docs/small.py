@@ -1,4 +1,4 @@
-"""Stands for `python`, `torchrun` and `srun` where the documentation's commands are tried: the same commands, made small.
+"""Stands for `python`, `torchrun` and `srun` where the documentation's commands are tried: the same ones, made small.
 
 A training run gets two epochs of a few batches, and what this machine lacks is replaced: a GPU by the CPU, SLURM's
 launcher by submitit's local one, weights from the network by random ones. Everything else is run as it is typed.
@@ -15,7 +15,13 @@ EVERY_RUN = (
     "training.epochs=2", "training.warmup_epochs=1", "training.limit_batches=2", "training.warmup_batch_size=512",
     "optimizer.schedule.milestones=[1]", "training.num_workers=0", "callbacks=none", "trainer.precision=32-true",
 )  # fmt: skip
-PHOTOS = ("views.size=24", "dataset.crop.resize=24", "training.batch_size=8", "backbone=small_resnet", "embedding_size=16")
+PHOTOS = (
+    "views.size=24",
+    "dataset.crop.resize=24",
+    "training.batch_size=8",
+    "backbone=small_resnet",
+    "embedding_size=16",
+)
 CIFAR = ("dataset.verify=false",)
 SWEEPS = {
     "hparams_search=optuna": ("hydra.sweeper.n_trials=2",),
@@ -41,7 +47,9 @@ def small(arguments):
     experiment = names.get("experiment", "")
     photos = names.get("dataset") in ("imagefolder", "table") or experiment == "photos"
     if names.get("features") or experiment == "photos":
-        more += ["features.weights=null", "features.size=32"] if names.get("features") != "module" else ["features.size=32"]
+        more += (
+            ["features.weights=null", "features.size=32"] if names.get("features") != "module" else ["features.size=32"]
+        )
         more += ["features.folder=features"]
         if names.get("features") == "timm":
             kept = [a.replace("vit_small_patch16_224", "resnet10t") for a in kept]

@@ -54,7 +54,7 @@ def test_a_part_of_ones_own(group, folder, monkeypatch, command, tmp_path):
         assert settings["backbone.width"] == "backbone.width=4"
     if group == "noise":
         assert settings["noise"] == "noise=double_click"
-    code, out, err = command("--config-dir=conf", *settings.values(), f"hydra.run.dir={tmp_path / 'run'}")
+    code, _, err = command("--config-dir=conf", *settings.values(), f"hydra.run.dir={tmp_path / 'run'}")
     assert (code, err) == (0, ""), err
     assert (tmp_path / "run/labels.csv").exists()
     for name in [name for name in sys.modules if name.startswith("my_parts")]:
