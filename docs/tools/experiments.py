@@ -56,12 +56,12 @@ def table() -> str:
     """The table in Markdown: a row for each cell, by data set, then by method."""
     cells = [read(path) for path in sorted(FOLDER.glob("*.yaml")) if path.stem not in OWN]
     rows = [
-        f"| `{cell.command.removeprefix('python -m cpc_lightning ')}` | {cell.what} | {cell.published} | {cell.hours} "
-        f"| {cell.more or '-'} |"
+        f"| {cell.what} | {cell.published} | {cell.hours} "
+        f"| `{cell.command.removeprefix('python -m cpc_lightning ')}` | {cell.more or '-'} |"
         for cell in cells
     ]
     differs = "what differs beyond [departures](paper.md)"
-    head = [f"| `python -m cpc_lightning ...` | cell | published | GPU hours | {differs} |", "|---|---|---|---|---|"]
+    head = [f"| cell | published | GPU hours | `python -m cpc_lightning ...` | {differs} |", "|---|---|---|---|---|"]
     return "\n".join([*head, *rows])
 
 

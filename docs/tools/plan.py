@@ -70,8 +70,8 @@ def drawing() -> str:
         for position, room in enumerate(rooms):
             place[room] = (left + position * (BOX + GAP), height - FLOOR * (number + 1))
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" role="img"',
-        '     aria-label="Rooms of the package; arrows point to what a room imports">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="system-ui, sans-serif"',
+        '     role="img" aria-label="Rooms of the package; arrows point to what a room imports">',
         f'  <rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
         '  <defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="6" markerHeight="6"',
         '    orient="auto">',
