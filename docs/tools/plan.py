@@ -15,8 +15,8 @@ import grimp
 ROOT = Path(__file__).parents[2]
 PACKAGE = "cpc_lightning"
 PICTURE = ROOT / "docs" / "figures" / "plan.svg"
-WIDTH, BOX, GAP, FLOOR = 860, 116, 24, 96
-"""Sizes in the drawing's units: its width, a box's width, what lies between two boxes, and a floor's height."""
+BOX, GAP, FLOOR = 116, 34, 96
+"""Sizes in the drawing's units: a box's width, what lies between two boxes, and a floor's height."""
 
 
 def imports() -> dict[str, set[str]]:
@@ -63,16 +63,17 @@ def drawing() -> str:
     """The plan as SVG."""
     above = imports()
     storeys = floors(above)
+    width = (BOX + GAP) * max(map(len, storeys))
     height = FLOOR * len(storeys) + 20
     place = {}
     for number, rooms in enumerate(storeys):
-        left = (WIDTH - len(rooms) * BOX - (len(rooms) - 1) * GAP) / 2
+        left = (width - len(rooms) * BOX - (len(rooms) - 1) * GAP) / 2
         for position, room in enumerate(rooms):
             place[room] = (left + position * (BOX + GAP), height - FLOOR * (number + 1))
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="system-ui, sans-serif"',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif"',
         '     role="img" aria-label="Rooms of the package; arrows point to what a room imports">',
-        f'  <rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+        f'  <rect width="{width}" height="{height}" fill="#ffffff"/>',
         '  <defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="6" markerHeight="6"',
         '    orient="auto">',
         '    <path d="M0 0L10 5L0 10z" fill="#667"/></marker></defs>',

@@ -51,7 +51,7 @@ def test_a_head_is_read(tool, tmp_path):
     )
     assert experiments.read(path) == experiments.Cell(
         "x", "python -m cpc_lightning experiment=x trainer=gpu", "A method on data (Table 2)",
-        "96.50 ± 0.10 % over three seeds", "7", "It does so and so.",
+        "96.50 ± 0.10 %", "7", "It does so and so.",
     )  # fmt: skip
     path.write_text("# python -m cpc_lightning experiment=x\n# A method. GPU hours: 7.\n")
     with pytest.raises(ValueError, match="the head needs"):
