@@ -4,6 +4,7 @@ Slow: `python -m pytest -n 0 -m slow tests/docs`. tests/docs/small.py says what 
 """
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -28,6 +29,9 @@ ELSEWHERE = {
 """Lines that are executed by something else."""
 
 RUNNING = [block for block in BLOCKS if block.language == "sh"]
+
+PLACES = ("FOLDER", "FILE.csv", "TRAIN.npz", "TEST.npz", "RUN", "FIRST", "SECOND", "CIFAR")
+"""What the template has under the names of the documentation."""
 
 NETWORK = """from torch import nn
 
@@ -55,6 +59,7 @@ def template(tmp_path_factory):
     for name in ("RUN", "FIRST", "SECOND"):
         assert main([*SMALL, f"hydra.run.dir={folder / name}"]) == 0
     (folder / "decisions.csv").write_text("index,path,decision,label\n0,,keep,\n1,,drop,\n2,,relabel,3\n")
+    assert set(PLACES) <= {path.name for path in folder.iterdir()}
     return folder
 
 
@@ -95,6 +100,8 @@ def test_commands_run(block, template, shims, tmp_path):
     assert done.returncode == 0, f"{block.text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
-def test_every_word_in_capitals_stands_for_something(template):
-    words = {"FOLDER", "FILE.csv", "TRAIN.npz", "TEST.npz", "RUN", "FIRST", "SECOND", "CIFAR"}
-    assert words <= {path.name for path in template.iterdir()}
+def test_every_word_in_capitals_stands_for_something():
+    """Values such as FOLDER in `dataset.root=FOLDER` name what the template has, or what a command makes."""
+    words = {word for block in RUNNING for word in re.findall(r"[=,']([A-Z]{3,}(?:\.\w+)?)\b", commands(block))}
+    assert {"FOLDER", "RUN"} <= words
+    assert words - {*PLACES, "MINE", "DEFAULT"} == set()
