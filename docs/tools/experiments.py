@@ -48,9 +48,9 @@ def read(path: Path) -> Cell:
     if not (has_number and has_hours and command.startswith("python -m cpc_lightning ")):
         raise ValueError(f"{path}: the head needs a command, 'WHAT: published NUMBER.' and 'GPU hours: NUMBER.'")
     published, _, more = rest.partition(". ")
-    number, comma, remark = re.match(r"(.*?%)(, (?=the |but ))?(.*)", published).groups()  # type: ignore[union-attr]
-    if comma:
-        published, more = number, f"{remark[0].upper()}{remark[1:].strip(' .')}. {more}"
+    published, *remark = re.split(r"(?<=%), (?=the |but )", published, maxsplit=1)
+    if remark:
+        more = f"{remark[0][0].upper()}{remark[0][1:].strip(' .')}. {more}"
     published = published.replace(" over three seeds", "").rstrip(",")
     more = re.sub(r"Its row of Table 4, one setting at a time.*", "Sweeps of Table 4: in the file's head.", more)
     return Cell(path.stem, command, what.rstrip(": ("), published.strip(" ."), hours.split(".")[0], more.strip())

@@ -28,7 +28,14 @@ ELSEWHERE = {
 }
 """Lines that are executed by something else."""
 
-RUNNING = [block for block in BLOCKS if block.language == "sh"]
+
+def commands(block):
+    """The block without the lines that something else executes."""
+    lines = block.text.splitlines()
+    return "\n".join(line for line in lines if not any(other in line for other in ELSEWHERE))
+
+
+RUNNING = [block for block in BLOCKS if block.language == "sh" and commands(block)]
 
 PLACES = ("FOLDER", "FILE.csv", "TRAIN.npz", "TEST.npz", "RUN", "FIRST", "SECOND", "CIFAR")
 """What the template has under the names of the documentation."""
@@ -72,12 +79,6 @@ def shims(tmp_path_factory):
         path.write_text(f'#!/bin/bash\nexec "{sys.executable}" "{Path(__file__).parent / "small.py"}" "$0" "$@"\n')
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return folder
-
-
-def commands(block):
-    """The block without the lines that something else executes."""
-    lines = block.text.splitlines()
-    return "\n".join(line for line in lines if not any(other in line for other in ELSEWHERE))
 
 
 @pytest.mark.slow
