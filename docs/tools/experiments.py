@@ -57,8 +57,10 @@ def read(path: Path) -> Cell:
 
 
 def table() -> str:
-    """The table in Markdown: a row for each cell, by data set, then by method."""
-    cells = [read(path) for path in sorted(FOLDER.glob("*.yaml")) if path.stem not in OWN]
+    """The table in Markdown: a row for each cell, first the paper's own rows, then the baselines."""
+    paths = [path for path in FOLDER.glob("*.yaml") if path.stem not in OWN]
+    paths.sort(key=lambda path: (path.stem.startswith(("augdesc_", "dividemix_")), path.stem))
+    cells = [read(path) for path in paths]
     rows = [
         f"| {cell.what} | {cell.published} | {cell.hours} "
         f"| `{cell.command.removeprefix('python -m cpc_lightning ')}` | {cell.more or '-'} |"
