@@ -20,7 +20,7 @@ from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.settings import check_kinds, check_run
 from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer, uses_gpu
 from cpc_lightning.backbones.network import Network
-from cpc_lightning.cleaning.evidence import Cleaner
+from cpc_lightning.cleaning.evidence import Chooses, Cleaner
 from cpc_lightning.datasets.dataset import ImageDataset, Vectors
 from cpc_lightning.errors import InputError, require
 from cpc_lightning.features.features import Features, NoFeatures
@@ -145,6 +145,9 @@ class Parts:
             "cleaner.history_length", cleaner.history_length,
             "must be 1 with training.balanced_batches, which draws other samples every epoch",
         )  # fmt: skip
+        left_to_it = self.settings["semisup"].get("lambda_u", 0) is None
+        expected = "must be a number: only cleaner=auto chooses it"
+        require(not left_to_it or isinstance(cleaner, Chooses), "semisup.lambda_u", None, expected)
         return cleaner
 
     @cached_property

@@ -34,8 +34,8 @@ def report(arguments: Sequence[str]) -> int:
     """Build the page of a run, and print where it is; the exit code.
 
     Args:
-        arguments: of the command line, options aside: run=FOLDER|FILE.ckpt [output=FOLDER] [compare=FOLDER]
-            [pictures=N] [look=true|false] [overwrite=true], and settings of the run, such as dataset.root=/new/place.
+        arguments: of the command line, options aside: `run=FOLDER|FILE.ckpt [output=FOLDER] [compare=FOLDER]
+            [pictures=N] [look=true|false] [overwrite=true]`, and settings of the run, such as dataset.root=/new/place.
 
     Raises:
         InputError: for a setting, a file or a folder that cannot be used; nothing is written then.

@@ -21,11 +21,11 @@ from cpc_lightning.app.report import REPORT, gather, write
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError, TrainingError, first_line, one_line
 from cpc_lightning.files import atomic_write, remove_stale
-from cpc_lightning.report.ending import print_findings, print_summary
+from cpc_lightning.report.ending import print_findings, print_summary, warnings_of
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.run_folder import read_run_folder
 from cpc_lightning.report.summary import summarise, write_summary
-from cpc_lightning.report.tables import write_bad_images, write_classes
+from cpc_lightning.report.tables import write_bad_images, write_classes, write_matrix
 from cpc_lightning.training.checkpoints import BEST, FOLDER, LAST, OVERRIDES, bring_checkpoints
 from cpc_lightning.training.failures import machine_failure
 from cpc_lightning.training.held_out import held_out_reports
@@ -36,10 +36,13 @@ from cpc_lightning.training.weights_and_biases import EpochWandb, finish_wandb
 PAGE = Path("report", "index.html")
 """What shows the verdict to people, in the run's folder."""
 
+MATRIX = "transition_matrix.csv"
+
 OUTPUTS = {  # which are named at the end, where they are there
     "report/index.html": "the page: look at the labels, decide, download",
     "labels.csv": "the verdict on every training label",
     "labels_test.csv": "the same of the images that are held out",
+    MATRIX: "P(given label | true class) as estimated, for noise=matrix",
     "metrics.csv": "every epoch",
     "summary.json": "the numbers above",
     "classes.json": "the classes' names; label k is its item k",
@@ -99,7 +102,8 @@ def run_parts(parts: Parts, show: bool = True) -> dict[str, Any]:
                 labels.write(folder / f"labels_{name}.csv")
         selected = parts.select.test(trainer, parts.module, parts.datamodule) if parts.select else {}
         seconds = table.seconds_before + time.monotonic() - parts.begin
-        summary = summarise(table.rows, report, held_out, selected, seconds) | {"overrides": overrides}
+        chosen = None if parts.stage_one.advice is None else str(parts.stage_one.advice)
+        summary = summarise(table.rows, report, held_out, selected, seconds, chosen) | {"overrides": overrides}
         if trainer.is_global_zero:
             write_summary(folder / "summary.json", summary)
             write_report(parts)
@@ -137,7 +141,7 @@ def print_ending(folder: Path, report: LabelReport, summary: Mapping[str, Any]) 
     there = {name: meaning for name, meaning in OUTPUTS.items() if (folder / name).exists()}
     if not (folder / FOLDER / f"{BEST}.ckpt").exists():  # nothing is tested
         there[f"{FOLDER}/"] = f"{LAST}.ckpt"
-    print_summary(summary, {"folder": str(shown), **there})
+    print_summary(summary, {"folder": str(shown), **there}, warnings=list(warnings_of(report)))
 
 
 def write_verdict(parts: Parts) -> LabelReport:
@@ -146,6 +150,8 @@ def write_verdict(parts: Parts) -> LabelReport:
     if parts.trainer.is_global_zero:
         parts.table.write()
         report.write(Path(parts.settings["run_dir"], "labels.csv"))
+        if report.noise is not None:
+            write_matrix(Path(parts.settings["run_dir"], MATRIX), report.noise.transition_matrix)
     return report
 
 

@@ -25,12 +25,13 @@ ENOUGH = 10
 """Images of a class whose true label is known, to say how they are labeled."""
 
 
-def size_findings(dataset: ImageDataset, minimum: int | None) -> list[Finding]:
+def size_findings(dataset: ImageDataset, minimum: int | None, folds: int | None = None) -> list[Finding]:
     """Sizes of the sets and of the classes.
 
     Args:
         dataset: noise included: a class's size is how often its label is given.
         minimum: what a class needs to be judged by a mixture of its own; None where that is not asked for.
+        folds: parts of the set that take turns in being judged; None where the cleaner has none.
     """
     parts = ", ".join(f"{len(split):,} in {name}" for name, split in dataset.evaluation.items()) or "none to test on"
     found = f"{dataset.name}: {len(dataset.train):,} images to train on, {parts}"
@@ -57,6 +58,12 @@ def size_findings(dataset: ImageDataset, minimum: int | None) -> list[Finding]:
         else:
             found = f"fewer than {minimum} images: {names}; the mixture of all classes judges them"
             findings.append(Finding("classes", "warning", found, "cleaner=cpc_agn or gmm_agn, or more images"))
+    few = torch.nonzero((counts > 0) & (counts < (folds or 0))).flatten().tolist()
+    if few:
+        names = listed([f"{dataset.class_names[k]} ({int(counts[k])})" for k in few])
+        found = f"fewer images than cleaner.folds={folds}: {names}; few others tell what they look like"
+        found += ", and a label that no other image has is believed" if bool((counts == 1).any()) else ""
+        findings.append(Finding("classes", "warning", found, "more images, or a look at each of them"))
     for name, split in dataset.evaluation.items():
         absent = torch.nonzero(torch.bincount(split.labels, minlength=num_classes) == 0).flatten().tolist()
         if absent:

@@ -1,4 +1,4 @@
-"""Weak and strong views of a batch of images, on their device (AugDesc, Nishi et al. 2021; METHOD.md, Views).
+"""Weak and strong views of a batch of images, on their device (AugDesc, Nishi et al. 2021).
 
 Every image draws its own crop, flip and sub-policy. The draws are made on the CPU whatever the images' device: the same
 seed gives the same views everywhere.
