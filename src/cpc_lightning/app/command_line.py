@@ -80,6 +80,14 @@ def answer(arguments: list[str]) -> int:
             from cpc_lightning.app.predict import predictions
 
             return ended_well(lambda: predictions(arguments))
+        if mode == "evaluate":
+            from cpc_lightning.app.evaluate import evaluation
+
+            return ended_well(lambda: evaluation(arguments))
+        if mode == "export":
+            from cpc_lightning.app.export import export
+
+            return ended_well(lambda: export(arguments))
         refuse_mode_settings(arguments)
         multirun = is_multirun(arguments)
         several = "starts one run; a sweep starts processes for each job itself, with trainer=ddp"

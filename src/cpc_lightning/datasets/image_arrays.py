@@ -57,8 +57,8 @@ def check_images(setting: str, file: str, images: npt.NDArray[Any]) -> Tensor:
         images = np.moveaxis(images, 3, 1)
     require(images.shape[1] in (1, 3), setting, file, f"{expected}, and are {shape}")
     if kind == np.uint8:
-        # Flattened on the way: an axis of length 1 keeps the stride of wherever it was, and torch takes it for a sign of
-        # channels last, whose kernels round otherwise.
+        # Flattened on the way: an axis of length 1 keeps the stride of wherever it was, and torch takes that for a sign
+        # of channels last, whose kernels round otherwise.
         return torch.from_numpy(np.ascontiguousarray(images).ravel().reshape(images.shape))
     lowest, highest = (float(bound) for bound in (images.min(), images.max()))
     levels = np.isfinite(lowest) and np.isfinite(highest) and lowest >= 0 and highest <= 255

@@ -37,9 +37,8 @@ def build_part(name: str, node: Any, rooms: tuple[str, ...], trust: bool, **more
     arguments = {
         key: _argument(f"{name}.{key}", value, rooms, trust) for key, value in node.items() if not key.startswith("_")
     }
-    if node.get("_partial_"):
-        make = partial(make, **arguments)
-        return make(**more) if more else make
+    if node.get("_partial_") and not more:
+        return partial(make, **arguments)
     try:
         return make(**arguments, **more)
     except TypeError as error:

@@ -342,3 +342,9 @@ def checkpoint_of(text: str) -> Path:
         raise InputError("run", text, "cannot be read") from error
     require(there, "run", text, f"has no checkpoint of its networks yet ({LAST}): it ended before its first epoch did")
     return file
+
+
+def home_of(checkpoint: Path) -> Path:
+    """Where to write what is made of a checkpoint: its run's folder, or the folder that it lies in by itself."""
+    folder = checkpoint.absolute().parent
+    return folder.parent if folder.name == FOLDER else folder

@@ -161,6 +161,9 @@ def compute(
 def answer(model: TrainedModel, batch: dict[str, Any], precision: torch.dtype | None) -> Predicted:
     """What the model says of a batch."""
     errors: list[str] = batch["errors"]
+    if all(errors):
+        nothing: list[list[Any]] = [[] for _ in errors]
+        return Predicted(list(batch["wanted"].names), errors, nothing, nothing)
     probabilities = model.probabilities(batch["images"], precision)
     chances, classes = ranked(probabilities)
     return Predicted(

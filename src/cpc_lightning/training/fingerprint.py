@@ -49,8 +49,9 @@ def describe_images(images: Images) -> dict[str, Any]:
     origin = images.origin if isinstance(images, ArrayVectors) else ""
     pictures = images.pictures if isinstance(images, ArrayVectors) and images.pictures is not None else images
     own = pictures.own if isinstance(pictures, MixedImages) else pictures
-    top = own.top if isinstance(own, ImageFiles) else None
-    return {"shape": [*own.fetch(torch.tensor([0])).shape[1:]], "top": top, "features": origin}
+    if isinstance(own, ImageFiles):  # which need not be decoded for it
+        return {"shape": [3, own.crop.size, own.crop.size], "top": own.top, "features": origin}
+    return {"shape": [*own.fetch(torch.tensor([0])).shape[1:]], "top": None, "features": origin}
 
 
 def digest_split(split: Split, train: bool = False) -> dict[str, str]:
