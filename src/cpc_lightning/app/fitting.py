@@ -54,7 +54,8 @@ def settled(settings: Mapping[str, Any], resize: int) -> dict[str, Any]:
     if size is None:
         size = max(1, resize * 7 // 8) if isinstance(resize, int) else resize  # what is no number, others refuse
     changed = dict(settings)
-    changed["views"] = {**settings["views"], "size": size}
+    if settings.get("views") is not None:  # null for vectors
+        changed["views"] = {**settings["views"], "size": size}
     changed["dataset"] = {**settings["dataset"], "crop": {**settings["dataset"]["crop"], "resize": resize}}
     if "dataset.crop.resize" in names or "views.size" in names:
         crop = changed["dataset"]["crop"]
