@@ -96,7 +96,8 @@ def test_the_end_of_a_run_says_the_estimate_and_what_was_chosen():
     summary = {
         "test_accuracy_best": 90.0, "test_accuracy_last": 90.0, "test_accuracy_last10": 90.0, "suspected_labels": 3,
         "training_samples": 10, "noise_rate_nominal": None, "noise_rate_actual": None, "noise_rate_estimated": 0.31,
-        "noise_rate_low": 0.25, "noise_rate_high": 0.4, "chosen": "cpc_agn, lambda_u 25: because", "seconds": 1.0,
+        "noise_rate_low": 0.25, "noise_rate_high": 0.4, "out_of_fold_error": 0.4,
+        "chosen": "cpc_agn, lambda_u 25: because", "seconds": 1.0,
     }  # fmt: skip
     stream = io.StringIO()
     print_summary(summary, {"folder": "runs/1"}, Console(file=stream, width=60), ["a [warning]"])
