@@ -75,13 +75,19 @@ class Parts:
         begin: when this was made, by `time.monotonic`.
         risk: stage 2's loss.
         noise: makes labels wrong on purpose.
-        clean_dataset: the data set as it comes.
+        clean_dataset: the data set as it comes; in Python it may be given, in the place of what the settings name.
     """
 
     def __init__(
-        self, settings: Mapping[str, Any], overrides: Sequence[str] = (), usual: Mapping[str, Any] | None = None
+        self,
+        settings: Mapping[str, Any],
+        overrides: Sequence[str] = (),
+        usual: Mapping[str, Any] | None = None,
+        dataset: ImageDataset | None = None,
     ) -> None:
         self.begin, self.usual = time.monotonic(), usual or {}
+        if dataset is not None:
+            self.clean_dataset = dataset
         trainer = dict(settings["trainer"])
         if "accelerator" in trainer:
             trainer["accelerator"] = choose_accelerator(trainer["accelerator"], "strategy" in trainer)
@@ -313,7 +319,8 @@ class Parts:
         losses = KeepWarmupLosses(self.settings["run_dir"], self.stage_one)
         own = [self.stage_one, losses, *([self.select] if self.select else []), self.table]
         record = RunRecord(self.settings, self.overrides, self.dataset)
-        trainer = make_trainer(self.settings, [*own, record], None if self.select else "test/accuracy")
+        tested = "test" in self.dataset.watched and not self.select
+        trainer = make_trainer(self.settings, [*own, record], "test/accuracy" if tested else None)
         for logger in trainer.loggers:
             if isinstance(logger, EpochWandb):
                 logger.describe(self.settings, self.overrides)

@@ -26,7 +26,7 @@ from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.run_folder import read_run_folder
 from cpc_lightning.report.summary import summarise, write_summary
 from cpc_lightning.report.tables import write_bad_images, write_classes, write_matrix
-from cpc_lightning.training.checkpoints import FOLDER, LAST, OVERRIDES, bring_checkpoints
+from cpc_lightning.training.checkpoints import BEST, FOLDER, LAST, OVERRIDES, bring_checkpoints
 from cpc_lightning.training.failures import machine_failure
 from cpc_lightning.training.held_out import held_out_reports
 from cpc_lightning.training.progress import close_progress
@@ -78,8 +78,8 @@ def run(config: DictConfig | Mapping[str, Any], overrides: Sequence[str] = ()) -
     return run_parts(Parts(with_folder(config) if isinstance(config, DictConfig) else config, overrides).ready())
 
 
-def run_parts(parts: Parts) -> dict[str, Any]:
-    """`run`, of parts that are ready."""
+def run_parts(parts: Parts, show: bool = True) -> dict[str, Any]:
+    """`run`, of parts that are ready; without `show` nothing is printed at the end."""
     folder, trainer, table, overrides = Path(parts.settings["run_dir"]), parts.trainer, parts.table, parts.overrides
     checkpoint = None if parts.begun is None else parts.begun.checkpoint
     if trainer.is_global_zero:
@@ -107,17 +107,13 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         if trainer.is_global_zero:
             write_summary(folder / "summary.json", summary)
             write_report(parts)
-            page = folder / PAGE
             for logger in trainer.loggers:
                 if isinstance(logger, EpochWandb):
-                    logger.conclude(summary, page)
+                    logger.conclude(summary, folder / PAGE)
             finish_wandb()  # which has much to say
             close_progress(trainer)
-            here = Path.cwd()
-            shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-            print_findings(report, page if page.is_file() else None)
-            there = {name: meaning for name, meaning in OUTPUTS.items() if (folder / name).exists()}
-            print_summary(summary, {"folder": str(shown), **there}, warnings=list(warnings_of(report)))
+            if show:
+                print_ending(folder, report, summary)
         return summary
     except Exception as error:
         if parts.stage_one.concluded and not while_restoring(error):
@@ -134,6 +130,18 @@ def run_parts(parts: Parts) -> dict[str, Any]:
     finally:
         close_progress(trainer)
         finish_wandb()
+
+
+def print_ending(folder: Path, report: LabelReport, summary: Mapping[str, Any]) -> None:
+    """Print what a run in `folder` has found, and what it leaves there."""
+    page = folder / PAGE
+    here = Path.cwd()
+    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    print_findings(report, page if page.is_file() else None)
+    there = {name: meaning for name, meaning in OUTPUTS.items() if (folder / name).exists()}
+    if not (folder / FOLDER / f"{BEST}.ckpt").exists():  # nothing is tested
+        there[f"{FOLDER}/"] = f"{LAST}.ckpt"
+    print_summary(summary, {"folder": str(shown), **there}, warnings=list(warnings_of(report)))
 
 
 def write_verdict(parts: Parts) -> LabelReport:

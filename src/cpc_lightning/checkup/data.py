@@ -33,7 +33,7 @@ def size_findings(dataset: ImageDataset, minimum: int | None, folds: int | None 
         minimum: what a class needs to be judged by a mixture of its own; None where that is not asked for.
         folds: parts of the set that take turns in being judged; None where the cleaner has none.
     """
-    parts = ", ".join(f"{len(split):,} in {name}" for name, split in dataset.evaluation.items())
+    parts = ", ".join(f"{len(split):,} in {name}" for name, split in dataset.evaluation.items()) or "none to test on"
     found = f"{dataset.name}: {len(dataset.train):,} images to train on, {parts}"
     findings = [Finding("data set", "ok", found)]
     if dataset.left_out:
@@ -273,7 +273,7 @@ def two_views(views: Views | VectorViews, dataset: ImageDataset) -> Tensor:
 
 def stand_in(views: Views) -> ImageDataset:
     """Black images of the views' size, for a backbone to look at where there is no data set."""
-    pixels = torch.zeros(2, len(views.mean), views.height, views.width, dtype=torch.uint8)
+    pixels = torch.zeros(2, len(views.mean), views.height or 32, views.width or 32, dtype=torch.uint8)
     split = Split(ArrayImages(pixels), torch.tensor([0, 1]))
     return ImageDataset("stand-in", ("0", "1"), split, {"test": split})
 

@@ -1,4 +1,4 @@
-"""Compares settings with the method and with the paper's protocol for the data set (METHOD.md, "Constants").
+"""Compares settings with the method and with the paper's protocol for the data set.
 
 Values that the paper gives for a data set, and rules that hold for any. Nothing here stops a run: whoever departs from
 the protocol on purpose reads a warning.

@@ -108,10 +108,10 @@ def print_summary(
     for name in ("", "best", "last", "mean of last 10"):
         table.add_column(name, justify="left" if not name else "right")
     for name in (key.removesuffix("_best") for key in summary if key.endswith("_best")):
-        table.add_row(
-            name.replace("_", " "), *(_percent(summary[f"{name}_{key}"]) for key in ("best", "last", "last10"))
-        )
-    console.print(table)
+        row = [summary[f"{name}_{key}"] for key in ("best", "last", "last10")]
+        if row != [None] * 3:
+            table.add_row(name.replace("_", " "), *map(_percent, row))
+    console.print(table if table.row_count else "nothing was held out to test on")
     if summary.get("test_accuracy_selected") is not None:
         console.print(f"networks selected on val: test accuracy {_percent(summary['test_accuracy_selected'])}")
     cleaners = [name for name in SOURCES if summary.get(f"cleaner_auc_{name}") is not None]

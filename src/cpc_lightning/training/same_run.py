@@ -92,6 +92,32 @@ def recorded(saved: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def as_now(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run as this version names them; what an older one did not have means what it did then.
+
+    Where a part of the run lacks a setting, its constructor's default is that; a group that there was not is set whole.
+    """
+    own = flatten(saved)
+    had = {name.rpartition(".")[0] for name in own}
+    settings: dict[str, Any] = {}
+    for name, value in recorded(saved).items():
+        group = name.rpartition(".")[0]
+        is_part = f"{group}._target_" in own
+        is_new = f"{group}._target_" in AS_BEFORE and group not in had
+        if name in AS_BEFORE and name not in own and (is_part or (group not in had and not is_new)):
+            continue
+        put(settings, name, value)
+    return settings
+
+
+def put(settings: dict[str, Any], name: str, value: Any) -> None:
+    """Set the value of the setting with this full name."""
+    *groups, last = name.split(".")
+    for group in groups:
+        settings = settings.setdefault(group, {})
+    settings[last] = value
+
+
 def is_free(name: str) -> bool:
     """Whether a resumed run may change the setting."""
     return any(name == free or name.startswith(f"{free}.") for free in FREE)
