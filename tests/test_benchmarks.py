@@ -42,6 +42,7 @@ def test_without_a_gpu_the_report_says_so_and_writes_nothing():
         "decoding",
         "photos",
         "vectors",
+        "predict",
     ],
 )
 def test_a_benchmark_explains_itself(name):

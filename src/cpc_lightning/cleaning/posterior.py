@@ -1,6 +1,6 @@
-"""What true class each sample has, judged from fixed features and given labels that are partly wrong.
+"""Estimates the true class of each sample from fixed features and from given labels that are partly wrong.
 
-Nothing judges a sample whose own label it was fitted to (METHOD: "On fixed features"). In the order of the work: near
+Nothing judges a sample whose own label it was fitted to (docs/features.md). In the order of the work: near
 copies form groups; softmax regression in folds that no group straddles; a transition matrix from the confident joint;
 forward-corrected regression (Patrini et al., "Making deep neural networks robust to label noise", CVPR 2017) with one
 EM step of the matrix; posteriors given the label; the posteriors of the nearest neighbours.
