@@ -30,8 +30,8 @@ def apply(arguments: Sequence[str]) -> int:
     """Write the cleaned set, and print what was done and the command of a second run; the exit code.
 
     Args:
-        arguments: of the command line, options aside: run=FOLDER decisions=FILE|auto [policy=relabel|drop]
-            [confidence=0.9] [output=FILE.csv|FOLDER] [copy=true] [overwrite=true], and settings of the run to put in
+        arguments: of the command line, options aside: `run=FOLDER decisions=FILE|auto [policy=relabel|drop]
+            [confidence=0.9] [output=FILE.csv|FOLDER] [copy=true] [overwrite=true]`, and settings of the run to put in
             place of its own.
 
     Raises:

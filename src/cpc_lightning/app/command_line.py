@@ -7,9 +7,8 @@ import math
 import os
 import signal
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from cpc_lightning.app.compose import CONFIG_MODULE, Asked, Composed, help_text, parse, read
 from cpc_lightning.app.endings import FAILURE, MISTAKE, ending_of, quieten, say
 from cpc_lightning.app.folders import agree_on_folder, check_subfolders, check_writable
+from cpc_lightning.app.guest import as_found
 from cpc_lightning.app.launch import (
     Ending,
     RunError,
@@ -37,12 +37,6 @@ from cpc_lightning.errors import InputError, Stopped, TrainingError, require
 
 if TYPE_CHECKING:
     from cpc_lightning.app.parts import Parts
-
-SET_BY_RUNS = (
-    "PL_GLOBAL_SEED", "PL_SEED_WORKERS",
-    "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME",
-    "CPC_LIGHTNING_JOB", "CPC_LIGHTNING_JOBS",
-)  # fmt: skip
 
 JOBS = "CPC_LIGHTNING_JOBS"
 """The variable that tells the jobs of a sweep, wherever they run, how many there are."""
@@ -130,26 +124,6 @@ def ended_well(task: Callable[[], int]) -> int:
             raise
     say(ending)
     return ending.code
-
-
-@contextmanager
-def as_found() -> Iterator[None]:
-    """Leave what the run shares with its process as it was: a notebook or a script goes on after it."""
-    arguments, config = sys.argv[:], HydraConfig.instance().cfg
-    environment = {name: os.environ.get(name) for name in SET_BY_RUNS}
-    strict, precision = False, "highest"
-    if torch := sys.modules.get("torch"):
-        strict, precision = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
-    try:
-        with warnings.catch_warnings():
-            yield
-    finally:
-        sys.argv[:], HydraConfig.instance().cfg = arguments, config
-        for name, value in environment.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-        if torch := sys.modules.get("torch"):
-            torch.use_deterministic_algorithms(strict)
-            torch.set_float32_matmul_precision(precision)
 
 
 def call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], object]) -> None:

@@ -30,7 +30,8 @@ def figures(arguments: Sequence[str]) -> int:
     """Draw what the runs have left, and print which files hold it and what cannot be drawn; the exit code.
 
     Args:
-        arguments: of the command line, options aside: run=FOLDER,... [output=FOLDER] [format=svg|png] [overwrite=true].
+        arguments: of the command line, options aside: `run=FOLDER,... [output=FOLDER] [format=svg|png]
+            [overwrite=true]`.
 
     Raises:
         InputError: for a setting, a file or a folder that cannot be used; nothing is written then.

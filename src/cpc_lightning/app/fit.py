@@ -1,4 +1,4 @@
-"""Tries out whether parts of a run fit together, rather than in the middle of an epoch."""
+"""Tries before training whether the parts of a run fit together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What mode=labels and mode=apply look back at: a run's verdicts, and the data set that they are about."""
+"""What mode=labels and mode=apply read: a run's verdicts, and the data set that they are about."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ def labels(arguments: Sequence[str]) -> int:
     """Write the verdict into a folder of its own, and print what is worth knowing of it; the exit code.
 
     Args:
-        arguments: of the command line, options aside: run=FOLDER|FILE.ckpt format=NAME [output=FOLDER] [copy=true]
-            [overwrite=true], and settings of the run to put in place of its own.
+        arguments: of the command line, options aside: `run=FOLDER|FILE.ckpt format=NAME [output=FOLDER] [copy=true]
+            [overwrite=true]`, and settings of the run to put in place of its own.
 
     Raises:
         InputError: for a setting, a file or a folder that cannot be used; nothing is written then.

@@ -1,4 +1,4 @@
-"""Builds the parts of a run that is over, from what it has left in its folder, for the modes that look back at it."""
+"""Builds the parts of a finished run from its folder, for the modes that read it."""
 
 from __future__ import annotations
 

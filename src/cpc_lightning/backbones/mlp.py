@@ -45,7 +45,7 @@ class Mlp(nn.Module):
 
 
 def mlp(in_channels: int, width: int = 512, dropout: float = 0.5, weights: str | None = None) -> Mlp:
-    """A network of one hidden layer (METHOD.md, "On fixed features", 7).
+    """A network of one hidden layer (docs/features.md).
 
     Args:
         in_channels: numbers of a vector.

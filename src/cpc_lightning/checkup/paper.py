@@ -1,4 +1,4 @@
-"""What the paper gives for each data set, typed from it (METHOD.md, "Constants"), and what its baselines' authors give.
+"""What the paper gives for each data set, typed from it (Sections 5.1, A.2), and what its baselines' authors give.
 
 Settings by full name; "backbone" is the name of the network.
 """

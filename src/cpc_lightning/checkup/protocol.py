@@ -1,4 +1,4 @@
-"""Compares settings with the method and with the paper's protocol for the data set (METHOD.md, "Constants").
+"""Compares settings with the method and with the paper's protocol for the data set.
 
 Values that the paper gives for a data set, and rules that hold for any. Nothing here stops a run: whoever departs from
 the protocol on purpose reads a warning.
@@ -75,7 +75,7 @@ def prototypes_never_divide(plan: Plan) -> bool:
 def ramp_never_ends(plan: Plan) -> bool:
     """Whether lambda_u is still growing at the last epoch."""
     stage_two = plan["training.epochs"] - plan["training.warmup_epochs"]
-    return bool(plan["semisup.lambda_u"] > 0 and stage_two <= plan["semisup.rampup_epochs"])
+    return bool((plan["semisup.lambda_u"] or 0) > 0 and stage_two <= plan["semisup.rampup_epochs"])
 
 
 def noisier_than(plan: Plan, rate: float) -> bool:

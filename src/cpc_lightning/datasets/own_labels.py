@@ -1,4 +1,4 @@
-"""A run's own labels.csv as a table: its config tells where the images lie."""
+"""Reads a run's labels.csv as a table of images: the run's config says where they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digests of images by which their features are found again."""
+"""Digests of images: the key under which their features are kept on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the computing of features is: a bar on a terminal, a line now and then elsewhere."""
+"""Shows how far the computing of features is: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 

@@ -37,9 +37,10 @@ class Deployed(nn.Module):
             self.before = Standardised(cast(VectorViews, model.views))
         elif model.extractor is None:
             views = cast(Views, model.views)
+            _, height, width = model.stored or (model.channels, model.crop.size, model.crop.size)
             self.before = nn.Sequential(
                 Resized(model.crop.resize, model.crop.size),
-                Normalised(views.mean, views.std, views.height, views.width),
+                Normalised(views.mean, views.std, views.height or height, views.width or width),
             )
         else:
             self.before = nn.Sequential(

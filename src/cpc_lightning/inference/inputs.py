@@ -13,7 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from cpc_lightning.datasets.embeddings import FEATURES, IDS, texts
+from cpc_lightning.datasets.embeddings import FEATURES
+from cpc_lightning.datasets.labeled_arrays import IDS, texts
 from cpc_lightning.datasets.own_labels import recorded_root
 from cpc_lightning.datasets.reading.arrays import ENDINGS as ARRAYS
 from cpc_lightning.datasets.reading.arrays import read_arrays

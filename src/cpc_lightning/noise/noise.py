@@ -1,4 +1,4 @@
-"""The contract of label noise; symmetric noise, asymmetric noise, labels from a file (METHOD.md, "Noise").
+"""The contract of label noise; symmetric noise, asymmetric noise, labels from a file.
 
 Draws come from numpy's RandomState, whose stream is frozen by numpy's policy (NEP 19): a seed gives the same labels on
 any machine, with any version of numpy and torch. Shapes: N samples, K classes.

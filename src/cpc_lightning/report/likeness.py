@@ -1,4 +1,4 @@
-"""Which images are near-duplicates, and which look like none of the classes: from the networks' features.
+"""Finds near-duplicates, and images that look like none of the classes, from the networks' features.
 
 Shapes: N samples, M others, D features, K classes.
 """

@@ -1,4 +1,4 @@
-"""A folder that is there whole or not at all, and never in the place of anything that was not made here."""
+"""Writes a folder whole or not at all, and never over anything that the library has not made."""
 
 from __future__ import annotations
 

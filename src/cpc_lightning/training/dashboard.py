@@ -1,4 +1,4 @@
-"""Has the loggers that can draw show what stage 1 finds: histograms, and the images whose labels look most wrong."""
+"""Shows what stage 1 finds in the loggers that can draw: histograms, and the images whose labels look most wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a run still takes, learnt from its own parts: warm-up costs less than stage 2, so each is timed apart."""
+"""Estimates how long a run still takes from the time of its own parts: warm-up and stage 2, say, are timed apart."""
 
 from __future__ import annotations
 

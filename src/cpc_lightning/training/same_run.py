@@ -31,6 +31,7 @@ AS_BEFORE: Mapping[str, Any] = {
     "training.warmup_batch_size": None,  # but for a run that stopped in a warm-up that training.limit_batches cut short
     "views.augdesc": False,
     "cleaner.standardise_features": True,
+    "cleaner.class_floor": 0.0,
     "dataset.validation_share": 0.0,
     "dataset.split_seed": 0,
     "dataset.encoding": None,

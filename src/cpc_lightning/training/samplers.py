@@ -99,8 +99,10 @@ class CoTrainingSampler(Sampler[BatchPlan]):
     Args:
         shares: of network 0 and of network 1.
         batch_size: B.
-        seed, epoch: decide the order, together with the network and the side.
-        rank, world_size: this process, and how many there are.
+        seed: decides the order, together with epoch, network and side.
+        epoch: from 0.
+        rank: of this process.
+        world_size: how many processes there are.
         limit_batches: at most this many steps a network (int, at least 1), or this share of its steps (float in (0, 1],
             at least one step); None for all. A limit on the epoch as a whole would never reach network 1.
     """

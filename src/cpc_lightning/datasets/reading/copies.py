@@ -1,4 +1,4 @@
-"""One image that is there several times, within the images to train on, and in what is evaluated on too.
+"""Finds images that occur several times, among the images to train on and in the sets to evaluate on.
 
 Copies count several times in training, confirm each other's labels, and make a test too easy.
 

@@ -1,4 +1,4 @@
-"""Paths that a table gives, taken as paths from a root on: absolute ones, through links, in other encodings."""
+"""Makes the paths of a table relative to a root folder: absolute paths, paths through links, other encodings."""
 
 from __future__ import annotations
 
