@@ -1,9 +1,9 @@
 """Prediction: images a second and memory of mode=predict, against a plain loop over the same networks.
 
-    python benchmarks/predict.py [--images N] [--workers 0 2] [--rounds N]
+    python benchmarks/predict.py [--images N] [--size 224] [--workers 0 2] [--rounds N]
 
-JPEG files of 400 x 300, scaled to 256 and cropped to 224, two ResNet-18 of torchvision. The plain loop decodes one
-image after the other in this process, and adds up both networks' softmax in batches of the same size.
+JPEG files of 400 x 300, scaled to 8/7 of the size and cropped to it, two ResNet-18 of torchvision. The plain loop
+decodes one image after the other in this process, and adds up both networks' softmax in batches of the same size.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from cpc_lightning.inference.predictions import Blocks
 BATCH = 32
 
 
-def train(folder: Path, pictures: Path) -> Path:
+def train(folder: Path, pictures: Path, size: int) -> Path:
     """A run of two short epochs, whose checkpoint is looked at."""
     settings = [
         "dataset=imagefolder", f"dataset.root={pictures}", "backbone.name=resnet18", "training.epochs=1",
         "training.warmup_epochs=1", "cleaner=none", "training.batch_size=4", "training.warmup_batch_size=4",
         "report=false",
         "optimizer.schedule.milestones=[1]", "callbacks=none", "training.num_workers=0", f"hydra.run.dir={folder}",
+        f"views.size={size}", f"dataset.crop.resize={size * 8 // 7}",
     ]  # fmt: skip
     code = command(settings)
     if code:
@@ -47,7 +48,7 @@ def train(folder: Path, pictures: Path) -> Path:
 
 def plain(model: TrainedModel, files: list[Path]) -> Callable[[], None]:
     """One image after the other, as a script would."""
-    networks = list(model.networks)
+    networks, crop = list(model.networks), model.crop
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (model.views.mean, model.views.std))
 
     def loop() -> None:
@@ -56,10 +57,11 @@ def plain(model: TrainedModel, files: list[Path]) -> Callable[[], None]:
                 batch = []
                 for file in files[at : at + BATCH]:
                     image = Image.open(file).convert("RGB")
-                    scale = 256 / min(image.size)
+                    scale = crop.resize / min(image.size)
                     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.BILINEAR)
-                    left, top = (image.width - 224) // 2, (image.height - 224) // 2
-                    batch.append(torch.from_numpy(np.array(image.crop((left, top, left + 224, top + 224)))))
+                    left, top = (image.width - crop.size) // 2, (image.height - crop.size) // 2
+                    box = (left, top, left + crop.size, top + crop.size)
+                    batch.append(torch.from_numpy(np.array(image.crop(box))))
                 inputs = (torch.stack(batch).permute(0, 3, 1, 2) / 255 - mean) / std
                 (sum(network(inputs).softmax(dim=1) for network in networks) / 2).argmax(dim=1)
 
@@ -95,6 +97,7 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
@@ -107,7 +110,7 @@ def main() -> None:
         for part, count in (("train", 40), ("pictures", asked.images)):
             (folder / part).mkdir()
             write_pictures(folder / part, count)
-        run = train(folder / "run", folder / "train")
+        run = train(folder / "run", folder / "train", asked.size)
         model = read_model(str(run))
         files = sorted((folder / "pictures").rglob("*.jpg"))
         ways = {"plain loop": plain(model, files)} | {
@@ -122,7 +125,8 @@ def main() -> None:
             (folder / "list.txt").write_text("".join(f"photos/of/somebody/{k:09}.jpg\n" for k in range(count)))
             memory.append(f"{peak(run, folder / 'list.txt', folder / f'{count}.csv'):,.0f} MB for {count:,} names")
     notes = [
-        f"batches of {BATCH} on {len(files):,} images; medians of {asked.rounds} rounds in which the sides take turns",
+        f"batches of {BATCH} on {len(files):,} images of {asked.size} x {asked.size}",
+        f"medians of {asked.rounds} rounds in which the sides take turns",
         f"memory of the process at most: {'; '.join(memory)}",
         f"two ResNet-18, untrained; this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB",
     ]

@@ -31,7 +31,7 @@ def numbers_of(folder):
 
 def test_its_own_test_set(command, digits):
     code, out, error = command("mode=evaluate", f"run={digits}")
-    assert (code, error) == (0, "")
+    assert code == 0, error
     found = numbers_of(digits / "evaluation")
     last = rows_of(digits / "metrics.csv")[-1]
     assert found["images"] == 359
@@ -67,7 +67,7 @@ def test_another_set_by_the_names_of_its_classes(command, photos, tmp_path):
         "mode=evaluate", f"run={run}", "dataset=imagefolder", f"dataset.root={tmp_path}/new", "set=all",
         f"output={tmp_path}/out",
     )  # fmt: skip
-    assert (code, error) == (0, "")
+    assert code == 0, error
     found = numbers_of(tmp_path / "out")
     assert [row["class"] for row in found["classes"]] == ["dark", "gray", "light"]
     assert [row["images"] for row in found["classes"]] == [15, 0, 15]
