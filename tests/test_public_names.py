@@ -19,6 +19,7 @@ from tests.conftest import SMALL
 
 from cpc_lightning.app.command_line import main
 from cpc_lightning.app.modes import MODE_SETTINGS
+from cpc_lightning.inference.predictions import columns as predictions_columns
 from cpc_lightning.training.same_run import RENAMED
 
 ROOT = Path(__file__).parents[1]
@@ -139,6 +140,18 @@ def test_keys_of_the_summary(finished):
 def test_arrays_of_the_warmup_losses(finished):
     with np.load(finished / "warmup_losses.npz") as file:
         check_others("arrays of warmup_losses.npz", LIST["warmup_losses.npz"], sorted(file.files))
+
+
+def test_what_evaluation_leaves(finished):
+    assert main(["mode=evaluate", f"run={finished}", f"output={finished.parent}/evaluation"]) == 0
+    folder = finished.parent / "evaluation"
+    check_others("files of mode=evaluate", LIST["evaluation"], sorted(path.name for path in folder.iterdir()))
+    numbers = json.loads((folder / "evaluation.json").read_text())
+    check_others("keys of evaluation.json", LIST["evaluation.json"], list(numbers))
+
+
+def test_columns_of_predictions():
+    check_others("columns of mode=predict", LIST["predictions.csv"], predictions_columns(5))
 
 
 def test_settings_of_modes():

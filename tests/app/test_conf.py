@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cpc_lightning.conf
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -85,6 +86,10 @@ def dataset_settings(choice: str, folder: Path) -> list[str]:
         return [f"dataset.file={write_table(folder)}"]
     if choice == "embeddings":
         return [f"dataset.file={write_embeddings(folder / 'train.npz')}"]
+    if choice == "arrays":
+        images = np.arange(20 * 5 * 6).reshape(20, 5, 6) % 256
+        np.savez(folder / "train.npz", images=images.astype(np.uint8), labels=np.arange(20) % 2)
+        return [f"dataset.file={folder / 'train.npz'}"]
     if choice == "clothing1m":
         write_clothing1m(folder)
         return [f"dataset.root={folder}"]
@@ -170,9 +175,10 @@ def test_data_sets_fit_their_views(compose, choice, tmp_path):
     if isinstance(dataset.train.images, Vectors):
         assert views.normalise(views.strong(images)).shape == images.shape
         return
+    size = (views.height or images.shape[2], views.width or images.shape[3])
     for view in (views.weak(images), views.strong(images), views.evaluation(images)):
         assert view.dtype == torch.uint8
-        assert views.normalise(view).shape == (3, images.shape[1], views.height, views.width)
+        assert views.normalise(view).shape == (3, images.shape[1], *size)
 
 
 def test_an_image_set_checks_its_labels():

@@ -266,3 +266,20 @@ def test_labels_that_all_name_one_class(monkeypatch, compose, small, tmp_path):
     for cleaner in ("gmm_awr", "cpc_awr"):
         summary = run(compose(*small[2:], f"cleaner={cleaner}", "training.epochs=4", folder=tmp_path / cleaner))
         assert math.isfinite(summary["test_accuracy_last"])
+
+
+def test_nothing_held_out_trains_on_all_and_tests_nothing(small, command, tmp_path):
+    """With a checkpoint to continue from, a page and a verdict on all; no claim on how good it is."""
+    arguments = [text for text in small if text != "report=false"]
+    code, output, error = command(*arguments, "dataset.test_share=0", f"hydra.run.dir={tmp_path / 'run'}")
+    assert (code, error.count("warning"), error.count("Warning")) == (0, 0, 0)
+    assert "nothing was held out to test on" in output
+    assert "test accuracy" not in output
+    assert "last.ckpt" in output
+    assert "best.ckpt" not in output
+    assert len(rows_of(tmp_path / "run" / "labels.csv")) == 1797
+    assert not list((tmp_path / "run").glob("labels_*.csv"))
+    assert (tmp_path / "run" / "report" / "index.html").exists()
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["test_accuracy_last"] is None
+    code, output, _ = command("mode=check", *arguments, "dataset.test_share=0")
+    assert code == 0

@@ -16,40 +16,15 @@ from cpc_lightning.cleaning.posterior import (
     expected_matrix,
     fit_regression,
     given_the_label,
-    groups_of_copies,
     infer_true_classes,
-    nearest,
     predict,
     predict_out_of_fold,
     split_in_folds,
-    standardise,
-    vote,
 )
 
 
 def rows(values):
     return torch.tensor(values, dtype=torch.float32)
-
-
-def test_standardised_features_have_mean_0_and_deviation_1_and_constant_ones_are_0():
-    inputs = standardise(rows([[1, 5, 10], [3, 5, 30]]))
-    assert inputs.tolist() == [[-1, 0, -1], [1, 0, 1]]
-
-
-def test_nearest_by_cosine_without_oneself(monkeypatch):
-    monkeypatch.setattr("cpc_lightning.cleaning.posterior.BLOCK", 4)  # one row at a time
-    near, cosines = nearest(rows([[1, 0], [10, 0], [0, 1], [1, 1]]), 2)
-    assert near[0].tolist() == [1, 3]
-    torch.testing.assert_close(cosines[0], rows([1, 0.5**0.5]))
-    assert near[2].tolist()[0] == 3
-    assert nearest(rows([[1, 0], [0, 1]]), 30)[0].tolist() == [[1], [0]]
-
-
-def test_copies_of_copies_share_a_group():
-    near = torch.tensor([[1, 3], [0, 2], [1, 0], [0, 1]])
-    cosines = rows([[0.999, 0.1], [0.999, 0.996], [0.996, 0.2], [0.994, 0.1]])
-    groups = groups_of_copies(near, cosines)
-    assert groups[0] == groups[1] == groups[2] != groups[3]
 
 
 def test_folds_spread_classes_and_keep_groups_together():
@@ -63,20 +38,6 @@ def test_folds_spread_classes_and_keep_groups_together():
     assert not torch.equal(fold, split_in_folds(labels, groups, 5, seed=4))
     together = split_in_folds(labels, torch.tensor([0, 0, 0, *range(1, 15)]), 5, seed=3)
     assert together[0] == together[1] == together[2]
-
-
-def test_votes_are_weighted_by_likeness_and_copies_vote_once():
-    posterior = rows([[1, 0], [0, 1], [1, 0], [1, 0], [0, 1]])
-    near, groups = torch.tensor([[1, 2, 3]]).expand(5, 3), torch.tensor([9, 1, 2, 2, 9])
-    # The two copies at places 2 and 3 count half each, as one sample as alike as sample 1 is.
-    votes = vote(posterior, near, rows([[0.5, 0.5, 0.5]]).expand(5, 3), groups)
-    torch.testing.assert_close(votes[0], rows([0.5, 0.5]))
-    # A neighbour that is less alike by 0.05 weighs 1/e.
-    votes = vote(posterior, near[:, :2], rows([[0.5, 0.45]]).expand(5, 2), torch.arange(5))
-    torch.testing.assert_close(votes[0, 0], torch.tensor(np.exp(-1) / (1 + np.exp(-1)), dtype=torch.float32))
-    # Who has only copies of itself as neighbours knows nothing.
-    votes = vote(posterior, near, rows([[1, 1, 1]]).expand(5, 3), torch.zeros(5, dtype=torch.int64))
-    assert votes.tolist() == [[0.5, 0.5]] * 5
 
 
 def regression_problem():

@@ -45,6 +45,12 @@ def test_first_image_and_golden_split():
     assert digits(split_seed=1).evaluation["test"].labels[:12].tolist() == [2, 4, 5, 2, 5, 6, 1, 3, 4, 9, 0, 8]
 
 
+def test_a_share_of_nothing_trains_on_all():
+    dataset = digits(test_share=0)
+    assert dataset.evaluation == {}
+    assert dataset.train.labels.tolist() == load_digits().target.tolist()
+
+
 @pytest.mark.parametrize("test_share", [0.2, 0.5, 1e-9, 1 - 1e-9])
 def test_every_image_is_on_one_side_with_its_own_label(test_share):
     dataset = digits(test_share, split_seed=3)
@@ -67,7 +73,7 @@ def test_every_image_is_on_one_side_with_its_own_label(test_share):
 @pytest.mark.parametrize(
     ("arguments", "setting"),
     [
-        ({"test_share": 0}, "test_share"),
+        ({"test_share": -0.1}, "test_share"),
         ({"test_share": 1.0}, "test_share"),
         ({"test_share": float("nan")}, "test_share"),
         ({"split_seed": -1}, "split_seed"),

@@ -94,6 +94,12 @@ def test_a_share_of_each_class_is_set_aside(tmp_path):
     assert test.labels.tolist() == arrays(100)["true_labels"][of_test].tolist()
 
 
+def test_a_share_of_nothing_trains_on_all(tmp_path):
+    dataset = embeddings(str(write_embeddings(tmp_path / "a.npz", 20)), test_share=0)
+    assert dataset.evaluation == {}
+    assert dataset.train.labels.tolist() == arrays(20)["labels"].tolist()
+
+
 BAD_ROW = np.where(np.arange(40)[:, None] == 7, np.nan, arrays()["features"])
 MISTAKES = {
     "no labels": ({"labels": None}, "file=.*has no array labels; it has features, true_labels, ids"),

@@ -1,14 +1,18 @@
 """What a network sees of an image, and what becomes of its answer."""
 
+import time
+
 import pytest
 import torch
 from tests.features.networks import Patches
 from torch import nn
 
+from cpc_lightning.datasets.dataset import ArrayImages
 from cpc_lightning.datasets.reading.image_files import Crop, ImageFiles
 from cpc_lightning.datasets.reading.paths import PathList
 from cpc_lightning.errors import InputError
 from cpc_lightning.features.extractor import Extractor, centre_of, view
+from cpc_lightning.features.workers import OnCores
 
 
 class Pixels(nn.Module):
@@ -98,3 +102,60 @@ def test_the_digest_tells_weights_and_what_is_done_before():
         extractor(Patches(1.5), method="maps"),
     )  # fmt: skip
     assert len({same, *(other.digest for other in others)}) == 8
+
+
+class Noting(nn.Module):
+    """Notes what it sees, as a network with a cache does, and answers what it noted."""
+
+    def __init__(self, copies: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(2.0))
+        self.seen = None
+        if not copies:
+            self.generator = (number for number in range(3))  # cannot be copied
+
+    def forward(self, images):
+        self.seen = images.mean(dim=(2, 3))
+        time.sleep(0.005)  # another thread comes
+        return self.weight * self.seen
+
+
+def test_threads_share_weights_and_nothing_that_a_network_notes():
+    made = extractor(Noting())
+    first, second = made.copies(2)
+    assert first.network.weight is second.network.weight is made.network.weight
+    assert first.network is not second.network
+    assert (first.digest, first.views) == (made.digest, made.views)
+    assert extractor(Noting(copies=False)).copies(2)[0].network.weight == 2
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_all_cores_make_the_vectors_of_one(monkeypatch, copies):
+    pixels = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1).expand(-1, 3, 2, 2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with OnCores(extractor(Noting(copies)), ArrayImages(pixels), batch_size=3) as worker:
+            vectors = worker.vectors(torch.arange(39, -1, -1))
+        assert torch.get_num_threads() == 4  # as before
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(vectors[:, 0, 0], 2 * torch.arange(39.0, -1, -1) / 255)
+
+
+class Layout(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, channels, 3)
+        self.strided = nn.Conv2d(channels, 4, 1, stride=2)
+
+    def forward(self, images):
+        last = images.is_contiguous(memory_format=torch.channels_last)
+        return torch.full((len(images), 1), float(last)) + 0 * self.strided(self.convolution(images)).mean()
+
+
+def test_channels_are_neighbours_in_memory_where_that_is_safe():
+    images = torch.zeros(2, 3, 9, 9, dtype=torch.uint8)
+    assert extractor(Layout(16))(images).flatten().tolist() == [1, 1]
+    assert extractor(Layout(8))(images).flatten().tolist() == [0, 0]  # see `may_be_channels_last`
+    assert extractor(Layout(16)).network.convolution.weight.is_contiguous(memory_format=torch.channels_last)

@@ -114,7 +114,7 @@ def loss_densities(
                 kept = rows[kind]
                 seen = class_densities(scaled[kept], noisy_labels[r][kept])
                 _loss_panel(axes[r, column], seen)
-                far = f"{_safe(_cut(class_names[seen.classes[seen.farthest]]))} (n = {seen.counts[seen.farthest]:,})"
+                far = f"{safe(cut(class_names[seen.classes[seen.farthest]]))} (n = {seen.counts[seen.farthest]:,})"
                 title = [f"network {r + 1}: {KINDS[kind]}, n = {int(kept.sum()):,}"]
                 if len(seen.classes) > 1:
                     share = ks_deviating_share(torch.from_numpy(losses[r][kept]), _tensor(noisy_labels[r][kept]))
@@ -214,7 +214,7 @@ def _curve(axis: Axes, run: RunCurves, column: str, place: int, style: str, labe
     axis.plot(
         epochs, values, color=COLOURS[place % len(COLOURS)], marker=MARKERS[place % len(MARKERS)], linestyle=style,
         linewidth=1.5, markersize=5, markerfacecolor="none" if style == "--" else None,
-        markevery=max(1, len(epochs) // 15), label="\n".join(textwrap.wrap(_safe(label), 60)),
+        markevery=max(1, len(epochs) // 15), label="\n".join(textwrap.wrap(safe(label), 60)),
     )  # fmt: skip
 
 
@@ -251,15 +251,15 @@ def _judged(runs: Sequence[RunCurves]) -> str:
 
 
 def _title(first: str, second: str) -> str:
-    return "\n".join([first, *textwrap.wrap(_safe(second), 80)])
+    return "\n".join([first, *textwrap.wrap(safe(second), 80)])
 
 
-def _cut(name: str) -> str:
+def cut(name: str) -> str:
     """The name, or its first letters where it is long."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """`text` on one line, with nothing in it that matplotlib takes for mathematics."""
     return one_line(text).replace("$", r"\$")
 

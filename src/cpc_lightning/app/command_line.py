@@ -7,9 +7,8 @@ import math
 import os
 import signal
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,21 +19,24 @@ from omegaconf import DictConfig, OmegaConf
 from cpc_lightning.app.compose import CONFIG_MODULE, Asked, Composed, help_text, parse, read
 from cpc_lightning.app.endings import FAILURE, MISTAKE, ending_of, quieten, say
 from cpc_lightning.app.folders import agree_on_folder, check_subfolders, check_writable
-from cpc_lightning.app.launch import Ending, check_environment, is_supervised, process_number, starter, supervise
+from cpc_lightning.app.guest import as_found
+from cpc_lightning.app.launch import (
+    Ending,
+    RunError,
+    check_environment,
+    is_supervised,
+    process_number,
+    starter,
+    supervise,
+)
 from cpc_lightning.app.modes import refuse_mode_settings
 from cpc_lightning.app.options import SHOWS, plain_options, quoted, shows
 from cpc_lightning.app.settings import plain
 from cpc_lightning.app.stopping import stop_on_signals
-from cpc_lightning.errors import InputError, Stopped, require
+from cpc_lightning.errors import InputError, Stopped, TrainingError, require
 
 if TYPE_CHECKING:
     from cpc_lightning.app.parts import Parts
-
-SET_BY_RUNS = (
-    "PL_GLOBAL_SEED", "PL_SEED_WORKERS",
-    "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME",
-    "CPC_LIGHTNING_JOB", "CPC_LIGHTNING_JOBS",
-)  # fmt: skip
 
 JOBS = "CPC_LIGHTNING_JOBS"
 """The variable that tells the jobs of a sweep, wherever they run, how many there are."""
@@ -74,6 +76,18 @@ def answer(arguments: list[str]) -> int:
             from cpc_lightning.app.report import report
 
             return report(arguments)
+        if mode == "predict":
+            from cpc_lightning.app.predict import predictions
+
+            return ended_well(lambda: predictions(arguments))
+        if mode == "evaluate":
+            from cpc_lightning.app.evaluate import evaluation
+
+            return ended_well(lambda: evaluation(arguments))
+        if mode == "export":
+            from cpc_lightning.app.export import export
+
+            return ended_well(lambda: export(arguments))
         refuse_mode_settings(arguments)
         multirun = is_multirun(arguments)
         several = "starts one run; a sweep starts processes for each job itself, with trainer=ddp"
@@ -97,24 +111,19 @@ def answer(arguments: list[str]) -> int:
         return exit.code if isinstance(exit.code, int) else FAILURE if exit.code else 0
 
 
-@contextmanager
-def as_found() -> Iterator[None]:
-    """Leave what the run shares with its process as it was: a notebook or a script goes on after it."""
-    arguments, config = sys.argv[:], HydraConfig.instance().cfg
-    environment = {name: os.environ.get(name) for name in SET_BY_RUNS}
-    strict, precision = False, "highest"
-    if torch := sys.modules.get("torch"):
-        strict, precision = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+def ended_well(task: Callable[[], int]) -> int:
+    """The exit code of a mode that may take hours; what ends it early is one line that says how to go on."""
     try:
-        with warnings.catch_warnings():
-            yield
-    finally:
-        sys.argv[:], HydraConfig.instance().cfg = arguments, config
-        for name, value in environment.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-        if torch := sys.modules.get("torch"):
-            torch.use_deterministic_algorithms(strict)
-            torch.set_float32_matmul_precision(precision)
+        return task()
+    except Stopped as stop:
+        print(f"stopped by {stop.signal.name}; the same command goes on from there", file=sys.stderr)
+        return stop.exit_code
+    except (RunError, TrainingError, OSError) as error:
+        ending = ending_of(error, "")
+        if ending is None:
+            raise
+    say(ending)
+    return ending.code
 
 
 def call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], object]) -> None:

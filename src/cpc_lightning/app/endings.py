@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 
+from cpc_lightning.app.guest import LOGGERS
 from cpc_lightning.app.launch import GRACE, Ending, RunError, process_number, starter
 from cpc_lightning.app.options import continuing
 from cpc_lightning.errors import InputError, Stopped, TrainingError, one_line, print_anything
@@ -51,9 +52,8 @@ def say(ending: Ending) -> None:
 def quieten() -> None:
     """Silence what Lightning says about itself and not about the run."""
     print_anything()
-    for name in ("utilities.rank_zero", "utilities.seed", "utilities.distributed"):
-        for package in ("pytorch_lightning", "lightning_fabric"):
-            logging.getLogger(f"{package}.{name}").setLevel(logging.WARNING)
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     if process_number() > 0:
         warnings.filterwarnings("ignore")  # the first process says them
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -61,5 +61,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
     # Stage 1 is broadcast: its metrics are the same on every process.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    # Nothing is held out to test on: the end of the run says so.
+    warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning calls what newer torch deprecates
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

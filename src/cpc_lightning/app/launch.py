@@ -104,12 +104,30 @@ def supervise(settings: Mapping[str, Any], overrides: Sequence[str], count: int)
     """
     with tempfile.TemporaryDirectory(prefix="cpc_lightning_") as folder:
         OmegaConf.save({"settings": settings, "overrides": list(overrides)}, Path(folder, "run.yaml"))
-        wait_for_workers(Path(folder), count, str(settings["run_dir"]))
+        again = f"the last checkpoint is unharmed (to continue: {continuing(str(settings['run_dir']))})"
+        wait_for_workers(Path(folder), count, again)
     summary: dict[str, Any] = json.loads(Path(settings["run_dir"], "summary.json").read_text())
     return summary
 
 
-def wait_for_workers(folder: Path, count: int, run_dir: str) -> None:
+def supervise_arguments(arguments: Sequence[str], count: int, again: str) -> None:
+    """Have `count` processes of their own share what a mode does.
+
+    Args:
+        arguments: of the command line.
+        count: of processes.
+        again: how to go on where they end before their time, for people.
+
+    Raises:
+        RunError: one of them ended before its time; by then all have ended.
+        Stopped: a signal came, and was passed on.
+    """
+    with tempfile.TemporaryDirectory(prefix="cpc_lightning_") as folder:
+        OmegaConf.save({"arguments": list(arguments)}, Path(folder, "run.yaml"))
+        wait_for_workers(Path(folder), count, again)
+
+
+def wait_for_workers(folder: Path, count: int, again: str) -> None:
     """Start `count` processes of the run that `folder` describes, and wait until all have ended; raises as above."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -125,7 +143,7 @@ def wait_for_workers(folder: Path, count: int, run_dir: str) -> None:
         if any(worker.poll() for worker in workers):
             dead = {rank: worker.returncode for rank, worker in enumerate(workers) if (worker.poll() or 0) < 0}
             end(workers)
-            raise RunError(reason(folder, workers, dead, run_dir))
+            raise RunError(reason(folder, workers, dead, again))
     except Stopped as stop:
         for worker in workers:
             worker.send_signal(stop.signal)  # nothing where it has ended
@@ -170,7 +188,7 @@ def end(workers: list[subprocess.Popen[bytes]]) -> None:
         worker.wait()
 
 
-def reason(folder: Path, workers: list[subprocess.Popen[bytes]], dead: dict[int, int], run_dir: str) -> Ending:
+def reason(folder: Path, workers: list[subprocess.Popen[bytes]], dead: dict[int, int], again: str) -> Ending:
     """Why a run ended.
 
     A process that was killed; or else the first one with a reason of its own; or the one that a signal stopped, before
@@ -179,7 +197,7 @@ def reason(folder: Path, workers: list[subprocess.Popen[bytes]], dead: dict[int,
     for rank, code in dead.items():
         name = signal.Signals(-code).name
         line = f"error: process {rank} of {len(workers)} was killed by {name}, so the run ended"
-        return Ending(1, f"{line}; the last checkpoint is unharmed (to continue: {continuing(run_dir)})")
+        return Ending(1, f"{line}; {again}")
     files = [folder / f"ending_{rank}.json" for rank in range(len(workers))]
     endings = [Ending(**json.loads(file.read_text())) for file in files if file.exists()]
     for ending in sorted(endings, key=lambda ending: (ending.lost, ending.code <= 128)):  # 128 + a signal's number

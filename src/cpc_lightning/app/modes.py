@@ -13,10 +13,13 @@ MODE_SETTINGS: Mapping[str, tuple[str, ...]] = {
     "report": ("run", "output", "compare", "pictures", "look", "overwrite"),
     "labels": ("run", "output", "format", "copy", "overwrite"),
     "apply": ("run", "output", "decisions", "policy", "confidence", "copy", "overwrite"),
+    "predict": ("run", "input", "output", "trust", "overwrite"),
+    "evaluate": ("run", "set", "output", "trust", "overwrite"),
+    "export": ("run", "format", "output", "networks", "precision", "trust", "overwrite"),
 }
 """The settings of each mode that has its own, by mode."""
 
-OF_THE_RUN: tuple[str, ...] = ("report", "labels", "apply")
+OF_THE_RUN: tuple[str, ...] = ("report", "labels", "apply", "predict", "evaluate", "export")
 """Modes that also take settings of the run that they look back at, in place of its own: `dataset.root=/new/place`."""
 
 

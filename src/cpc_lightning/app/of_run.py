@@ -11,13 +11,13 @@ import torch
 
 from cpc_lightning.app.compose import check_group, config_groups, parse, read, value_text
 from cpc_lightning.app.parts import Parts
-from cpc_lightning.app.settings import select, unknown
+from cpc_lightning.app.settings import unknown
 from cpc_lightning.errors import InputError, require
 from cpc_lightning.report.run_folder import CONFIG, RunFolder
 from cpc_lightning.training.again import Seen, load_networks, look_again
 from cpc_lightning.training.checkpoints import read_checkpoint
 from cpc_lightning.training.datamodule import CoTrainingDataModule
-from cpc_lightning.training.same_run import AS_BEFORE, flatten, recorded
+from cpc_lightning.training.same_run import as_now, flatten, put
 
 
 def parts_of_run(run: RunFolder, typed: Sequence[str] = ()) -> Parts:
@@ -35,24 +35,6 @@ def parts_of_run(run: RunFolder, typed: Sequence[str] = ()) -> Parts:
     settings |= {"mode": "train", "resume": None, "run_dir": str(run.path), "logger": {}, "callbacks": {}}
     settings["training"]["compile"] = False  # one pass does not repay it
     return Parts(settings)
-
-
-def as_now(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run as this version names them; what an older one did not have means what it did then.
-
-    Where a part of the run lacks a setting, its constructor's default is that; a group that there was not is set whole.
-    """
-    own = flatten(saved)
-    had = {name.rpartition(".")[0] for name in own}
-    settings: dict[str, Any] = {}
-    for name, value in recorded(saved).items():
-        group = name.rpartition(".")[0]
-        is_part = "_target_" in (select(saved, group) or {})
-        is_new = f"{group}._target_" in AS_BEFORE and group not in had
-        if name in AS_BEFORE and name not in own and (is_part or (group not in had and not is_new)):
-            continue
-        put(settings, name, value)
-    return settings
 
 
 def with_typed(settings: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
@@ -75,14 +57,6 @@ def with_typed(settings: Mapping[str, Any], typed: Sequence[str]) -> dict[str, A
         require(name in known, name, value_text(override), f"{unknown(name, known)} (of the run)")
         put(changed, name, override.value())
     return changed
-
-
-def put(settings: dict[str, Any], name: str, value: Any) -> None:
-    """Set the value of the setting with this full name."""
-    *groups, last = name.split(".")
-    for group in groups:
-        settings = settings.setdefault(group, {})
-    settings[last] = value
 
 
 def look_back(parts: Parts, run: RunFolder, *names: str) -> list[Seen]:

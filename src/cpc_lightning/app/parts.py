@@ -20,7 +20,7 @@ from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.settings import check_kinds, check_run
 from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer, uses_gpu
 from cpc_lightning.backbones.network import Network
-from cpc_lightning.cleaning.evidence import Cleaner
+from cpc_lightning.cleaning.evidence import Chooses, Cleaner
 from cpc_lightning.datasets.dataset import ImageDataset, Vectors
 from cpc_lightning.errors import InputError, require
 from cpc_lightning.features.features import Features, NoFeatures
@@ -75,13 +75,19 @@ class Parts:
         begin: when this was made, by `time.monotonic`.
         risk: stage 2's loss.
         noise: makes labels wrong on purpose.
-        clean_dataset: the data set as it comes.
+        clean_dataset: the data set as it comes; in Python it may be given, in the place of what the settings name.
     """
 
     def __init__(
-        self, settings: Mapping[str, Any], overrides: Sequence[str] = (), usual: Mapping[str, Any] | None = None
+        self,
+        settings: Mapping[str, Any],
+        overrides: Sequence[str] = (),
+        usual: Mapping[str, Any] | None = None,
+        dataset: ImageDataset | None = None,
     ) -> None:
         self.begin, self.usual = time.monotonic(), usual or {}
+        if dataset is not None:
+            self.clean_dataset = dataset
         trainer = dict(settings["trainer"])
         if "accelerator" in trainer:
             trainer["accelerator"] = choose_accelerator(trainer["accelerator"], "strategy" in trainer)
@@ -139,6 +145,9 @@ class Parts:
             "cleaner.history_length", cleaner.history_length,
             "must be 1 with training.balanced_batches, which draws other samples every epoch",
         )  # fmt: skip
+        left_to_it = self.settings["semisup"].get("lambda_u", 0) is None
+        expected = "must be a number: only cleaner=auto chooses it"
+        require(not left_to_it or isinstance(cleaner, Chooses), "semisup.lambda_u", None, expected)
         return cleaner
 
     @cached_property
@@ -310,7 +319,8 @@ class Parts:
         losses = KeepWarmupLosses(self.settings["run_dir"], self.stage_one)
         own = [self.stage_one, losses, *([self.select] if self.select else []), self.table]
         record = RunRecord(self.settings, self.overrides, self.dataset)
-        trainer = make_trainer(self.settings, [*own, record], None if self.select else "test/accuracy")
+        tested = "test" in self.dataset.watched and not self.select
+        trainer = make_trainer(self.settings, [*own, record], "test/accuracy" if tested else None)
         for logger in trainer.loggers:
             if isinstance(logger, EpochWandb):
                 logger.describe(self.settings, self.overrides)

@@ -143,8 +143,9 @@ def gather(run: RunFolder, parts: Parts | None = None, typed: Sequence[str] = ()
     if found.parts is None:
         return Material(run, verdicts, held_out, warmup=warmup, missing=found.missing)
     dataset = found.parts.dataset
+    test = dataset.evaluation.get("test")
     return Material(
-        run, verdicts, held_out, pictures_of(dataset.train.images), pictures_of(dataset.evaluation["test"].images),
+        run, verdicts, held_out, pictures_of(dataset.train.images), None if test is None else pictures_of(test.images),
         look_of(found), warmup, found.missing,
     )  # fmt: skip
 
@@ -190,7 +191,7 @@ def look_again(found: Gathered, run: RunFolder, look: bool | None, test: bool) -
     if look is False:
         found.missing.append("the networks have not looked at the images again (look=false)")
         return
-    names = ["train", "test"] if test else ["train"]
+    names = ["train", "test"] if test and "test" in found.parts.dataset.evaluation else ["train"]
     try:
         found.seen = dict(zip(names, look_back(found.parts, run, *names), strict=True))
     except InputError as error:

@@ -21,12 +21,12 @@ from cpc_lightning.app.report import REPORT, gather, write
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError, TrainingError, first_line, one_line
 from cpc_lightning.files import atomic_write, remove_stale
-from cpc_lightning.report.ending import print_findings, print_summary
+from cpc_lightning.report.ending import print_findings, print_summary, warnings_of
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.run_folder import read_run_folder
 from cpc_lightning.report.summary import summarise, write_summary
-from cpc_lightning.report.tables import write_bad_images, write_classes
-from cpc_lightning.training.checkpoints import FOLDER, LAST, OVERRIDES, bring_checkpoints
+from cpc_lightning.report.tables import write_bad_images, write_classes, write_matrix
+from cpc_lightning.training.checkpoints import BEST, FOLDER, LAST, OVERRIDES, bring_checkpoints
 from cpc_lightning.training.failures import machine_failure
 from cpc_lightning.training.held_out import held_out_reports
 from cpc_lightning.training.progress import close_progress
@@ -36,10 +36,13 @@ from cpc_lightning.training.weights_and_biases import EpochWandb, finish_wandb
 PAGE = Path("report", "index.html")
 """What shows the verdict to people, in the run's folder."""
 
+MATRIX = "transition_matrix.csv"
+
 OUTPUTS = {  # which are named at the end, where they are there
     "report/index.html": "the page: look at the labels, decide, download",
     "labels.csv": "the verdict on every training label",
     "labels_test.csv": "the same of the images that are held out",
+    MATRIX: "P(given label | true class) as estimated, for noise=matrix",
     "metrics.csv": "every epoch",
     "summary.json": "the numbers above",
     "classes.json": "the classes' names; label k is its item k",
@@ -75,8 +78,8 @@ def run(config: DictConfig | Mapping[str, Any], overrides: Sequence[str] = ()) -
     return run_parts(Parts(with_folder(config) if isinstance(config, DictConfig) else config, overrides).ready())
 
 
-def run_parts(parts: Parts) -> dict[str, Any]:
-    """`run`, of parts that are ready."""
+def run_parts(parts: Parts, show: bool = True) -> dict[str, Any]:
+    """`run`, of parts that are ready; without `show` nothing is printed at the end."""
     folder, trainer, table, overrides = Path(parts.settings["run_dir"]), parts.trainer, parts.table, parts.overrides
     checkpoint = None if parts.begun is None else parts.begun.checkpoint
     if trainer.is_global_zero:
@@ -99,21 +102,18 @@ def run_parts(parts: Parts) -> dict[str, Any]:
                 labels.write(folder / f"labels_{name}.csv")
         selected = parts.select.test(trainer, parts.module, parts.datamodule) if parts.select else {}
         seconds = table.seconds_before + time.monotonic() - parts.begin
-        summary = summarise(table.rows, report, held_out, selected, seconds) | {"overrides": overrides}
+        chosen = None if parts.stage_one.advice is None else str(parts.stage_one.advice)
+        summary = summarise(table.rows, report, held_out, selected, seconds, chosen) | {"overrides": overrides}
         if trainer.is_global_zero:
             write_summary(folder / "summary.json", summary)
             write_report(parts)
-            page = folder / PAGE
             for logger in trainer.loggers:
                 if isinstance(logger, EpochWandb):
-                    logger.conclude(summary, page)
+                    logger.conclude(summary, folder / PAGE)
             finish_wandb()  # which has much to say
             close_progress(trainer)
-            here = Path.cwd()
-            shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-            print_findings(report, page if page.is_file() else None)
-            there = {name: meaning for name, meaning in OUTPUTS.items() if (folder / name).exists()}
-            print_summary(summary, {"folder": str(shown), **there})
+            if show:
+                print_ending(folder, report, summary)
         return summary
     except Exception as error:
         if parts.stage_one.concluded and not while_restoring(error):
@@ -132,12 +132,26 @@ def run_parts(parts: Parts) -> dict[str, Any]:
         finish_wandb()
 
 
+def print_ending(folder: Path, report: LabelReport, summary: Mapping[str, Any]) -> None:
+    """Print what a run in `folder` has found, and what it leaves there."""
+    page = folder / PAGE
+    here = Path.cwd()
+    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    print_findings(report, page if page.is_file() else None)
+    there = {name: meaning for name, meaning in OUTPUTS.items() if (folder / name).exists()}
+    if not (folder / FOLDER / f"{BEST}.ckpt").exists():  # nothing is tested
+        there[f"{FOLDER}/"] = f"{LAST}.ckpt"
+    print_summary(summary, {"folder": str(shown), **there}, warnings=list(warnings_of(report)))
+
+
 def write_verdict(parts: Parts) -> LabelReport:
     """Write metrics.csv and labels.csv; the verdict on the labels."""
     report = parts.stage_one.label_report(parts.datamodule)
     if parts.trainer.is_global_zero:
         parts.table.write()
         report.write(Path(parts.settings["run_dir"], "labels.csv"))
+        if report.noise is not None:
+            write_matrix(Path(parts.settings["run_dir"], MATRIX), report.noise.transition_matrix)
     return report
 
 

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from cpc_lightning.app.endings import ending_of, quieten
 from cpc_lightning.app.launch import process_number
+from cpc_lightning.app.predict import predictions
 from cpc_lightning.app.run import run
 from cpc_lightning.app.stopping import stop_on_signals
 from cpc_lightning.files import atomic_write
@@ -31,12 +32,16 @@ def main() -> int:
     quieten()
     described = OmegaConf.to_container(OmegaConf.load(folder / "run.yaml"))
     assert isinstance(described, dict)
+    settings = described.get("settings", {})
     try:
         with stop_on_signals():
-            run(described["settings"], described["overrides"])
+            if "arguments" in described:
+                predictions(described["arguments"], child=True)
+            else:
+                run(settings, described["overrides"])
         return 0
     except BaseException as error:
-        ending = ending_of(error, described["settings"]["run_dir"])
+        ending = ending_of(error, settings.get("run_dir", ""))
         if ending is None:
             raise
     with atomic_write(folder / f"ending_{process_number()}.json") as file:

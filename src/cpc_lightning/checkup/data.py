@@ -25,14 +25,15 @@ ENOUGH = 10
 """Images of a class whose true label is known, to say how they are labeled."""
 
 
-def size_findings(dataset: ImageDataset, minimum: int | None) -> list[Finding]:
+def size_findings(dataset: ImageDataset, minimum: int | None, folds: int | None = None) -> list[Finding]:
     """Sizes of the sets and of the classes.
 
     Args:
         dataset: noise included: a class's size is how often its label is given.
         minimum: what a class needs to be judged by a mixture of its own; None where that is not asked for.
+        folds: parts of the set that take turns in being judged; None where the cleaner has none.
     """
-    parts = ", ".join(f"{len(split):,} in {name}" for name, split in dataset.evaluation.items())
+    parts = ", ".join(f"{len(split):,} in {name}" for name, split in dataset.evaluation.items()) or "none to test on"
     found = f"{dataset.name}: {len(dataset.train):,} images to train on, {parts}"
     findings = [Finding("data set", "ok", found)]
     if dataset.left_out:
@@ -57,6 +58,12 @@ def size_findings(dataset: ImageDataset, minimum: int | None) -> list[Finding]:
         else:
             found = f"fewer than {minimum} images: {names}; the mixture of all classes judges them"
             findings.append(Finding("classes", "warning", found, "cleaner=cpc_agn or gmm_agn, or more images"))
+    few = torch.nonzero((counts > 0) & (counts < (folds or 0))).flatten().tolist()
+    if few:
+        names = listed([f"{dataset.class_names[k]} ({int(counts[k])})" for k in few])
+        found = f"fewer images than cleaner.folds={folds}: {names}; few others tell what they look like"
+        found += ", and a label that no other image has is believed" if bool((counts == 1).any()) else ""
+        findings.append(Finding("classes", "warning", found, "more images, or a look at each of them"))
     for name, split in dataset.evaluation.items():
         absent = torch.nonzero(torch.bincount(split.labels, minlength=num_classes) == 0).flatten().tolist()
         if absent:
@@ -266,7 +273,7 @@ def two_views(views: Views | VectorViews, dataset: ImageDataset) -> Tensor:
 
 def stand_in(views: Views) -> ImageDataset:
     """Black images of the views' size, for a backbone to look at where there is no data set."""
-    pixels = torch.zeros(2, len(views.mean), views.height, views.width, dtype=torch.uint8)
+    pixels = torch.zeros(2, len(views.mean), views.height or 32, views.width or 32, dtype=torch.uint8)
     split = Split(ArrayImages(pixels), torch.tensor([0, 1]))
     return ImageDataset("stand-in", ("0", "1"), split, {"test": split})
 

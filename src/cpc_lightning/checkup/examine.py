@@ -108,8 +108,9 @@ class Examination:
                 advice = "the run may download it first: check again once it is there"
                 findings.rows[before:] = [Finding(r.topic, "warning", r.found, advice) for r in findings.rows[before:]]
             return None
-        aware = self.settings["cleaner"].get("class_aware")
-        findings.rows += size_findings(dataset, MIN_CLASS_SAMPLES if aware else None)
+        of_cleaner = self.settings["cleaner"]
+        minimum = MIN_CLASS_SAMPLES if of_cleaner.get("class_aware") else None
+        findings.rows += size_findings(dataset, minimum, of_cleaner.get("folds"))
         nominal_rate = None if self.noise is None else self.noise.nominal_rate
         findings.rows += label_findings(dataset.train, nominal_rate, dataset.class_names)
         if self.cleaner is not None:

@@ -75,7 +75,7 @@ def prototypes_never_divide(plan: Plan) -> bool:
 def ramp_never_ends(plan: Plan) -> bool:
     """Whether lambda_u is still growing at the last epoch."""
     stage_two = plan["training.epochs"] - plan["training.warmup_epochs"]
-    return bool(plan["semisup.lambda_u"] > 0 and stage_two <= plan["semisup.rampup_epochs"])
+    return bool((plan["semisup.lambda_u"] or 0) > 0 and stage_two <= plan["semisup.rampup_epochs"])
 
 
 def noisier_than(plan: Plan, rate: float) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cpc_lightning.cleaning.evidence import Basis, CleaningResult, CleaningTask, Draw, Estimate, Evidence
+from cpc_lightning.cleaning.floor import check_floor
 from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.cleaning.prototypes import CHUNK, PrototypeHead
 from cpc_lightning.errors import TrainingError, require, require_integer, require_number
@@ -52,6 +53,7 @@ class ContrastiveCleaner:
         steps: int = 2000,
         batch_size: int = 128,
         standardise_features: bool = True,
+        class_floor: float = 0.0,
     ) -> None:
         """Take the settings.
 
@@ -62,6 +64,7 @@ class ContrastiveCleaner:
             steps: SGD steps on the projector for each network and stage 1.
             batch_size: of those steps.
             standardise_features: as for `CpcCleaner`.
+            class_floor: share of each class's labels that is always trained on (`cleaning.floor`).
 
         Raises:
             InputError: a setting cannot be used.
@@ -70,12 +73,13 @@ class ContrastiveCleaner:
         require_number("uncleaned_share", uncleaned_share, 0, 1)
         require_integer("steps", steps, minimum=1)
         require_integer("batch_size", batch_size, minimum=1)
+        check_floor(class_floor)
         fine = isinstance(standardise_features, bool)
         require(fine, "standardise_features", standardise_features, "must be true or false")
         self.threshold = threshold
         self.uncleaned_share = uncleaned_share
         self.steps, self.batch_size = steps, batch_size
-        self.standardise_features = standardise_features
+        self.standardise_features, self.class_floor = standardise_features, class_floor
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Train both networks' prototypes, in place, then divide the task's samples for both networks."""
@@ -86,7 +90,8 @@ class ContrastiveCleaner:
         )
         scalars = {"prototypes/loss_1": first_loss, "prototypes/loss_2": second_loss}
         scalars |= {f"prototypes/steps_{number}": float(self.steps) for number in (1, 2)}
-        return CleaningResult((first, second), partitions, self.threshold, {"cpc": self.threshold}, scalars)
+        thresholds = {"cpc": self.threshold}
+        return CleaningResult((first, second), partitions, self.threshold, thresholds, scalars, self.class_floor)
 
     def judge(self, evidence: Evidence, draw: Draw, basis: Basis, head: PrototypeHead) -> Tensor:
         """Clean probability q (n,) of samples outside the training set."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import Basis, CleaningResult, CleaningTask, Draw, Estimate, Evidence
+from cpc_lightning.cleaning.floor import check_floor
 from cpc_lightning.cleaning.gmm import GmmCleaner
 from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.cleaning.prototypes import PrototypeFit, PrototypeHead, confident_predictions, fit_prototypes
@@ -41,6 +42,7 @@ class CpcCleaner:
         batch_size: int = 128,
         tolerance: float = 0.01,
         standardise_features: bool = True,
+        class_floor: float = 0.0,
     ) -> None:
         """Take the settings.
 
@@ -56,6 +58,7 @@ class CpcCleaner:
             tolerance: end them once a pass, or 100 steps, lowers the loss by less than this share; 0 takes them all.
             standardise_features: shift and scale features to mean 0 and standard deviation 1 before the projector. The
                 paper does not.
+            class_floor: share of each class's labels that is always trained on (`cleaning.floor`).
 
         Raises:
             InputError: a setting cannot be used.
@@ -68,6 +71,7 @@ class CpcCleaner:
         require_integer("steps", steps, minimum=1)
         require_integer("batch_size", batch_size, minimum=1)
         require_number("tolerance", tolerance, 0, 1)
+        check_floor(class_floor)
         fine = isinstance(standardise_features, bool)
         require(fine, "standardise_features", standardise_features, "must be true or false")
         self.gmm = GmmCleaner(class_aware, gmm_threshold, history_length)
@@ -78,7 +82,7 @@ class CpcCleaner:
         self.steps = steps
         self.batch_size = batch_size
         self.tolerance = tolerance
-        self.standardise_features = standardise_features
+        self.standardise_features, self.class_floor = standardise_features, class_floor
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Train both networks' prototypes, in place, then divide the task's samples for both networks."""
@@ -97,7 +101,7 @@ class CpcCleaner:
             "prototypes/steps_2": float(second_fit.steps),
         }
         thresholds = {"gmm": self.gmm.threshold, "cpc": self.threshold}
-        return CleaningResult((first, second), partitions, threshold, thresholds, scalars)
+        return CleaningResult((first, second), partitions, threshold, thresholds, scalars, self.class_floor)
 
     def judge(self, evidence: Evidence, draw: Draw, basis: Basis, head: PrototypeHead) -> Tensor:
         """Clean probability (n,) of samples outside the training set: q, or q' while the mixture still divides."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from cpc_lightning.cleaning.noise_rate import NoiseEstimate
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.cleaning.prototypes import PrototypeHead
 
@@ -115,6 +116,49 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Advice:
+    """What a cleaner that chooses for itself has chosen, once for the run.
+
+    Attributes:
+        cleaner: the choice of the group `cleaner` that it acts as.
+        class_aware: whether there is a mixture for each class.
+        threshold: tau of the mixture, or of the probe.
+        history_length: how many recorded losses are averaged.
+        warmup_share: e, as a share of all epochs.
+        lambda_u: weight of the unlabeled loss, where `semisup.lambda_u` leaves it to the cleaner.
+        reason: why, for people.
+    """
+
+    cleaner: str
+    class_aware: bool
+    threshold: float
+    history_length: int
+    warmup_share: float
+    lambda_u: float
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.cleaner}, lambda_u {self.lambda_u:g}, threshold {self.threshold:g}: {self.reason}"
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values, which a checkpoint can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Advice:
+        """The advice that `to_state` was called on."""
+        return cls(**state)
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """A cleaner that chooses for itself at the end of warm-up, and can be told what it chose, and by which estimate."""
+
+    advice: Advice | None
+    noise: NoiseEstimate | None
+
+
+@dataclass(frozen=True)
 class CleaningResult:
     """A cleaner's answer.
 
@@ -124,6 +168,9 @@ class CleaningResult:
         threshold: what the estimates' `clean_probability` was held against: above it a sample counts as clean.
         thresholds: the same for each source of an estimate, "gmm" and "cpc", that the cleaner has.
         scalars: what else is worth logging, by metric name.
+        class_floor: the share of each class's labels that is trained on whatever the estimates say (`cleaning.floor`).
+        noise: what is estimated of the wrong labels; None where the cleaner estimates nothing beyond its verdict.
+        advice: what a cleaner that chooses for itself has chosen.
     """
 
     estimates: tuple[Estimate, Estimate]
@@ -131,6 +178,9 @@ class CleaningResult:
     threshold: float
     thresholds: dict[str, float]
     scalars: dict[str, float]
+    class_floor: float = 0.0
+    noise: NoiseEstimate | None = None
+    advice: Advice | None = None
 
 
 class Cleaner(Protocol):

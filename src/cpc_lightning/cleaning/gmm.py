@@ -28,6 +28,7 @@ from cpc_lightning.cleaning.evidence import (
     Evidence,
     LossMixture,
 )
+from cpc_lightning.cleaning.floor import check_floor
 from cpc_lightning.cleaning.partition import Partition, co_divide, require_finite
 from cpc_lightning.cleaning.prototypes import PrototypeHead
 from cpc_lightning.errors import require_integer, require_number
@@ -178,22 +179,26 @@ class GmmCleaner:
     needs_true_labels = False
     needs_features = False
 
-    def __init__(self, class_aware: bool, threshold: float = 0.5, history_length: int = 1) -> None:
+    def __init__(
+        self, class_aware: bool, threshold: float = 0.5, history_length: int = 1, class_floor: float = 0.0
+    ) -> None:
         """Take the settings.
 
         Args:
             class_aware: fit one mixture for each given class instead of one for all.
             threshold: tau; samples with a clean probability above it are labeled.
             history_length: how many epochs' losses are averaged (5 for 90 % noise).
+            class_floor: share of each class's labels that is always trained on (`cleaning.floor`).
 
         Raises:
             InputError: a setting cannot be used.
         """
         require_number("threshold", threshold, 0, 1, open_ends=True)
         require_integer("history_length", history_length, minimum=1)
+        check_floor(class_floor)
         self.class_aware = class_aware
         self.threshold = threshold
-        self.history_length = history_length
+        self.history_length, self.class_floor = history_length, class_floor
 
     def estimate(self, task: CleaningTask, network: int) -> Estimate:
         """Clean probability q' of the samples that `network` (0 or 1) judges: its peer's draw.
@@ -222,7 +227,9 @@ class GmmCleaner:
             Partition.from_probability(task.draws[1].index, first.clean_probability, self.threshold),
             Partition.from_probability(task.draws[0].index, second.clean_probability, self.threshold),
         )
-        return CleaningResult((first, second), partitions, self.threshold, {"gmm": self.threshold}, scalars={})
+        return CleaningResult(
+            (first, second), partitions, self.threshold, {"gmm": self.threshold}, {}, class_floor=self.class_floor
+        )
 
     def judge(self, evidence: Evidence, draw: Draw, basis: Basis, head: PrototypeHead) -> Tensor:
         """Clean probability q' (n,) of samples outside the training set: `clean_posterior` of their one loss each."""

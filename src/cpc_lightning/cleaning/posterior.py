@@ -13,21 +13,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-COPY = 0.995
-"""Cosine of standardised features from which two samples are one picture: the same image saved anew lies above it."""
+from cpc_lightning.cleaning.neighbours import groups_of_copies, nearest, standardise, vote
+
+CHOOSING = 50_000
+"""Of more samples as many, drawn at random, choose the decay: at most a little stronger than all would like it."""
 
 DECAYS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Weights of the squared norm in softmax regression to choose from."""
-
-BLOCK = 1 << 26
-"""So many similarities are held at once (256 MiB)."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,9 @@ def infer_true_classes(
     groups = groups_of_copies(near, similarity)
     weights = 1 / torch.bincount(groups)[groups].float()
     fold = split_in_folds(labels, groups, folds, seed)
-    decay = choose_decay(inputs, labels, fold, weights, num_classes, decays)
+    some = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))[:CHOOSING].sort().values
+    few = inputs[some], labels[some], fold[some], weights[some]
+    decay = choose_decay(*few, num_classes, decays)
     models = [
         fit_regression(inputs[fold != number], labels[fold != number], weights[fold != number], num_classes, decay)
         for number in range(folds)
@@ -90,7 +88,7 @@ def infer_true_classes(
     matrix = confident_joint(given, labels)
     noise_rate = 0.0
     # The corrected loss is flatter in the weights: it takes a weaker decay than the plain one.
-    corrected = choose_decay(inputs, labels, fold, weights, num_classes, decays, matrix)
+    corrected = choose_decay(*few, num_classes, decays, matrix)
     for number in range(rounds):
         models = [
             fit_regression(
@@ -113,41 +111,7 @@ def infer_true_classes(
     return Posterior(true_class, judged, matrix, noise_rate, given, (decay, corrected), groups)
 
 
-# Neighbours and copies ------------------------------------------------------------------------------------------------
-
-
-def standardise(features: Tensor) -> Tensor:
-    """(N, D) float32 of mean 0 and standard deviation 1; a feature that never varies stays 0."""
-    centred = features.float() - features.float().mean(dim=0)
-    deviation = centred.square().mean(dim=0).sqrt()
-    return centred / torch.where(deviation > 1e-6 * deviation.max().clamp(min=1e-12), deviation, torch.inf)
-
-
-def nearest(inputs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The most alike of the other samples, by cosine: positions (N, k) int64 and cosines (N, k), the highest first.
-
-    k is `count`, or N - 1 where that is less.
-    """
-    unit = F.normalize(inputs, dim=1)
-    count = min(count, len(unit) - 1)
-    found, cosines = [], []
-    rows = max(1, BLOCK // len(unit))
-    for start in range(0, len(unit), rows):
-        similarity = unit[start : start + rows] @ unit.T
-        own = torch.arange(len(similarity))
-        similarity[own, own + start] = -torch.inf
-        values, places = similarity.topk(count, dim=1)
-        found.append(places)
-        cosines.append(values)
-    return torch.cat(found), torch.cat(cosines)
-
-
-def groups_of_copies(near: Tensor, similarity: Tensor, copy: float = COPY) -> Tensor:
-    """(N,) int64 numbers of groups: near copies, and what they are near copies of, share one."""
-    first, place = torch.nonzero(similarity >= copy, as_tuple=True)
-    second = near[first, place]
-    links = coo_matrix((np.ones(len(first), dtype=np.int8), (first.numpy(), second.numpy())), (len(near), len(near)))
-    return torch.from_numpy(connected_components(links, directed=False)[1].astype(np.int64))
+# Folds ----------------------------------------------------------------------------------------------------------------
 
 
 def split_in_folds(labels: Tensor, groups: Tensor, folds: int, seed: int) -> Tensor:
@@ -164,30 +128,6 @@ def split_in_folds(labels: Tensor, groups: Tensor, folds: int, seed: int) -> Ten
     of_group = torch.empty(len(first), dtype=torch.int64)
     of_group[order] = torch.arange(len(first)) % folds
     return of_group[groups]
-
-
-def vote(posterior: Tensor, near: Tensor, similarity: Tensor, groups: Tensor, scale: float = 0.05) -> Tensor:
-    """(N, K) the mean of the neighbours' posteriors, weighted by exp((cosine - the highest) / `scale`).
-
-    Copies of a sample are no neighbours of it, and those of a neighbour vote once together. Uniform without any.
-
-    Args:
-        posterior: (N, K).
-        near: (N, k) positions.
-        similarity: (N, k) cosines.
-        groups: (N,) of copies.
-        scale: 0.05.
-    """
-    other = groups[near] != groups[:, None]
-    highest = similarity.masked_fill(~other, -torch.inf).amax(dim=1, keepdim=True)
-    weights = torch.exp((similarity - highest) / scale).masked_fill(~other, 0.0)
-    same = groups[near][:, :, None] == groups[near][:, None, :]
-    weights = weights / same.sum(dim=2)
-    votes = torch.zeros_like(posterior)
-    for place in range(near.shape[1]):  # (N, k, K) would not fit
-        votes += weights[:, place, None] * posterior[near[:, place]]
-    total = weights.sum(dim=1, keepdim=True)
-    return torch.where(total > 0, votes / total.clamp(min=1e-12), torch.full_like(votes, 1 / votes.shape[1]))
 
 
 # Regression -----------------------------------------------------------------------------------------------------------

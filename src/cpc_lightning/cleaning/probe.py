@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
+from cpc_lightning.cleaning.floor import check_floor
+from cpc_lightning.cleaning.noise_rate import NoiseEstimate, estimate_noise
 from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.cleaning.posterior import DECAYS, Posterior, infer_true_classes
 from cpc_lightning.errors import require, require_integer, require_number
@@ -39,6 +41,7 @@ class ProbeCleaner:
         rounds: int = 2,
         class_balance: float = 0.0,
         fold_seed: int = 0,
+        class_floor: float = 0.0,
     ) -> None:
         """Take the settings.
 
@@ -52,6 +55,7 @@ class ProbeCleaner:
             class_balance: b in [0, 1]: a sample is drawn in proportion to n_y^-b, n_y the expected number of samples of
                 its most probable class; 1 shows all classes equally often.
             fold_seed: of the division into folds, the same in every epoch.
+            class_floor: share of each class's labels that is always trained on (`cleaning.floor`).
 
         Raises:
             InputError: a setting cannot be used.
@@ -67,15 +71,17 @@ class ProbeCleaner:
         require_integer("rounds", rounds, 1)
         require_number("class_balance", class_balance, 0, 1)
         require_integer("fold_seed", fold_seed, 0)
+        check_floor(class_floor)
         self.threshold, self.soft_targets, self.class_balance = threshold, soft_targets, class_balance
         self.folds, self.neighbours, self.decays, self.rounds = folds, neighbours, tuple(decays), rounds
-        self.fold_seed = fold_seed
+        self.fold_seed, self.class_floor = fold_seed, class_floor
         self._known: tuple[Tensor, Tensor, Tensor, Posterior] | None = None
+        self._noise: tuple[Sequence[Posterior], NoiseEstimate] | None = None
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Judge the task's samples; both networks' answers are the same where features are fixed."""
         classes = len(task.heads[0].prototypes)
-        estimates, partitions, rates = [], [], []
+        estimates, partitions, every, labels = [], [], [], []
         for number in (0, 1):
             judged = task.draws[1 - number]  # network 1 judges what network 2 trains on
             if task.vectors is None:
@@ -86,10 +92,21 @@ class ProbeCleaner:
             clean = found.posterior.gather(1, judged.noisy_labels[:, None]).squeeze(1).clamp(0, 1)
             estimates.append(Estimate(clean))
             partitions.append(self._partition(judged.index, clean, found))
-            rates.append(found.noise_rate)
-        scalars = {"noise/rate_estimated": sum(rates) / 2}
+            every.append(found)
+            labels.append(judged.noisy_labels)
+        noise = self._estimate_noise(every, labels)
         first, second = estimates
-        return CleaningResult((first, second), co_divide(*partitions), self.threshold, {}, scalars)
+        return CleaningResult(
+            (first, second), co_divide(*partitions), self.threshold, {}, noise.scalars, self.class_floor, noise
+        )
+
+    def _estimate_noise(self, found: list[Posterior], labels: list[Tensor]) -> NoiseEstimate:
+        """Once for what was inferred once."""
+        if found[0] is found[1]:
+            found, labels = found[:1], labels[:1]
+        if self._noise is None or self._noise[0][0] is not found[0]:
+            self._noise = found, estimate_noise(found, labels, self.fold_seed)
+        return self._noise[1]
 
     def _partition(self, index: Tensor, clean: Tensor, found: Posterior) -> Partition:
         if not self.soft_targets:

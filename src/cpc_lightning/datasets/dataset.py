@@ -134,8 +134,8 @@ class ImageDataset:
         name: short name, for outputs.
         class_names: K names; a class's number is its place here.
         train: the samples to train on and to judge.
-        evaluation: the sets to evaluate on, by name; "test" is always there. Where there is "val", each network is
-            selected on it.
+        evaluation: the sets to evaluate on, by name: usually "test". Where there is "val", each network is selected on
+            it. Empty where all there is is trained on: then nothing measures the networks.
         class_map: for asymmetric noise, the class that each listed class is mistaken for; None where there is none.
         left_out: images that the lists name and the sets leave out.
         remarks: lines that a run says once before it trains: what is not looked at, what looks wrong with the data.
@@ -154,7 +154,6 @@ class ImageDataset:
     test_at_end: bool = False
 
     def __post_init__(self) -> None:
-        require("test" in self.evaluation, "dataset", self.name, "must have an evaluation set named test")
         lowest = UNLABELED if self.some_unlabeled else 0
         check_labels("train", self.train, len(self.class_names), lowest)
         require(bool((self.train.labels >= 0).any()), "train", "no label", "at least one image needs one")

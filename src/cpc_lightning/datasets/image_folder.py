@@ -52,7 +52,7 @@ def image_folder(
         root: see above.
         crop: makes views of one size.
         test_root: a folder to test on; None: see above.
-        test_share: share of each class's images to set aside, in (0, 1).
+        test_share: share of each class's images to set aside, in [0, 1): 0 trains on all, and nothing is tested.
         split_seed: decides which ones.
         on_bad_image: see `file_dataset`.
 
@@ -128,7 +128,9 @@ def require_classes(folder: Path, class_names: Sequence[str]) -> None:
 
 
 def set_aside(train: Listed, num_classes: int, test_share: float, split_seed: int) -> dict[str, Listed]:
-    """The parts train and test: test is a share of each class, train the rest."""
+    """The parts train and test: test is a share of each class, train the rest; of a share of 0, train alone."""
+    if test_share == 0:
+        return {"train": train}
     labeled = torch.nonzero(train.labels >= 0).flatten()  # without a label there is nothing to test
     chosen = torch.zeros(len(train.labels), dtype=torch.bool)
     chosen[labeled] = held_out(train.labels[labeled], num_classes, test_share, split_seed)

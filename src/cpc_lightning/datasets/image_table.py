@@ -56,7 +56,7 @@ def image_table(
         encoding: of the file's text; None: UTF-8.
         unlabeled: what to do about rows to train on whose label is blank, nan or a negative number: "error", or "use"
             their images without one.
-        test_share: share of each class's images to set aside, in (0, 1).
+        test_share: share of each class's images to set aside, in [0, 1): 0 trains on all, and nothing is tested.
         split_seed: decides which ones.
         on_bad_image: see `file_dataset`.
 

@@ -9,13 +9,12 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cpc_lightning.datasets.dataset import ImageDataset, Images, Split, Vectors
 from cpc_lightning.datasets.vectors import ArrayVectors
@@ -24,7 +23,7 @@ from cpc_lightning.features.extractor import MOST_VIEWS, Extractor
 from cpc_lightning.features.identity import identity_of
 from cpc_lightning.features.progress import Progress, spoken
 from cpc_lightning.features.store import Claims, Store
-from cpc_lightning.files import usable_cores
+from cpc_lightning.features.workers import OnCores, OnDevice
 
 FORMAT = 1
 """Changes with what is computed of an image, so that nobody gets the features of an older version."""
@@ -70,7 +69,7 @@ class PretrainedFeatures:
         size: int | None = 224,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
-        batch_size: int = 32,
+        batch_size: int = 16,
         folder: str | None = None,
         method: str = "forward",
     ) -> None:
@@ -175,10 +174,8 @@ class PretrainedFeatures:
 
     def _compute(self, store: Store, images: Images, device: str, progress: Progress) -> None:
         """Compute what is missing, together with other processes; return when all is there."""
-        self.extractor.network.to(device)
         start = os.getpid() % store.blocks  # processes begin at different places
-        with Claims(store) as claims, ThreadPoolExecutor(usable_cores() + 1) as threads, progress:
-            decoder = Decoder(threads, images, store, self.batch_size)
+        with Claims(store) as claims, self._worker(images, device) as worker, progress:
             while not store.complete:
                 missing = sorted(store.missing(), key=lambda block: (block - start) % store.blocks)
                 progress.show(store.samples - sum(len(store.positions(block)) for block in missing))
@@ -187,34 +184,16 @@ class PretrainedFeatures:
                     time.sleep(PAUSE)
                     continue
                 if mine in store.missing():
-                    chunks = decoder.of(mine, *missing[missing.index(mine) + 1 :][:1])
-                    store.write(mine, torch.cat([self.extractor(chunk.result(), device) for chunk in chunks]))
+                    follows = missing[missing.index(mine) + 1 :][:1]
+                    store.write(mine, worker.vectors(*(store.positions(block) for block in (mine, *follows))))
                 elif not missing and not store.complete:
                     store.put_together({"features": self.name, "network": self.extractor.digest})
                 claims.release(mine)
 
-
-class Decoder:
-    """Decodes the images of a block in threads, and those of the next one while the network sees these.
-
-    Args:
-        threads: decode.
-        images: of all blocks.
-        store: says which images a block has.
-        batch_size: images that are decoded together.
-    """
-
-    def __init__(self, threads: ThreadPoolExecutor, images: Images, store: Store, batch_size: int) -> None:
-        self._threads, self._images, self._store, self._batch_size = threads, images, store, batch_size
-        self._begun: dict[int, list[Future[Tensor]]] = {}
-
-    def of(self, block: int, *ahead: int) -> list[Future[Tensor]]:
-        """The images of `block`, a batch each; begin with those of the blocks `ahead`."""
-        for number in (block, *ahead):
-            if number not in self._begun:
-                chunks = torch.split(self._store.positions(number), self._batch_size)
-                self._begun[number] = [self._threads.submit(self._images.fetch, chunk) for chunk in chunks]
-        return self._begun.pop(block)
+    def _worker(self, images: Images, device: str) -> OnCores | OnDevice:
+        if device == "cpu":
+            return OnCores(self.extractor, images, self.batch_size)
+        return OnDevice(self.extractor, images, self.batch_size, device)
 
 
 def of_all_parts(dataset: ImageDataset, make: Callable[[str, Split], Split]) -> ImageDataset:

@@ -21,7 +21,7 @@ def torchvision_features(
     views: int = 2,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
-    batch_size: int = 32,
+    batch_size: int = 16,
     folder: str | None = None,
 ) -> PretrainedFeatures:
     """Features of a torchvision classifier: what its last layer sees.
@@ -48,7 +48,7 @@ def timm_features(
     views: int = 2,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
-    batch_size: int = 32,
+    batch_size: int = 16,
     folder: str | None = None,
 ) -> PretrainedFeatures:
     """Features of a model of timm, pooled: what its classifier sees.
@@ -76,7 +76,7 @@ def module_features(
     views: int = 2,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
-    batch_size: int = 32,
+    batch_size: int = 16,
     folder: str | None = None,
 ) -> PretrainedFeatures:
     """Features of any network: a class or a function that makes one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from cpc_lightning.errors import count_of, one_line
 from cpc_lightning.report.duration import spoken
+from cpc_lightning.report.findings import by_class, emptied, unseen
 from cpc_lightning.report.labels import LabelReport, inert
 from cpc_lightning.report.summary import SOURCES
 
@@ -51,6 +52,31 @@ def print_findings(report: LabelReport, page: Path | None, console: Console | No
     console.print(table)
 
 
+def warnings_of(report: LabelReport) -> Iterator[str]:
+    """What one must know of the verdict: what its estimate cannot see, and classes that lose most of their labels.
+
+    Args:
+        report: the verdict on the training labels.
+    """
+    if report.noise is not None:
+        yield unseen(report.noise.rate, report.noise.out_of_fold_error)
+    suspected, clean = report.suspected, report.clean_probability
+    if suspected is None or clean is None:
+        return
+    counts = by_class(
+        report.noisy_labels.numpy(), report.suggested.numpy(), suspected.numpy(), clean.numpy(), len(report.class_names)
+    )
+    lost = emptied(counts)
+    if lost:
+        first = lost[0]
+        name = shortened(one_line(report.class_names[first.label]))
+        more = f", and {count_of(len(lost) - 1, 'other class')} likewise" if len(lost) > 1 else ""
+        yield (
+            f"Class {name} would lose {first.suspected:,} of its {first.labels:,} labels{more}: look at them before "
+            "you drop any; a rare class looks like mistakes of a frequent one."
+        )
+
+
 def shortened(text: str, from_end: bool = False) -> str:
     """`text`, or its beginning or its end with three dots."""
     if len(text) <= LONGEST:
@@ -63,23 +89,29 @@ def print_plain(console: Console, text: Text) -> None:
     console.print(text, soft_wrap=True, highlight=False)
 
 
-def print_summary(summary: Mapping[str, Any], outputs: Mapping[str, str], console: Console | None = None) -> None:
+def print_summary(
+    summary: Mapping[str, Any],
+    outputs: Mapping[str, str],
+    console: Console | None = None,
+    warnings: Sequence[str] = (),
+) -> None:
     """Print what a person wants to know at the end of a run.
 
     Args:
         summary: as written to summary.json.
         outputs: what lies where: file name to explanation, after "folder".
         console: where to print; None: standard output.
+        warnings: what one must know of the verdict, a sentence each.
     """
     console = console or Console()
     table = Table(title="Result", show_header=True, header_style="bold", title_justify="left")
     for name in ("", "best", "last", "mean of last 10"):
         table.add_column(name, justify="left" if not name else "right")
     for name in (key.removesuffix("_best") for key in summary if key.endswith("_best")):
-        table.add_row(
-            name.replace("_", " "), *(_percent(summary[f"{name}_{key}"]) for key in ("best", "last", "last10"))
-        )
-    console.print(table)
+        row = [summary[f"{name}_{key}"] for key in ("best", "last", "last10")]
+        if row != [None] * 3:
+            table.add_row(name.replace("_", " "), *map(_percent, row))
+    console.print(table if table.row_count else "nothing was held out to test on")
     if summary.get("test_accuracy_selected") is not None:
         console.print(f"networks selected on val: test accuracy {_percent(summary['test_accuracy_selected'])}")
     cleaners = [name for name in SOURCES if summary.get(f"cleaner_auc_{name}") is not None]
@@ -95,6 +127,9 @@ def print_summary(summary: Mapping[str, Any], outputs: Mapping[str, str], consol
     rates = (
         f"noise rate: nominal {_share(summary['noise_rate_nominal'])}, actual {_share(summary['noise_rate_actual'])}"
     )
+    if summary.get("noise_rate_estimated") is not None:
+        estimated, low, high = (_share(summary[f"noise_rate_{end}"]) for end in ("estimated", "low", "high"))
+        rates += f", estimated {estimated} ({low} to {high})"
     without, trusted = summary.get("unlabeled_samples") or 0, summary.get("trusted_labels") or 0
     labels = samples - without
     found = "no cleaner, no verdict" if suspected is None else f"{suspected:,} of {labels:,} labels suspected"
@@ -103,6 +138,10 @@ def print_summary(summary: Mapping[str, Any], outputs: Mapping[str, str], consol
     found += f", {trusted:,} trusted" if trusted else ""
     found += f"; {count_of(without, 'image')} without a label" if without else ""
     console.print(f"{found}; {rates}; {spoken(summary['seconds'])}", soft_wrap=True)
+    if summary.get("chosen"):
+        console.print(f"chosen: {_plain(summary['chosen'])}", soft_wrap=True, highlight=False)
+    for line in warnings:
+        console.print(_plain(line), soft_wrap=True, highlight=False)
     console.print(f"[bold]{_plain(outputs['folder'])}[/bold]", soft_wrap=True)
     for name, meaning in outputs.items():
         if name != "folder":

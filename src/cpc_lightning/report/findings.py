@@ -7,6 +7,7 @@ where there is none; `suggested` (N,) the networks' classes; `clean` (N,) clean 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,14 @@ Mask = NDArray[np.bool_]
 
 Z95 = 1.959964
 """The 97.5 % point of the normal distribution: what a two-sided 95 % interval reaches to."""
+
+LOST, TIMES, EVER = 0.5, 2.0, 0.9
+"""A class is emptied where it loses more than half of its labels, and twice the share of all, or nine tenths."""
+
+BEYOND = 0.1
+"""How far more labels may be predicted otherwise out of fold than look wrong, before the estimate is doubted.
+
+On features where nothing hides it is 0.02 to 0.06 (digits); under noise by the image, 0.3 (METHOD)."""
 
 
 @dataclass(frozen=True)
@@ -203,3 +212,71 @@ def how_many_to_look_at(count: int, suspected: int, points: int = 60) -> NDArray
     spread = np.linspace(1, most, points).round().astype(np.int64)
     round_ones = [value for value in (1, 10, 100, 1000, 10_000, 100_000, suspected) if 1 <= value <= most]
     return np.union1d(spread, np.array(round_ones, np.int64))
+
+
+@dataclass(frozen=True)
+class SizeCount:
+    """What was found in the classes of one size.
+
+    Attributes:
+        low: labels of the smallest class of that size.
+        high: labels of the largest one.
+        classes: how many there are.
+        labels: of all of them.
+        suspected: how many of these are suspected.
+    """
+
+    low: int
+    high: int
+    classes: int
+    labels: int
+    suspected: int
+
+
+def by_class_size(counts: Sequence[ClassCount]) -> list[SizeCount]:
+    """Classes by the power of ten of their labels: 1 to 9, 10 to 99, ...; those without a label are left out."""
+    groups: dict[int, list[ClassCount]] = {}
+    for count in counts:
+        if count.labels:
+            groups.setdefault(len(str(count.labels)), []).append(count)
+    return [
+        SizeCount(
+            min(one.labels for one in group),
+            max(one.labels for one in group),
+            len(group),
+            sum(one.labels for one in group),
+            sum(one.suspected for one in group),
+        )
+        for _, group in sorted(groups.items())
+    ]
+
+
+def emptied(counts: Sequence[ClassCount]) -> list[ClassCount]:
+    """Classes that lose more than `LOST` of their labels, and `TIMES` the share of all labels; the worst first.
+
+    Where half of all labels are wrong, a class that loses half of its own is nothing special.
+    """
+    labels, suspected = (sum(getattr(one, name) for one in counts) for name in ("labels", "suspected"))
+    share = suspected / labels if labels else 0.0
+    lost = [one for one in counts if one.labels and one.suspected / one.labels > max(LOST, min(TIMES * share, EVER))]
+    return sorted(lost, key=lambda one: (-one.suspected / one.labels, -one.labels, one.label))
+
+
+def unseen(rate: float, out_of_fold_error: float) -> str:
+    """What an estimated noise rate cannot see, in a sentence or three.
+
+    Args:
+        rate: estimated.
+        out_of_fold_error: see `cleaning.noise_rate.NoiseEstimate`.
+    """
+    if out_of_fold_error - rate > BEYOND:
+        return (
+            f"The estimated noise rate of {100 * rate:.1f} % may be far too low: a model that has not seen a label "
+            f"predicts another in {100 * out_of_fold_error:.1f} % of cases. The rest are images that these features "
+            "cannot tell apart, or wrong labels that follow what the features confuse: the two look the same here. "
+            "Look at the most confused pairs."
+        )
+    return (
+        "Mistakes that follow what the features themselves confuse cannot be seen in them: where there are such, "
+        f"the estimated noise rate of {100 * rate:.1f} % is too low."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cpc_lightning.cleaning.noise_rate import NoiseEstimate
 from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN
 from cpc_lightning.errors import one_line
 from cpc_lightning.files import atomic_write
-from cpc_lightning.report.findings import most_suspicious_first
+from cpc_lightning.report.findings import BEYOND, Z95, most_suspicious_first
 
 COLUMNS = (
     "index", "path", "noisy_label", "clean_probability_1", "clean_probability_2", "clean_probability", "suspected",
@@ -45,6 +47,8 @@ class LabelReport:
     set: the images that are harder than others. But then the networks predict many of them as labeled, although they
     have not learnt them so. Where they do (`AGREED`), and few are predicted otherwise (`FEW`), the set `looks_clean`,
     and only those few are suspected. Wrong labels that both networks have learnt by heart stay unseen either way.
+    A cleaner's own estimate of the noise says more: where its upper end is below `FEW`, and nothing speaks against it
+    (`findings.BEYOND`), the set looks clean too, and no more labels are suspected than that end allows.
 
     Attributes:
         noisy_labels: (N,) int64 given labels, -1 where there is none (blank).
@@ -59,6 +63,7 @@ class LabelReport:
         paths: N file names, or None.
         rows: (N,) int64 lines of the user's table, or None.
         trusted: (N,) bool, labels that a person has confirmed, which are never suspected; None where none is.
+        noise: what the cleaner estimates of the wrong labels, beyond its verdict on each; None where it does not.
     """
 
     noisy_labels: Tensor
@@ -71,11 +76,28 @@ class LabelReport:
     paths: Sequence[str] | None = None
     rows: Tensor | None = None
     trusted: Tensor | None = None
+    noise: NoiseEstimate | None = None
 
     @property
     def clean_probability(self) -> Tensor | None:
         """(N,) the mean of both networks' clean probabilities."""
         return None if self.clean_probabilities is None else self.clean_probabilities.mean(dim=0)
+
+    @property
+    def noise_rate(self) -> tuple[float, float, float] | None:
+        """The estimated share of wrong labels, and its 95 % interval; None where nobody judged.
+
+        That of the cleaner, or else the mean of 1 - clean probability with the interval of a mean. Those are a
+        mixture's or the prototypes' own, which are too high where no label is wrong; the interval does not know that.
+        """
+        if self.noise is not None:
+            return self.noise.rate, self.noise.low, self.noise.high
+        clean = self.clean_probability
+        wrong = None if clean is None else 1 - clean[~torch.isnan(clean)].double()
+        if wrong is None or not len(wrong):
+            return None
+        rate, half = float(wrong.mean()), Z95 * float(wrong.std(correction=0)) / len(wrong) ** 0.5
+        return rate, max(0.0, rate - half), min(1.0, rate + half)
 
     @property
     def below_threshold(self) -> Tensor | None:
@@ -99,13 +121,32 @@ class LabelReport:
         by_both = below & (each <= threshold).all(dim=0)
         agreed = int((by_both & self._agreed).sum())
         nothing_below = judged > 0 and not bool(below.any())
-        return nothing_below or (otherwise < FEW * judged and 0 < agreed >= AGREED * int(by_both.sum()))
+        return (
+            self._few_by_estimate
+            or nothing_below
+            or (otherwise < FEW * judged and 0 < agreed >= AGREED * int(by_both.sum()))
+        )
 
     @property
     def suspected(self) -> Tensor | None:
         """(N,) bool, the labels below the threshold; in a set that looks clean, those of them predicted otherwise."""
         below = self.below_threshold
-        return below & ~self._agreed if below is not None and self.looks_clean else below
+        if below is None or not self.looks_clean:
+            return below
+        found = below & ~self._agreed
+        if self.noise is not None and self._few_by_estimate:
+            clean = self.clean_probabilities.mean(dim=0)  # type: ignore[union-attr]
+            most = math.ceil(self.noise.high * int((~clean.isnan()).sum()))
+            rows = torch.nonzero(found).flatten()
+            found = torch.zeros_like(found)
+            found[rows[torch.argsort(clean[rows], stable=True)][:most]] = True
+        return found
+
+    @property
+    def _few_by_estimate(self) -> bool:
+        """Whether the cleaner's estimate leaves room for few wrong labels, and nothing speaks against it."""
+        noise = self.noise
+        return noise is not None and noise.high < FEW and noise.out_of_fold_error - noise.rate <= BEYOND
 
     @property
     def _agreed(self) -> Tensor:

@@ -119,9 +119,9 @@ def no_labels() -> dict[str, Any]:
     return {
         "headline": "This run has no verdict on its labels yet.", "first_sentence": "", "numbers": [],
         "first_chart": None, "caveats": [], "caveat_title": "What is missing", "data": None, "has_paths": False,
-        "judged": False, "gallery_notes": [], "rows": [], "pairs": [], "matrices": [], "chance_chart": None,
-        "alike": [{"title": "", "about": nothing, "pairs": []}], "far": {"about": nothing, "pictures": []},
-        "tile": None,
+        "judged": False, "gallery_notes": [], "rows": [], "pairs": [], "sizes": [], "matrices": [],
+        "chance_chart": None, "alike": [{"title": "", "about": nothing, "pairs": []}],
+        "far": {"about": nothing, "pictures": []}, "tile": None,
     }  # fmt: skip
 
 
@@ -155,8 +155,9 @@ def labels_context(
         "samples": columns(verdicts, shown[:embedded], flags), "file": f"decisions_{material.identity[:8]}.csv",
     }  # fmt: skip
     estimated, counted = sections.first_ones(verdicts, order)
-    looks_clean = bool((material.run.summary or {}).get("looks_clean"))
-    caveats = list(sections.caveats(verdicts, estimated, looks_clean))
+    summary = material.run.summary or {}
+    looks_clean = bool(summary.get("looks_clean"))
+    caveats = list(sections.caveats(verdicts, estimated, looks_clean, summary))
     return {
         "headline": sections.headline(verdicts, looks_clean),
         "first_sentence": sections.first_sentence(estimated, counted),
@@ -170,6 +171,7 @@ def labels_context(
         "gallery_notes": list(gallery_notes(material, len(verdicts), len(shown), gone)),
         "rows": sections.class_rows(verdicts, names),
         "pairs": sections.pair_rows(verdicts),
+        "sizes": sections.size_rows(verdicts, names),
         "matrices": sections.matrices(verdicts, names),
         "chance_chart": sections.chance_chart(verdicts),
         "alike": found.groups,

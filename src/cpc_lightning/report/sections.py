@@ -22,6 +22,7 @@ from cpc_lightning.report.findings import (
     FirstOnes,
     all_known,
     by_class,
+    by_class_size,
     confused_pairs,
     confusion,
     counted_wrong,
@@ -31,6 +32,7 @@ from cpc_lightning.report.findings import (
     histogram,
     how_many_to_look_at,
     true_matrix,
+    unseen,
 )
 from cpc_lightning.report.run_folder import RunFolder, as_item
 from cpc_lightning.report.verdicts import Verdicts
@@ -85,8 +87,15 @@ def headline(verdicts: Verdicts, looks_clean: bool = False) -> str:
     return f"{suspected:,} of {labels:,} labels {verb} wrong ({percent(suspected / labels)})."
 
 
-def caveats(verdicts: Verdicts, first: FirstOnes | None, looks_clean: bool = False) -> Iterator[str]:
-    """What an honest reader must know beside the headline; `looks_clean` as the run's summary says it."""
+def caveats(
+    verdicts: Verdicts, first: FirstOnes | None, looks_clean: bool = False, told: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    """What an honest reader must know beside the headline; `looks_clean` and `told` as the run's summary has it."""
+    told = told or {}
+    if told.get("out_of_fold_error") is not None:
+        yield unseen(told["noise_rate_estimated"], told["out_of_fold_error"])
+    if told.get("chosen"):
+        yield f"Chosen by the run itself: {told['chosen']}."
     rate = estimated_noise_rate(verdicts.clean_probability)
     suspected = int(verdicts.suspected.sum())
     if rate is None:
@@ -130,7 +139,7 @@ def numbers(run: RunFolder, verdicts: Verdicts, held_out: Mapping[str, Verdicts]
         Number("Labels suspected", f"{suspected:,}", f"{percent(suspected / labels)} of {labels:,} labels")
         if judged
         else Number("Labels suspected", "-", "no label has been judged"),
-        Number("Estimated noise rate", "-" if rate is None else percent(rate), f"mean of 1 - clean probability{truth}")
+        _noise_rate(run, rate, truth)
         if judged
         else Number("Estimated noise rate", "-", f"no label has been judged{truth}"),
         Number(
@@ -142,6 +151,17 @@ def numbers(run: RunFolder, verdicts: Verdicts, held_out: Mapping[str, Verdicts]
         else Number("Most confused pair", "-", "no label is contradicted"),
         _accuracy(run, held_out),
     ]
+
+
+def _noise_rate(run: RunFolder, rate: float | None, truth: str) -> Number:
+    """The cleaner's own estimate and its interval where there is one, else the mean of 1 - clean probability."""
+    told = run.summary or {}
+    if told.get("out_of_fold_error") is not None:
+        low, high = (percent(told[f"noise_rate_{end}"]) for end in ("low", "high"))
+        return Number("Estimated noise rate", percent(told["noise_rate_estimated"]), f"{low} to {high}{truth}")
+    return Number(
+        "Estimated noise rate", "-" if rate is None else percent(rate), f"mean of 1 - clean probability{truth}"
+    )
 
 
 def doubted(verdicts: Verdicts) -> NDArray[np.bool_]:
@@ -230,6 +250,23 @@ def class_rows(verdicts: Verdicts, names: Sequence[str]) -> list[dict[str, Any]]
             "mostly": most.get(count.label),
         }
         for count in counts
+    ]
+
+
+def size_rows(verdicts: Verdicts, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What share is suspected in classes of 1 to 9 labels, of 10 to 99, ...; none where all classes are of one size."""
+    at = doubted(verdicts)
+    counts = by_class(verdicts.noisy_label, verdicts.suggested_label, at, verdicts.clean_probability, len(names))
+    sizes = by_class_size(counts)
+    if len(sizes) < 2:
+        return []
+    return [
+        {
+            "size": f"{one.low:,}" if one.low == one.high else f"{one.low:,} to {one.high:,}",
+            "count": one,
+            "share": one.suspected / one.labels,
+        }
+        for one in sizes
     ]
 
 

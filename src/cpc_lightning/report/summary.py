@@ -13,6 +13,8 @@ from cpc_lightning.report.labels import LabelReport
 SOURCES = ("gmm", "cpc", "verdict")
 """What the clean probabilities rest on that are measured: mixtures, prototypes, or neither ("verdict")."""
 
+ESTIMATED = ("noise_rate_estimated", "noise_rate_low", "noise_rate_high")
+
 
 def summarise(
     rows: Sequence[Mapping[str, float | None]],
@@ -20,6 +22,7 @@ def summarise(
     held_out: Mapping[str, LabelReport],
     selected: Mapping[str, float],
     seconds: float,
+    chosen: str | None = None,
 ) -> dict[str, Any]:
     """A run in a few numbers; None where one does not apply. The cleaner's are those of the final verdict.
 
@@ -29,6 +32,7 @@ def summarise(
         held_out: that on the labels of each evaluation set, by name: "suspected_labels_test", ...
         selected: metrics of the networks that the set "val" selects; empty without one.
         seconds: that the run took.
+        chosen: what a cleaner that chooses for itself has chosen, and why.
 
     Accuracies of both networks together, in percent, are named after their set: "test_accuracy_best",
     "test_accuracy_top5_best", "ilsvrc12_accuracy_best", ... "test_accuracy_selected" is that of the networks that the
@@ -56,6 +60,9 @@ def summarise(
         },
         "noise_rate_nominal": last["noise/rate_nominal"],
         "noise_rate_actual": last["noise/rate_actual"],
+        **dict(zip(ESTIMATED, report.noise_rate or (None,) * 3, strict=True)),
+        "out_of_fold_error": report.noise and report.noise.out_of_fold_error,
+        "chosen": chosen,
         "looks_clean": report.looks_clean,
         "suspected_labels": _suspected(report),
         **{f"suspected_labels_{name}": _suspected(labels) for name, labels in held_out.items()},

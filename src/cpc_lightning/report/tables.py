@@ -1,4 +1,4 @@
-"""Writes classes.json and bad_images.csv."""
+"""Writes classes.json, bad_images.csv and transition_matrix.csv."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from cpc_lightning.datasets.dataset import BadImage
 from cpc_lightning.errors import one_line
@@ -28,3 +30,15 @@ def write_bad_images(path: str | Path, left_out: Sequence[BadImage]) -> None:
     writer.writerows((bad.part, inert(bad.path), one_line(bad.reason)) for bad in left_out)
     with atomic_write(path) as file:
         file.write(text.getvalue().encode())
+
+
+def write_matrix(path: str | Path, transition_matrix: Tensor) -> None:
+    """Write a transition matrix (K, K), row i P(given | true i), as K lines of K numbers, atomically.
+
+    `noise=matrix` reads it.
+    """
+    rows = transition_matrix.double()
+    rows = rows / rows.sum(dim=1, keepdim=True)
+    lines = (",".join(f"{share:.8f}" for share in row) for row in rows.tolist())
+    with atomic_write(path) as file:
+        file.write(("\n".join(lines) + "\n").encode())

@@ -117,7 +117,7 @@ class EmpiricalVicinalRisk:
     """Guesses targets with both networks, and measures the trained one on mixed strong views against them.
 
     Args:
-        lambda_u: weight of the unlabeled loss at the ramp's end.
+        lambda_u: weight of the unlabeled loss at the ramp's end; None: what the cleaner chooses (`follow`).
         temperature: sharpening T of guessed and refined targets.
         mixup_alpha: of the Beta distribution of mixup; at least 0.01 (see `draw_mixup_lambda`).
         rampup_epochs: epochs after warm-up over which the weight grows from 0.
@@ -126,23 +126,21 @@ class EmpiricalVicinalRisk:
             prediction then see it. Where `lambda_u` is above 0 it always is: its loss is measured there.
         prior_weight: of `prior_penalty`, which takes classes to be equally frequent; 1 in DivideMix and AugDesc.
 
-    Attributes:
-        forwards_unlabeled: whether the unlabeled half is forwarded, for one reason or the other.
-
     Raises:
         InputError: if a setting is out of its range.
     """
 
     def __init__(
         self,
-        lambda_u: float = 25.0,
+        lambda_u: float | None = 25.0,
         temperature: float = 0.5,
         mixup_alpha: float = 4.0,
         rampup_epochs: int = 16,
         forward_unlabeled: bool = False,
         prior_weight: float = 1.0,
     ) -> None:
-        require_number("lambda_u", lambda_u, 0)
+        if lambda_u is not None:
+            require_number("lambda_u", lambda_u, 0)
         require_number("temperature", temperature, 0, open_ends=True)
         require_number("mixup_alpha", mixup_alpha, 0.01)
         require_integer("rampup_epochs", rampup_epochs, 0)
@@ -152,7 +150,17 @@ class EmpiricalVicinalRisk:
         self.temperature = temperature
         self.mixup_alpha = mixup_alpha
         self.rampup_epochs = rampup_epochs
-        self.forwards_unlabeled = forward_unlabeled or lambda_u > 0
+        self.forward_unlabeled = forward_unlabeled
+
+    @property
+    def forwards_unlabeled(self) -> bool:
+        """Whether the unlabeled half is forwarded, for one reason or the other; True while nobody knows."""
+        return self.forward_unlabeled or self.lambda_u is None or self.lambda_u > 0
+
+    def follow(self, lambda_u: float) -> None:
+        """Take the weight of the unlabeled loss that a cleaner has chosen, unless one was set."""
+        if self.lambda_u is None:
+            self.lambda_u = lambda_u
 
     def __call__(
         self,
@@ -275,6 +283,8 @@ class EmpiricalVicinalRisk:
         logits = network(mixed_images)
 
         labeled_loss = soft_cross_entropy(logits[:boundary], mixed_targets[:boundary])
+        if self.lambda_u is None:
+            raise RuntimeError("lambda_u was left to the cleaner, and it has chosen none")
         lambda_u = linear_rampup(epoch, warmup_epochs, self.rampup_epochs, self.lambda_u)
         if unlabeled and forwarded > boundary:
             unlabeled_loss = squared_error(logits[boundary:], mixed_targets[boundary:])

@@ -24,18 +24,34 @@ SAMPLE = 64
 def describe_data(dataset: ImageDataset) -> dict[str, Any]:
     """The data set in plain containers: sizes, names, and digests of its labels, file names and images.
 
-    "labels" is that of the labels to train on; "digests" holds the others' by set and content.
+    "labels" is that of the labels to train on; "digests" holds the others' by set and content; "images" says what an
+    image is, for those who use the networks later.
     """
     return {
         "training samples": len(dataset.train),
         "classes": list(dataset.class_names),
         "evaluation samples": {name: len(split) for name, split in dataset.evaluation.items()},
         "labels": digest_tensor(dataset.train.labels),
+        "images": describe_images(dataset.train.images),
         "digests": {
             "train": digest_split(dataset.train, train=True),
             **{f"evaluation {name}": digest_split(split) for name, split in dataset.evaluation.items()},
         },
     }
+
+
+def describe_images(images: Images) -> dict[str, Any]:
+    """What an image is, before a network sees it.
+
+    "shape" is (C, H, W), of what vectors were computed from where there is that, else (D); "top" the level that becomes
+    255 in grayscale files of more than 8 bits; "features" the digest of the network that makes vectors, or "".
+    """
+    origin = images.origin if isinstance(images, ArrayVectors) else ""
+    pictures = images.pictures if isinstance(images, ArrayVectors) and images.pictures is not None else images
+    own = pictures.own if isinstance(pictures, MixedImages) else pictures
+    if isinstance(own, ImageFiles):  # which need not be decoded for it
+        return {"shape": [3, own.crop.size, own.crop.size], "top": own.top, "features": origin}
+    return {"shape": [*own.fetch(torch.tensor([0])).shape[1:]], "top": None, "features": origin}
 
 
 def digest_split(split: Split, train: bool = False) -> dict[str, str]:

@@ -31,6 +31,7 @@ AS_BEFORE: Mapping[str, Any] = {
     "training.warmup_batch_size": None,  # but for a run that stopped in a warm-up that training.limit_batches cut short
     "views.augdesc": False,
     "cleaner.standardise_features": True,
+    "cleaner.class_floor": 0.0,
     "dataset.validation_share": 0.0,
     "dataset.split_seed": 0,
     "dataset.encoding": None,
@@ -89,6 +90,32 @@ def recorded(saved: Mapping[str, Any]) -> dict[str, Any]:
             if name.endswith("._target_") and (module == before or module.startswith(f"{before}.")):
                 flat[name] = f"{now}{module[len(before) :]}.{made}"
     return flat
+
+
+def as_now(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run as this version names them; what an older one did not have means what it did then.
+
+    Where a part of the run lacks a setting, its constructor's default is that; a group that there was not is set whole.
+    """
+    own = flatten(saved)
+    had = {name.rpartition(".")[0] for name in own}
+    settings: dict[str, Any] = {}
+    for name, value in recorded(saved).items():
+        group = name.rpartition(".")[0]
+        is_part = f"{group}._target_" in own
+        is_new = f"{group}._target_" in AS_BEFORE and group not in had
+        if name in AS_BEFORE and name not in own and (is_part or (group not in had and not is_new)):
+            continue
+        put(settings, name, value)
+    return settings
+
+
+def put(settings: dict[str, Any], name: str, value: Any) -> None:
+    """Set the value of the setting with this full name."""
+    *groups, last = name.split(".")
+    for group in groups:
+        settings = settings.setdefault(group, {})
+    settings[last] = value
 
 
 def is_free(name: str) -> bool:

@@ -12,8 +12,19 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from cpc_lightning.cleaning.evidence import Basis, Cleaner, CleaningResult, CleaningTask, Draw, Evidence
+from cpc_lightning.cleaning.evidence import (
+    Advice,
+    Basis,
+    Chooses,
+    Cleaner,
+    CleaningResult,
+    CleaningTask,
+    Draw,
+    Evidence,
+)
+from cpc_lightning.cleaning.floor import keep_floor
 from cpc_lightning.cleaning.gmm import scale_losses
+from cpc_lightning.cleaning.noise_rate import NoiseEstimate
 from cpc_lightning.cleaning.trusted import believe
 from cpc_lightning.datasets.dataset import Vectors
 from cpc_lightning.errors import TrainingError
@@ -58,15 +69,23 @@ class StageOne(pl.Callback):
     Attributes:
         cleaner: answers who is clean.
         verdict: the last stage 1's; None before the first.
+        noise: what the cleaner last estimated of the wrong labels; None where it estimates nothing.
+        advice: what a cleaner that chooses for itself has chosen; None before, and for others.
     """
 
     def __init__(self, cleaner: Cleaner, seed: int) -> None:
         """Take the cleaner, and the seed of its fits and draws."""
         self.cleaner, self.seed = cleaner, seed
         self.verdict: Verdict | None = None
+        self.noise: NoiseEstimate | None = None
+        self.advice: Advice | None = None
         self._trained = 0  # epochs, in this process
         self._loss_history: list[Tensor] = []  # newest last, each (2, N), min-max scaled
         self._final: dict[str, Any] | None = None  # what the last epoch's verdict says of every label
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Have the learner follow what was chosen before the run was interrupted."""
+        self._follow(cast(CoTrainingModule, pl_module))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Divide the data once the warm-up is over; without an active cleaner only look, at the very end."""
@@ -118,12 +137,30 @@ class StageOne(pl.Callback):
             say_doing(trainer, "stage 1, dividing")
             result = self._divide(trainer, module, draws, judging, learning, progress, self._trained)
             datamodule.partitions = result.partitions
+            self._take(trainer, module, result)
             values = measure_result(result, draws)
             if self._trained == module.warmup_epochs:
                 values |= measure_losses(judging, draws)
         light = replace(judging[0], features=torch.empty(0)), replace(judging[1], features=torch.empty(0))
         self.verdict = Verdict(self._trained, draws, light, result, seen.suggested, seen.confidence, progress)
         return values
+
+    def _take(self, trainer: pl.Trainer, module: CoTrainingModule, result: CleaningResult) -> None:
+        """Keep what the cleaner says of the noise and what it has chosen, and say the latter once."""
+        self.noise = result.noise
+        if result.advice is not None and result.advice != self.advice:
+            self.advice = result.advice
+            self._follow(module)
+            if trainer.is_global_zero:
+                kept = module.risk.lambda_u
+                own = "" if kept == self.advice.lambda_u else f" (semisup.lambda_u={kept:g} is set, and stays)"
+                print(f"chosen: {self.advice}{own}")
+
+    def _follow(self, module: CoTrainingModule) -> None:
+        """Give the choice to this process's cleaner and learner."""
+        if self.advice is not None and isinstance(self.cleaner, Chooses):
+            self.cleaner.advice, self.cleaner.noise = self.advice, self.noise
+            module.risk.follow(self.advice.lambda_u)
 
     def _conclusion(self) -> dict[str, Any]:
         """What the present verdict, on every label, says of each of them."""
@@ -195,7 +232,7 @@ class StageOne(pl.Callback):
             images = cast(CoTrainingDataModule, trainer.datamodule).dataset.train.images  # type: ignore[attr-defined]
             vectors = images.vectors if isinstance(images, Vectors) else None
             task = CleaningTask(draws, judging, learning, heads, optimizers, progress, seed, vectors)
-            result = believe(self.cleaner.clean(task), draws)
+            result = keep_floor(believe(self.cleaner.clean(task), draws), draws)
             for number, partition in enumerate(result.partitions, start=1):
                 if partition.fell_back:
                     rank_zero_warn(
@@ -222,6 +259,7 @@ class StageOne(pl.Callback):
             paths=datamodule.dataset.train.paths,
             rows=datamodule.dataset.train.rows,
             trusted=datamodule.trusted,
+            noise=self.noise,
             **final,
         )
 
@@ -234,13 +272,24 @@ class StageOne(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         """The loss history, which the next fit may average over; after the last epoch, the final verdict.
 
-        A run that is stopped after its last checkpoint still has to report.
+        A run that is stopped after its last checkpoint still has to report. Beside them what was estimated of the noise
+        and chosen by it.
         """
-        return {"loss_history": self._loss_history, "final": self._final}
+        return {
+            "loss_history": self._loss_history,
+            "final": self._final,
+            "noise": self.noise and self.noise.to_state(),
+            "advice": self.advice and self.advice.to_state(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self._loss_history, self._final = list(state_dict["loss_history"]), state_dict["final"]
+        noise, advice = state_dict.get("noise"), state_dict.get("advice")  # older checkpoints have neither
+        self.noise = noise and NoiseEstimate.from_state(noise)
+        self.advice = advice and Advice.from_state(advice)
+        if self.advice is not None and isinstance(self.cleaner, Chooses):
+            self.cleaner.advice, self.cleaner.noise = self.advice, self.noise
 
 
 def on_every_label(result: CleaningResult, draws: tuple[Draw, Draw], count: int) -> Tensor:

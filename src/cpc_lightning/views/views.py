@@ -27,7 +27,7 @@ class Views:
     """How a data set's images are seen in training and in evaluation.
 
     Args:
-        size: height and width of a view; one number for a square.
+        size: height and width of a view; one number for a square; None: those of the images.
         padding: pixels added on each side before the random crop.
         flip: whether weak views are mirrored left to right, each with probability 1/2.
         policy: what strong views add: "cifar10" or "imagenet" (AutoAugment's published policies), "randaugment" (two
@@ -51,7 +51,7 @@ class Views:
 
     def __init__(
         self,
-        size: int | Sequence[int],
+        size: int | Sequence[int] | None,
         padding: int,
         flip: bool,
         policy: str | None,
@@ -61,8 +61,8 @@ class Views:
         augdesc: bool = False,
     ) -> None:
         both = tuple(size) if isinstance(size, Sequence) else (size, size)
-        require(len(both) == 2, "size", size, "must be one number, or a height and a width")
-        for side in both:
+        require(len(both) == 2, "size", size, "must be one number, or a height and a width, or null")
+        for side in () if size is None else both:
             require_integer("size", side, 1)
         require_integer("padding", padding, 0)
         require(isinstance(flip, bool), "flip", flip, "must be true or false")
@@ -74,7 +74,8 @@ class Views:
             require_number("mean", value, 0.0, 1.0)
         for value in std:
             require_number("std", value, 0.0, open_ends=True)
-        self.height, self.width = both
+        self.height: int | None = both[0]
+        self.width: int | None = both[1]
         self.padding, self.padding_mode, self.flip = padding, padding_mode, flip
         self.augdesc = augdesc
         self._take(policy, "policy")
@@ -122,12 +123,12 @@ class Views:
         """
         require_images(images)
         count, _, height, width = images.shape
-        room_down = height + 2 * self.padding - self.height
-        room_right = width + 2 * self.padding - self.width
+        down, right = self.height or height, self.width or width
+        room_down, room_right = height + 2 * self.padding - down, width + 2 * self.padding - right
         require(
             min(room_down, room_right) >= 0,
             "size",
-            (self.height, self.width),
+            (down, right),
             f"must fit into the images, {height} x {width} with {self.padding} pixels of padding on each side",
         )
         top = torch.randint(room_down + 1, (count,), generator=generator, device="cpu")
@@ -135,7 +136,7 @@ class Views:
         flipped = torch.rand(count, generator=generator, device="cpu") < (0.5 if self.flip else 0.0)
         # One number an image travels; the positions, one a line of pixels, are put together where the images are.
         top, left, flipped = (draw.to(images.device, non_blocking=True) for draw in (top, left, flipped))
-        rows, columns = crop_positions(top, left, flipped, self.height, self.width)
+        rows, columns = crop_positions(top, left, flipped, down, right)
         return crop(images, rows - self.padding, columns - self.padding, self.padding_mode)
 
     def strong(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -151,15 +152,12 @@ class Views:
         """
         require_images(images)
         height, width = images.shape[-2:]
-        require(
-            height >= self.height and width >= self.width,
-            "size",
-            (self.height, self.width),
-            f"must not exceed the images, {height} x {width}",
-        )
+        down, right = self.height or height, self.width or width
+        fits = height >= down and width >= right
+        require(fits, "size", (down, right), f"must not exceed the images, {height} x {width}")
         # Rounded, half to even, as torchvision's CenterCrop does.
-        top, left = round((height - self.height) / 2), round((width - self.width) / 2)
-        return images[..., top : top + self.height, left : left + self.width]
+        top, left = round((height - down) / 2), round((width - right) / 2)
+        return images[..., top : top + down, left : left + right]
 
     def normalise(self, images: Tensor) -> Tensor:
         """What a network reads: (images / 255 - mean) / std.

@@ -5,8 +5,12 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import warnings
 
 from PIL import Image
+
+# Whoever opens an image asks how large it is, and refuses or shrinks what is too large.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "MPO")
 """Formats of photos and drawings. Pillow knows forty more, and some of their readers start other programs: for a file

@@ -22,12 +22,17 @@ from torch import Tensor
 
 from cpc_lightning.datasets.reading.copies import digest_of
 from cpc_lightning.datasets.reading.formats import NEEDS_HEIF, begins_like_heif, lacks_decoder, open_image
+from cpc_lightning.datasets.reading.large_png import LargePng, large_png
 from cpc_lightning.datasets.reading.levels import TOPS, UnreadableImageError, is_deep, to_rgb
 from cpc_lightning.datasets.reading.paths import PathList
 from cpc_lightning.errors import InputError, require, require_integer
 
 MAX_PIXELS = 89_478_485
 """Larger images are refused as decompression bombs: Pillow's own limit, from which on it warns (256 MB as RGB)."""
+SHRUNK_BEYOND = 1 << 24
+"""A PNG of more pixels is shrunk while it is decoded, strip by strip, where its kind allows (see `LargePng`)."""
+MAX_SHRUNK = 1_000_000_000
+"""Of images that are shrunk while they are decoded larger ones are refused: this many take half a minute."""
 MAX_ASPECT = 8
 """Of an image more than so many times as long as wide only the middle is looked at: a strip of 1 x 100,000 pixels,
 scaled to a shorter side of 256, would take 20 GB."""
@@ -170,7 +175,7 @@ class ImageFiles:
         file = self.file(position)
         try:
             if not whole:
-                look_at_header(file)
+                look_at_header(file, self.crop.resize)
                 return Seen()
             image = load(file, self.crop.resize)
             rgb = to_rgb(image)
@@ -202,7 +207,9 @@ def decode(file: str, side: int, top: int = TOPS[-1]) -> Image.Image:
     * Transparency, an alpha channel or a transparent palette entry, shows `BACKGROUND`.
     * Of animations the first image.
     * A JPEG more than four times as large as needed is decoded at half, a quarter or an eighth of its size, never below
-      twice `side`.
+      twice `side`; a PNG of more than `SHRUNK_BEYOND` pixels at 1/2, 1/3, ... of it. In this way those of up to
+      `MAX_SHRUNK` pixels can be read, if they have 8 bits a channel and are not interlaced; and JPEG of up to twice
+      `MAX_PIXELS`, which Pillow opens, unless they are progressive, whose whole is held while they are decoded.
 
     Args:
         file: its name.
@@ -211,7 +218,7 @@ def decode(file: str, side: int, top: int = TOPS[-1]) -> Image.Image:
 
     Raises:
         UnreadableImageError: if the file is not there, is empty, cut off or damaged, is of none of the `formats`, is
-            larger than `MAX_PIXELS`, or holds levels without a known range (32-bit integers, floats).
+            larger than `MAX_PIXELS` (see above), or holds levels without a known range (32-bit integers, floats).
     """
     return to_rgb(load(file, side), top)
 
@@ -220,9 +227,11 @@ def load(file: str, side: int) -> Image.Image:
     """An image file as it is stored, decoded and upright; args and errors as for `decode`."""
     try:
         require_file(file)
+        png = large_png(file)
+        if png is not None and (factor := shrinking(png, side)):
+            return upright(png.shrunk(file, factor, to_rgb))
         with open_image(file) as image:
-            require_size(image)
-            image.draft(None, (2 * side, 2 * side))
+            require_size(image, side)
             image.load()
             return upright(image)
     except UnreadableImageError:
@@ -231,12 +240,15 @@ def load(file: str, side: int) -> Image.Image:
         raise UnreadableImageError(reason(file, error)) from error
 
 
-def look_at_header(file: str) -> None:
-    """Raise `UnreadableImageError` where a file's beginning shows that it cannot be used."""
+def look_at_header(file: str, side: int) -> None:
+    """Raise `UnreadableImageError` where a file's beginning shows that it cannot be used; args as for `decode`."""
     try:
         require_file(file)
+        png = large_png(file)
+        if png is not None and shrinking(png, side):
+            return
         with open_image(file) as image:
-            require_size(image)
+            require_size(image, side)
     except UnreadableImageError:
         raise
     except Exception as error:
@@ -249,10 +261,19 @@ def require_file(file: str) -> None:
         raise UnreadableImageError("is no file")
 
 
-def require_size(image: Image.Image) -> None:
-    """Raise `UnreadableImageError` for an image of more than `MAX_PIXELS`."""
+def shrinking(png: LargePng, side: int) -> int:
+    """At one by how many of its size a PNG is decoded, whose shorter side is to be `side` long; 0: the whole of it."""
+    pixels, factor = png.width * png.height, max(1, min(png.width, png.height) // (2 * side))
+    left = pixels // factor**2
+    return factor if SHRUNK_BEYOND < pixels <= MAX_SHRUNK and left <= MAX_PIXELS else 0
+
+
+def require_size(image: Image.Image, side: int) -> None:
+    """Have an image shrunk while it is decoded, if it can; raise `UnreadableImageError` beyond `MAX_PIXELS`."""
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    if not (image.info.get("progressive") and width * height > MAX_PIXELS):
+        image.draft(None, (2 * side, 2 * side))
+    if image.width * image.height > MAX_PIXELS:
         raise UnreadableImageError(f"has {width} x {height} pixels, more than {MAX_PIXELS:,}")
 
 

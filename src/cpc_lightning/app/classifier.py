@@ -1,0 +1,545 @@
+"""The Python interface: a classifier with scikit-learn's manners, which also says which labels are wrong.
+
+Shapes: N samples, M samples to predict, K classes, C channels, H x W pixels, D features.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from cpc_lightning.app.compose import Composed, read
+from cpc_lightning.app.endings import quieten
+from cpc_lightning.app.given import Given, classes_of, in_memory, is_table_of_numbers, take, write_table
+from cpc_lightning.app.guest import as_guest
+from cpc_lightning.app.options import quoted
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.report import REPORT, gather, write
+from cpc_lightning.app.run import run_parts
+from cpc_lightning.errors import InputError, Stopped, require
+from cpc_lightning.inference.model import TrainedModel
+from cpc_lightning.report.run_folder import LAST, read_run_folder
+from cpc_lightning.report.verdicts import LABELS, read_verdicts
+from cpc_lightning.training.checkpoints import BEST, FOLDER, RECORD, read_checkpoint
+from cpc_lightning.training.same_run import as_now
+
+BATCH = 256
+"""Samples that are predicted at once."""
+
+SMALL = 96
+"""Images of up to so many pixels are learnt by `backbone=small_resnet`, larger ones by torchvision's ResNet-18."""
+
+FORMAT = 1
+"""Of files that `save` writes."""
+
+
+class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Trains two networks on labels that may be wrong, and judges each label.
+
+    A run as the command line would start it, with the same settings under the same names, in this process: nothing is
+    written but to `output`, no random generator is moved, Ctrl-C raises KeyboardInterrupt. Threads of one process train
+    one after another; processes side by side.
+
+    Args:
+        cleaner: who judges labels, a choice of conf/cleaner; None: "cpc_awr" for images, "probe" for features.
+        backbone: the networks, a choice of conf/backbone; None: by what is given ("mlp" for features, "small_resnet"
+            for small images, torchvision's ResNet-18 for others).
+        features: for images, the pretrained network whose features are trained on, a choice of conf/features such as
+            "torchvision"; None: train on the images themselves.
+        epochs: of training; warm-up and milestones of the schedule follow in proportion. None: as the file of conf/
+            has it.
+        settings: any others by the command line's names: {"training.batch_size": 64, "noise": "symmetric"}.
+        random_state: seed of networks, batches and views: a whole number, or a RandomState to draw it from; None: the
+            usual one, so that every fit of the same data gives the same model.
+        device: "cpu", "gpu" or "mps"; None: a GPU where there is one.
+        output: a new folder, for all that a run leaves; None: nothing is kept on disk.
+        verbose: whether a progress bar shows how long it takes; None: in notebooks and terminals.
+
+    Attributes:
+        classes_: (K,) the classes, of the kind of the labels; of a folder, its folders' names.
+        labels_: a data frame, a row for each sample in the order given: the verdict, as in labels.csv.
+        summary_: the run in a few numbers, as in summary.json.
+        history_: a data frame, a row an epoch, as in metrics.csv.
+        model_: the networks with all that comes before them (`inference.model.TrainedModel`).
+        n_features_in_: D, after `fit` on features.
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> from cpc_lightning import CpcClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> classifier = CpcClassifier().fit(X, y)  # doctest: +SKIP
+        >>> classifier.find_label_issues()[:10]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        *,
+        cleaner: str | None = None,
+        backbone: str | None = None,
+        features: str | None = None,
+        epochs: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        device: str | None = None,
+        output: str | Path | None = None,
+        verbose: bool | None = None,
+    ) -> None:
+        """Take the settings, as scikit-learn has it: `fit` checks them."""
+        self.cleaner = cleaner
+        self.backbone = backbone
+        self.features = features
+        self.epochs = epochs
+        self.settings = settings
+        self.random_state = random_state
+        self.device = device
+        self.output = output
+        self.verbose = verbose
+
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None) -> CpcClassifier:  # noqa: N803
+        """Train on all samples, and judge their labels.
+
+        Args:
+            X: what `app.given.take` takes: images (N, H, W) or (N, H, W, C), features (N, D), the name of a folder with
+                a folder for each class, N names of image files, a data frame with the columns path and label, a data
+                set of torchvision or of Hugging Face.
+            y: N labels of any kind; None where X has them.
+
+        Raises:
+            InputError: a ValueError, for anything that cannot be used.
+            TrainingError: if a loss becomes infinite or NaN, or a worker process or memory is lost.
+            KeyboardInterrupt: on Ctrl-C; what the last whole epoch has learnt can be used.
+        """
+        self._forget()
+        if is_table_of_numbers(X):
+            X = validate_data(self, X, ensure_min_features=2, ensure_min_samples=2, ensure_all_finite=False)  # noqa: N806
+        if y is not None:
+            y = column_or_1d(y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else y, warn=True)
+        given = take(X, y)
+        require(given.folder is not None or given.labels is not None, "y", None, "requires y to be passed: labels")
+        folder = self._new_folder()
+        with as_guest():
+            quieten()
+            parts, classes = self._parts(given, folder)
+            try:
+                summary = run_parts(parts, show=False)
+            except (KeyboardInterrupt, SystemExit, Stopped):
+                if (folder / LAST).is_file():
+                    self._take(folder, classes)
+                raise
+            self._take(folder, classes, summary, parts)
+        return self
+
+    def _new_folder(self) -> Path:
+        if self.output is not None:
+            folder = Path(self.output).expanduser().absolute()
+            free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+            require(free, "output", str(self.output), "is there already: name a new folder")
+            return folder
+        self._temporary = tempfile.TemporaryDirectory(prefix="cpc_lightning_", ignore_cleanup_errors=True)
+        return Path(self._temporary.name)
+
+    def _forget(self) -> None:
+        """Drop what an earlier fit has left."""
+        for name in (*KEPT, *WITHIN_PROCESS):
+            self.__dict__.pop(name, None)
+
+    def _parts(self, given: Given, folder: Path) -> tuple[Parts, npt.NDArray[Any]]:
+        """The parts of the run, ready, and the classes."""
+        dataset, classes, names, texts = None, np.array([]), list[str](), self._texts(given)
+        if given.folder is None:
+            assert given.labels is not None
+            classes, numbers = classes_of(given.labels)
+            names = [str(name) for name in classes]
+            known = given.class_names or ()
+            if classes.dtype.kind in "iu" and int(classes[0]) >= 0 and int(classes[-1]) < len(known):
+                names = [str(known[int(number)]) for number in classes]
+            require(len({*names}) == len(names), "y", "labels", "that differ must also differ as texts")
+            if given.files is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                write_table(given, names, numbers, folder / "samples.csv")
+                texts.append(f"dataset.file={quoted(str(folder / 'samples.csv'))}")
+                texts.append(f"dataset.root={quoted(Path(given.files[0]).anchor)}")
+            else:
+                dataset = in_memory(given, names, numbers)
+                texts.append(f"dataset.file={quoted(self._write_data(given, names, numbers, folder))}")
+        else:
+            texts.append(f"dataset.root={quoted(given.folder)}")
+        typed = dict(self.settings or {})
+        texts += [as_override(name, value) for name, value in typed.items()]
+        composed = composed_of(texts)
+        if self.epochs is not None:
+            composed = composed_of([*texts, *scaled(composed, self.epochs, typed, str(folder))])
+        parts = Parts(composed.settings(str(folder)), texts, composed.usual, dataset).ready()
+        if given.folder is not None or given.files is not None:
+            # A table numbers classes in an order of its own, and of texts: back to what was given.
+            given_as = dict(zip(names, classes.tolist(), strict=True))
+            found = [given_as.get(name, name) for name in parts.dataset.class_names]
+            classes = np.array(found, dtype=classes.dtype if given_as else None)
+        return parts, classes
+
+    def _write_data(self, given: Given, names: Sequence[str], numbers: npt.NDArray[np.int64], folder: Path) -> str:
+        """Keep what was in memory beside the run, so that every mode of the command line can look at it again."""
+        if self.output is None:
+            return "(in memory)"
+        folder.mkdir(parents=True, exist_ok=True)
+        held = {"images": given.images, "features": given.vectors}
+        arrays: dict[str, Any] = {name: value.numpy() for name, value in held.items() if value is not None}
+        np.savez(folder / "data.npz", **{**arrays, "labels": np.array(names)[numbers]})
+        return str(folder / "data.npz")
+
+    def _texts(self, given: Given) -> list[str]:
+        """Overrides for what is given, as the command line has them."""
+        pretrained = self.features not in (None, "none")
+        texts = ["logger=[]", "report=false", f"trainer={self._device()}"]
+        if given.vectors is not None:
+            require(not pretrained, "features", self.features, "are computed of images, and X holds vectors")
+        if given.vectors is not None or pretrained:
+            texts += ["experiment=photos", f"features={self.features or 'none'}"]
+        kinds = {"arrays": given.images, "embeddings": given.vectors, "table": given.files}
+        source = next((name for name, held in kinds.items() if held is not None), "imagefolder")
+        texts += [f"dataset={source}", "dataset.test_share=0"]
+        if given.images is not None:
+            texts += self._views(given.images.shape[1:])
+        texts += [f"{name}={value}" for name in ("cleaner", "backbone") if (value := getattr(self, name)) is not None]
+        texts += [] if self._shows() else ["callbacks=none"]
+        return texts + ([] if self.random_state is None else [f"seed={self._seed()}"])
+
+    def _views(self, shape: Sequence[int]) -> list[str]:
+        """How images in memory are seen: colour ones as photos, gray ones as signs."""
+        channels, side = shape[0], min(shape[1:])
+        texts = [f"views.padding={max(1, side // 8)}"]
+        if channels > 1:
+            texts += ["views.flip=true", f"views.policy={'cifar10' if side < SMALL else 'imagenet'}"]
+        if side > SMALL and self.backbone is None and self.features in (None, "none"):
+            texts.append("backbone=torchvision")
+        return texts
+
+    def _device(self) -> str:
+        if self.device is not None:
+            require(self.device in ("cpu", "gpu", "mps"), "device", self.device, "must be cpu, gpu or mps")
+            return self.device
+        if torch.cuda.is_available():
+            return "gpu"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+
+    def _seed(self) -> int:
+        state = self.random_state
+        if isinstance(state, np.random.RandomState):
+            return int(state.randint(2**31))
+        require(isinstance(state, Integral), "random_state", state, "must be a whole number, a RandomState or None")
+        return int(state)  # type: ignore[arg-type]
+
+    def _shows(self) -> bool:
+        return sys.stderr.isatty() or "ipykernel" in sys.modules if self.verbose is None else bool(self.verbose)
+
+    def _take(
+        self, folder: Path, classes: npt.NDArray[Any], summary: dict[str, Any] | None = None, parts: Parts | None = None
+    ) -> None:
+        """Keep what the run in `folder` has left."""
+        best = folder / FOLDER / f"{BEST}.ckpt"
+        selected = parts is not None and parts.select is not None and best.is_file()
+        checkpoint = read_checkpoint(best if selected else folder / LAST, selected=True)
+        rows = checkpoint["callbacks"]["EpochTable"]
+        kept = {"state_dict": checkpoint["state_dict"], RECORD: checkpoint[RECORD], "callbacks": {"EpochTable": rows}}
+        self.classes_ = classes
+        self._checkpoint = kept
+        self.history_ = pd.DataFrame(rows["rows"])
+        if summary is not None:
+            self.summary_ = summary
+            self.labels_ = labels_of(folder / LABELS, classes)
+        self._run = (folder, parts)
+        self._model = self._made_model()
+
+    # Use --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def model_(self) -> TrainedModel:
+        """The trained networks, with their preprocessing."""
+        self._require_fitted()
+        if "_model" not in vars(self):  # after pickling
+            self._model = self._made_model()
+        return self._model
+
+    def _made_model(self) -> TrainedModel:
+        settings = as_now(self._checkpoint[RECORD]["config"])
+        device = self._device()
+        return TrainedModel(settings, self._checkpoint, trust=True).to("cuda" if device == "gpu" else device)
+
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:  # noqa: N803
+        """The mean softmax of both networks, (M, K) float32; its columns are those of `classes_`.
+
+        Args:
+            X: M samples, as `fit` takes them (a folder's images in the order of `app.given.files_in`); labels that it
+                has are not looked at.
+
+        Raises:
+            InputError: a ValueError, for samples of another kind or size, or a file that cannot be read.
+        """
+        self._require_fitted()
+        if hasattr(self, "n_features_in_") and is_table_of_numbers(X):
+            X = validate_data(self, X, reset=False, ensure_all_finite=False)  # noqa: N806
+        given = take(X)
+        with as_guest():
+            found = [self.model_.probabilities(batch) for batch in self._batches(given)]
+        result: npt.NDArray[np.float32] = torch.cat(found).numpy()
+        return result
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
+        """The most probable class of each sample, (M,); arguments and errors as for `predict_proba`."""
+        places = self.predict_proba(X).argmax(axis=1)
+        found: npt.NDArray[Any] = self.classes_[places]
+        return found
+
+    def _batches(self, given: Given) -> Iterator[torch.Tensor]:
+        model = self.model_
+        names = given.files if given.folder is None else files_in(given.folder)
+        if names is not None:
+            require(model.decode is not None, "X", "image files", "the networks were trained on vectors")
+            for start in range(0, len(names), BATCH):
+                yield torch.stack([decoded(model, name) for name in names[start : start + BATCH]])
+            return
+        held = given.images if given.images is not None else given.vectors
+        assert held is not None
+        vectors = given.images is None
+        other = "images" if vectors is False else "vectors"
+        require(model.takes_vectors == vectors, "X", other, "the networks were trained on the other kind")
+        if not vectors:
+            from cpc_lightning.datasets.dataset import ArrayImages
+
+            held = model.prepared(ArrayImages(held)).fetch(torch.arange(len(held)))
+        yield from torch.split(held, BATCH)
+
+    def find_label_issues(self) -> npt.NDArray[np.int64]:
+        """Positions of the samples whose labels look wrong, the worst first: (n,), fewer than N."""
+        self._require_fitted()
+        self._require_verdict()
+        order = self.labels_["rank"].to_numpy().argsort(kind="stable")
+        found: npt.NDArray[np.int64] = order[self.labels_["suspected"].to_numpy(dtype=bool)[order]]
+        return found
+
+    def report(self, output: str | Path | None = None) -> Path:
+        """Build the page that shows the verdict, for a browser.
+
+        Args:
+            output: a folder to write it to; None: that of the run (`output` of the classifier), or one that goes with
+                this object.
+
+        Returns:
+            The page's file.
+
+        Raises:
+            InputError: a ValueError, where the images are no longer there: after `load`, pickling, or another fit.
+        """
+        self._require_fitted()
+        self._require_verdict()
+        require(hasattr(self, "_run"), "report", "of a loaded classifier", "needs the images: report before saving")
+        folder, parts = self._run
+        place = Path(folder, REPORT) if output is None else Path(output).expanduser().absolute()
+        with as_guest():
+            quieten()
+            write(gather(read_run_folder(str(folder)), parts), place)
+        return place / "index.html"
+
+    # Keeping ----------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write the classifier to a file, of tensors and plain containers: reading it runs no code of others."""
+        self._require_fitted()
+        settings = {name: value for name, value in self.get_params(deep=False).items() if name != "random_state"}
+        settings["output"] = None if self.output is None else str(self.output)
+        state = {name: plain_value(value) for name, value in vars(self).items() if name in KEPT}
+        torch.save({"format": FORMAT, "parameters": plain_value(settings), "state": state}, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> CpcClassifier:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: a ValueError, where there is no such file, or it is of another version.
+        """
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            require(saved["format"] == FORMAT, "path", str(path), "was written by another version of this library")
+            classifier = cls(**saved["parameters"])
+            for name, value in saved["state"].items():
+                setattr(classifier, name, read_value(value))
+        except InputError:
+            raise
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+            why = getattr(error, "strerror", None) or "is no file that save wrote"
+            raise InputError("path", str(path), why) from None
+        return classifier
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the folder and the data set, which stay with the process that trained."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in WITHIN_PROCESS}
+
+    def _require_fitted(self) -> None:
+        if "_checkpoint" not in vars(self):
+            raise NotFittedError(f"This {type(self).__name__} instance is not fitted yet: call fit first.")
+
+    def _require_verdict(self) -> None:
+        if "labels_" not in vars(self):
+            raise NotFittedError("The fit was interrupted before its verdict on the labels.")
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there are networks to predict with."""
+        return "_checkpoint" in vars(self)
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of an estimator: arrays of two, three and four dimensions, or names of files."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = tags.input_tags.string = True
+        tags.target_tags.required = False  # a folder has its labels
+        return tags
+
+
+KEPT = ("classes_", "labels_", "summary_", "history_", "n_features_in_", "feature_names_in_", "_checkpoint")
+"""What `save` keeps of a fit."""
+
+WITHIN_PROCESS = ("_model", "_run", "_temporary")
+"""What a fit leaves that stays with the process."""
+
+
+# Settings -------------------------------------------------------------------------------------------------------------
+
+
+def composed_of(texts: Sequence[str]) -> Composed:
+    """What the overrides compose, checked as those of the command line are."""
+    asked = read(texts, multirun=False)
+    return asked.compose(asked.first)
+
+
+def as_override(name: str, value: Any) -> str:
+    """A setting and its value in Hydra's grammar."""
+    require(isinstance(name, str), "settings", name, "must be named by a text, as training.batch_size")
+    return f"{name}={in_grammar(value)}"
+
+
+def in_grammar(value: Any) -> str:
+    """A value of plain Python in Hydra's grammar; a text that is a name goes without quotes, as choices must."""
+    if value is None:
+        return "null"
+    if isinstance(value, (bool, np.bool_)):
+        return str(bool(value)).lower()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{in_grammar(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return "[" + ",".join(map(in_grammar, value)) + "]"
+    if isinstance(value, (int, float, np.number)):
+        return repr(value.item() if isinstance(value, np.number) else value)
+    text = str(value)
+    return text if text.isidentifier() and text.lower() not in ("null", "true", "false", "nan", "inf") else quoted(text)
+
+
+def scaled(composed: Composed, epochs: int, typed: Mapping[str, Any], folder: str) -> list[str]:
+    """Overrides for that many epochs: warm-up and milestones keep their share of the training, unless typed."""
+    require(isinstance(epochs, Integral) and epochs >= 1, "epochs", epochs, "must be a whole number of at least 1")
+    settings = composed.settings(folder)
+    share = epochs / settings["training"]["epochs"]
+    texts = [f"training.epochs={epochs}"]
+    if "training.warmup_epochs" not in typed:
+        warmup = round(settings["training"]["warmup_epochs"] * share)
+        texts.append(f"training.warmup_epochs={max(1, min(warmup, epochs - 1))}")
+    milestones = settings["optimizer"]["schedule"].get("milestones")
+    if milestones is not None and "optimizer.schedule.milestones" not in typed:
+        texts.append(f"optimizer.schedule.milestones={[max(1, round(m * share)) for m in milestones]}".replace(" ", ""))
+    return texts
+
+
+# Results --------------------------------------------------------------------------------------------------------------
+
+
+def labels_of(path: Path, classes: npt.NDArray[Any]) -> pd.DataFrame:
+    """labels.csv as a data frame, its classes those of the labels that were given; `rank` 0 is the worst label.
+
+    Columns that are blank throughout are left out.
+    """
+    verdicts = read_verdicts(path)
+    order = verdicts.most_suspicious_first
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+
+    def named(numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        found = classes.astype(object)[np.maximum(numbers, 0)]
+        found[numbers < 0] = None
+        return found if (numbers < 0).any() else found.astype(classes.dtype)
+
+    frame = pd.DataFrame(
+        {
+            "path": verdicts.path,
+            "label": named(verdicts.noisy_label),
+            "clean_probability": verdicts.clean_probability,
+            "suspected": verdicts.suspected,
+            "suggested_label": named(verdicts.suggested_label),
+            "confidence": verdicts.confidence,
+            "rank": rank,
+            "clean_probability_1": verdicts.clean_probability_1,
+            "clean_probability_2": verdicts.clean_probability_2,
+        }
+    )
+    return frame if any(verdicts.path) else frame.drop(columns="path")
+
+
+def files_in(folder: str) -> list[str]:
+    """The images in a folder and in its folders, each folder's files by name, then its folders."""
+    from collections import Counter
+
+    from cpc_lightning.datasets.reading.folders import image_names
+
+    found = [str(Path(folder, name)) for name in image_names(Path(folder), Counter(), "X")]
+    require(bool(found), "X", folder, "holds no images")
+    return found
+
+
+def decoded(model: TrainedModel, name: str) -> torch.Tensor:
+    """An image file as the model takes it, (C, S, S) uint8; raises `InputError` where it cannot be read."""
+    from cpc_lightning.datasets.reading.levels import UnreadableImageError
+
+    assert model.decode is not None
+    try:
+        return model.decode(name)
+    except UnreadableImageError as error:
+        raise InputError("X", name, str(error)) from None
+
+
+def plain_value(value: Any) -> Any:
+    """A value for `save`: tensors and plain containers."""
+    if isinstance(value, pd.DataFrame):
+        return {"data frame": {name: plain_value(column.to_numpy()) for name, column in value.items()}}
+    if isinstance(value, np.ndarray):
+        return {"array": value.tolist(), "kind": value.dtype.str}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: plain_value(inner) for key, inner in value.items()}
+    return [plain_value(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def read_value(value: Any) -> Any:
+    """What `plain_value` was given; but for tuples, which are lists."""
+    if isinstance(value, dict) and "data frame" in value:
+        return pd.DataFrame({name: read_value(column) for name, column in value["data frame"].items()})
+    if isinstance(value, dict) and set(value) == {"array", "kind"}:
+        return np.array(value["array"], dtype=np.dtype(value["kind"]))
+    if isinstance(value, dict):
+        return {key: read_value(inner) for key, inner in value.items()}
+    return [read_value(inner) for inner in value] if isinstance(value, list) else value
