@@ -29,7 +29,7 @@ SHIM = '<script src="https://unpkg.com/iframe-worker/shim"></script>'
 """What the theme fetches for a search from disk; docs/from_disk.js does the same without a network."""
 
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
-NAME = re.compile(r"`(cpc_lightning(?:\.\w+)+)`")
+NAME = re.compile(r"`(cpc_lightning(?!\.json`)(?:\.\w+)+)`")
 
 
 def rooms() -> dict[str, str]:

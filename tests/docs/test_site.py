@@ -17,7 +17,7 @@ LIST = json.loads((ROOT / "tests/public_names.json").read_text())
 def site(tmp_path_factory):
     """The folder of the built site."""
     folder = tmp_path_factory.mktemp("site")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", folder]
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", folder]  # -q would not count warnings
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder

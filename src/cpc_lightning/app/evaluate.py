@@ -45,8 +45,8 @@ def evaluation(arguments: Sequence[str]) -> int:
     """Measure, write and print; the exit code.
 
     Args:
-        arguments: of the command line, options aside: run=FOLDER|FILE.ckpt [set=test|val|train|all] [output=FOLDER]
-            [overwrite=true] [trust=true], and settings of `TYPED`, such as dataset=imagefolder dataset.root=FOLDER.
+        arguments: of the command line, options aside: `run=FOLDER|FILE.ckpt [set=test|val|train|all] [output=FOLDER]
+            [overwrite=true] [trust=true]`, and settings of `TYPED`, such as dataset=imagefolder dataset.root=FOLDER.
 
     Raises:
         InputError: for a setting, a file or a folder that cannot be used; nothing is written then.

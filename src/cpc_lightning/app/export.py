@@ -50,8 +50,8 @@ def export(arguments: Sequence[str]) -> int:
     """Write the file, check it, and print how it differs from the run's networks; the exit code.
 
     Args:
-        arguments: of the command line, options aside: run=FOLDER|FILE.ckpt format=onnx|torch [output=FILE]
-            [networks=both|best] [precision=fp32|fp16|int8] [overwrite=true] [trust=true], and settings of `TYPED`.
+        arguments: of the command line, options aside: `run=FOLDER|FILE.ckpt format=onnx|torch [output=FILE]
+            [networks=both|best] [precision=fp32|fp16|int8] [overwrite=true] [trust=true]`, and settings of `TYPED`.
 
     Raises:
         InputError: for a setting, a file or a folder that cannot be used; nothing is written then.

@@ -36,8 +36,8 @@ def predictions(arguments: Sequence[str], child: bool = False) -> int:
     """Predict, print how it went; the exit code.
 
     Args:
-        arguments: of the command line, options aside: run=FOLDER|FILE.ckpt input=FOLDER|FILE|LIST
-            output=FILE.csv|FILE.parquet [overwrite=true] [trust=true], and settings of `TYPED`, such as trainer=ddp.
+        arguments: of the command line, options aside: `run=FOLDER|FILE.ckpt input=FOLDER|FILE|LIST
+            output=FILE.csv|FILE.parquet [overwrite=true] [trust=true]`, and settings of `TYPED`, such as trainer=ddp.
         child: whether another process has started this one to share the work.
 
     Raises:
