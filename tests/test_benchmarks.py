@@ -38,6 +38,7 @@ def test_without_a_gpu_the_report_says_so_and_writes_nothing():
         "threads",
         "channels_last",
         "departures",
+        "auto",
         "clean_set",
         "decoding",
         "photos",

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from cpc_lightning.cleaning import posterior
 from cpc_lightning.cleaning.posterior import (
     choose_decay,
     confident_joint,
@@ -146,3 +147,21 @@ def test_a_class_with_one_sample_and_copies_of_one_misfiled_picture():
     found = infer_true_classes(inputs, labels, 4)
     assert float(found.posterior[200:240, 1].max()) < 0.5  # forty copies of a zero among the ones do not confirm it
     assert float(found.posterior[240, 3]) == 1  # nobody can tell
+
+
+def test_of_very_many_samples_some_choose_the_decay_and_all_are_judged(monkeypatch):
+    pixels, true = load_digits(n_class=3, return_X_y=True)
+    pixels, true = torch.tensor(pixels[:200]), torch.tensor(true[:200])
+    asked = []
+
+    def counted(inputs, *others, kept=posterior.choose_decay):
+        asked.append({tuple(row) for row in inputs.tolist()})
+        return kept(inputs, *others)
+
+    monkeypatch.setattr(posterior, "choose_decay", counted)
+    monkeypatch.setattr(posterior, "CHOOSING", 60)
+    found = infer_true_classes(pixels, true, 3, decays=(0.1, 0.01))
+    assert [len(some) for some in asked] == [60, 60]
+    assert asked[0] == asked[1]
+    assert found.posterior.shape == (200, 3)
+    assert float((found.posterior[range(200), true] > 0.5).float().mean()) > 0.98

@@ -41,10 +41,10 @@ from cpc_lightning.cleaning.probe import ProbeCleaner
 from cpc_lightning.cleaning.prototypes import PrototypeHead
 from cpc_lightning.errors import require_integer
 
-ENOUGH = 100
-"""Labels of the smallest class from which on each class gets a mixture of its own, which has five parameters.
+ENOUGH = 50
+"""Labels of the smallest class from which on each class gets a mixture of its own: ten for each of its parameters.
 
-The paper's smallest have 500; on the digits, with 144, it helps in short runs (benchmarks/auto.py)."""
+The paper's smallest have 500; on the digits, with 91 to 144, it helps in short runs (benchmarks/auto.py)."""
 
 TO_ONE_CLASS = 0.3
 """Concentration (`NoiseEstimate`) from which on mistakes go mostly to one class: at random it is below 0.1."""

@@ -127,7 +127,7 @@ def print_summary(
     rates = (
         f"noise rate: nominal {_share(summary['noise_rate_nominal'])}, actual {_share(summary['noise_rate_actual'])}"
     )
-    if summary.get("noise_rate_estimated") is not None:
+    if summary.get("out_of_fold_error") is not None:  # the mean of a mixture's own doubts is no estimate to announce
         estimated, low, high = (_share(summary[f"noise_rate_{end}"]) for end in ("estimated", "low", "high"))
         rates += f", estimated {estimated} ({low} to {high})"
     without, trusted = summary.get("unlabeled_samples") or 0, summary.get("trusted_labels") or 0
