@@ -127,7 +127,7 @@ def main() -> None:
     notes = [
         f"batches of {BATCH} on {len(files):,} images of {asked.size} x {asked.size}",
         f"medians of {asked.rounds} rounds in which the sides take turns",
-        f"memory of the process at most: {'; '.join(memory)}",
+        *([f"memory of the process at most: {'; '.join(memory)}"] if memory else []),
         f"two ResNet-18, untrained; this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB",
     ]
     report("predict", "Prediction", ["", "images/s", "of the plain loop"], rows, notes)
