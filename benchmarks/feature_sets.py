@@ -4,10 +4,10 @@
     apt-get install dataset-fashion-mnist $(python benchmarks/letters.py --packages)
     OMP_NUM_THREADS=1 python benchmarks/feature_sets.py FOLDER [fashion digits letters]     # 10 minutes
 
-fashion: 6,000 and 3,000 images of Fashion-MNIST, enlarged to 96 px, with their mirror images. letters: see `letters.py`,
-at 64 px. Both through EfficientNet-Lite0 with ImageNet weights: 1,280 numbers. digits: the 64 pixels of scikit-learn's,
-1,438 and 359. FOLDER/NAME.npz holds `features` (N, V, D), `labels`, `images` (N, H, W) for noise that depends on the
-image, and `test_features`, `test_labels`.
+fashion: 6,000 and 3,000 images of Fashion-MNIST, enlarged to 96 px, with their mirror images. letters: see
+`letters.py`, at 64 px. Both through EfficientNet-Lite0 with ImageNet weights: 1,280 numbers. digits: the 64 pixels of
+scikit-learn's, 1,438 and 359. FOLDER/NAME.npz holds `features` (N, V, D), `labels`, `images` (N, H, W) for noise that
+depends on the image, and `test_features`, `test_labels`.
 """
 
 from __future__ import annotations

@@ -47,7 +47,6 @@ from cpc_lightning.cleaning.jury import given_the_label, judge_together
 from cpc_lightning.cleaning.pooling import join
 from cpc_lightning.cleaning.posterior import (
     Posterior,
-    groups_of_copies,
     infer_true_classes,
     nearest,
     predict_out_of_fold,
@@ -323,7 +322,8 @@ def values_of(rows: Sequence[Mapping[str, str]], method: str, measure: str) -> d
 def table(rows: Sequence[Mapping[str, str]]) -> str:
     """Markdown: what people use beside the probe, with the paired difference to the better one; then its parts."""
     text = ["# Verdicts on labels, on fixed features", "",
-            "Mean ± half of the 95 % interval over n seeds; Δ: the probe less the better of the two, seed by seed.", ""]  # fmt: skip
+            "Mean ± half of the 95 % interval over n seeds; Δ: the probe less the better of the two, seed by seed.",
+            ""]  # fmt: skip
     text += ["| set | noise | n | measure | regression | cleanlab | probe | Δ | network |", "|" + "---|" * 9]
     cells = [(name, noise) for name in SETS for noise in NOISES]
     for name, noise in cells:
@@ -334,11 +334,12 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
             gains = [found["probe"][key] - max(found[method][key] for method in PEOPLE_USE) for key in paired]
             if paired:
                 shown = [interval([*found[method].values()]) for method in (*PEOPLE_USE, "probe")]
-                text.append(f"| {name} | {noise} | {len(paired)} | {measure} | {' | '.join(shown)} | {interval(gains)} | "
-                            f"{interval([*found['network'].values()])} |")  # fmt: skip
+                shown += [interval(gains), interval([*found["network"].values()])]
+                text.append(f"| {name} | {noise} | {len(paired)} | {measure} | {' | '.join(shown)} |")
     methods = ("prototype", "R", "V", "round_1", "even_0", "even_1", "probe")
-    text += ["", "Parts and settings of the probe: AUC, precision and share of true labels found, means over all cells "
-             "that have them.", "", "| method | n | auc | precision | corrected |", "|---|---|---|---|---|"]  # fmt: skip
+    text += ["", "Parts and settings of the probe: AUC, precision and share of true labels found, means over the n "
+             "runs that have them all.", "",
+             "| method | n | auc | precision | corrected |", "|---|---|---|---|---|"]  # fmt: skip
     complete = set.intersection(*(set(values_of(rows, method, "auc")) for method in methods))
     for method in methods:
         means = [
@@ -373,7 +374,8 @@ def main() -> None:
 
 def measure_cell(file: Path, sets: Path, name: str, noise: str, seed: int, options: argparse.Namespace) -> None:
     """Append the rows of one set, noise and seed that are not there."""
-    there = {row["method"] for row in read_rows(file) if (row["set"], row["noise"], row["seed"]) == (name, noise, str(seed))}  # fmt: skip
+    rows_there = [row for row in read_rows(file) if (row["set"], row["noise"], row["seed"]) == (name, noise, str(seed))]
+    there = {row["method"] for row in rows_there}
     wanted = {"network"} if options.network is not None else {"regression", "probe"}
     if wanted <= there:
         return

@@ -39,6 +39,10 @@ def test_without_a_gpu_the_report_says_so_and_writes_nothing():
         "channels_last",
         "departures",
         "clean_set",
+        "letters",
+        "feature_sets",
+        "verdicts",
+        "openclipart",
     ],
 )
 def test_a_benchmark_explains_itself(name):

@@ -1,4 +1,4 @@
-"""Judges of fixed features who have not seen a label: class means, their say, the matrix, and that no label comes back."""
+"""Judges of fixed features who have not seen a label: class means, their say, the matrix; no label comes back."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_joining_multiplies_powers():
 
 
 def test_who_knows_the_labels_gets_the_say():
-    true, labels, knows = noisy_answers("symmetric")
+    _, labels, knows = noisy_answers("symmetric")
     matrix = 0.6 * torch.eye(8) + 0.4 / 7 * (1 - torch.eye(8))
     guesses = knows[torch.randperm(240, generator=torch.Generator().manual_seed(1))]
     found = weigh([knows, guesses], labels, torch.ones(240), matrix, even=0.0)

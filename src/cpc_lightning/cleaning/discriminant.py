@@ -45,7 +45,7 @@ class Moments:
 def outer_products(inputs: Tensor, weights: Tensor) -> Tensor:
     """(D, D) the sum of the weighted outer products of n inputs (n, D) with weights (n,)."""
     total = inputs.new_zeros(inputs.shape[1], inputs.shape[1])
-    for rows, shares in zip(inputs.split(ROWS), weights.split(ROWS), strict=True):
+    for rows, shares in zip(torch.split(inputs, ROWS), torch.split(weights, ROWS), strict=True):
         total.addmm_((rows * shares[:, None]).T, rows)
     return total
 

@@ -2,7 +2,8 @@
 
 What one fold's samples are judged by is made of the other folds' labels alone, their posteriors included: a label must
 not come back to its own sample by way of a neighbour, or of a mean that it has pulled. So there is a world for each
-fold, where the fold's labels are unknown; in it, the others' posteriors grow better by rounds.
+fold, where the fold's labels are unknown; in it, the others' posteriors grow better by rounds. What remains is that the
+regressions of other folds, which the first posteriors are made of, have seen the label.
 
 Shapes: N samples, D features, K classes, F folds.
 """
@@ -76,7 +77,7 @@ def judge_together(
         even: see `pooling.weigh`.
     """
     matrix = transition_matrix
-    parts = [fold == number for number in fold.unique().tolist()]
+    parts = [fold == number for number in torch.unique(fold).tolist()]
     squares = [outer_products(inputs[part], weights[part]) for part in parts]
     worlds = [given_the_label(by_regression, labels, matrix)] * len(parts)  # posteriors (N, K) without a fold's labels
     for _ in range(rounds):

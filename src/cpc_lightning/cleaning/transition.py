@@ -54,7 +54,7 @@ def shrunk_matrix(
     Returns:
         The matrix, and the further samples of each row, one of `PSEUDO_COUNTS`.
     """
-    parts = [fold == number for number in fold.unique().tolist()]
+    parts = [fold == number for number in torch.unique(fold).tolist()]
     counts = [expected_counts(posterior[part], labels[part], weights[part]) for part in parts]
     whole = torch.stack(counts).sum(dim=0)
     likely = by_features.new_zeros(len(PSEUDO_COUNTS), len(labels))
