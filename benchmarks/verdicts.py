@@ -273,7 +273,7 @@ def network(cell: Cell, seed: int, settings: Sequence[str]) -> list[Row]:
         if done.returncode:
             raise RuntimeError(done.stderr[-2000:])
         summary = json.loads(Path(home, "run", "summary.json").read_text())
-    return [{"method": "network", "accuracy": summary["test/accuracy"], "settings": " ".join(settings),
+    return [{"method": "network", "accuracy": summary["test_accuracy_last"] / 100, "settings": " ".join(settings),
              "seconds": time.perf_counter() - begin}]  # fmt: skip
 
 
