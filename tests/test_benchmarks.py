@@ -45,6 +45,10 @@ def test_without_a_gpu_the_report_says_so_and_writes_nothing():
         "photos",
         "vectors",
         "predict",
+        "letters",
+        "feature_sets",
+        "verdicts",
+        "openclipart",
     ],
 )
 def test_a_benchmark_explains_itself(name):

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cpc_lightning.cleaning.posterior import Posterior, given_the_label
+from cpc_lightning.cleaning.posterior import Posterior
+from cpc_lightning.cleaning.transition import given_the_label
 
 DRAWS = 200
 """Of the bootstrap."""

@@ -3,7 +3,8 @@
 Nothing judges a sample whose own label it was fitted to (docs/features.md). In the order of the work: near
 copies form groups; softmax regression in folds that no group straddles; a transition matrix from the confident joint;
 forward-corrected regression (Patrini et al., "Making deep neural networks robust to label noise", CVPR 2017) with one
-EM step of the matrix; posteriors given the label; the posteriors of the nearest neighbours.
+EM step of the matrix; posteriors given the label; and, in rounds, the nearest neighbours' posteriors and the classes'
+means (`cleaning.jury`).
 
 Shapes: N samples, D features, K classes, F folds, k neighbours.
 """
@@ -17,13 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cpc_lightning.cleaning.jury import Verdict, judge_together
 from cpc_lightning.cleaning.neighbours import groups_of_copies, nearest, standardise, vote
+from cpc_lightning.cleaning.transition import given_the_label, shrunk_matrix
 
 CHOOSING = 50_000
 """Of more samples as many, drawn at random, choose the decay: at most a little stronger than all would like it."""
 
-DECAYS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+DECAYS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Weights of the squared norm in softmax regression to choose from."""
+
+NOBODY = -10.0
+"""In the place of the cosine of a neighbour that has no vote: less by far than any."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Posterior:
         given: (N, K) float32 out-of-fold P(given label | features), what is commonly used.
         decays: the chosen weights of the squared norm, of the plain and of the corrected regression.
         groups: (N,) int64, the same number for near copies.
+        verdict: what regression, neighbours and class means say together.
+        regressions: F of (D + 1, K), the weights of each fold's corrected regression.
     """
 
     true_class: Tensor
@@ -48,6 +56,8 @@ class Posterior:
     given: Tensor
     decays: tuple[float, float]
     groups: Tensor
+    verdict: Verdict
+    regressions: list[Tensor]
 
 
 def infer_true_classes(
@@ -101,14 +111,21 @@ def infer_true_classes(
         if number == 0:
             noise_rate = 1 - float(posterior.gather(1, labels[:, None]).mean())
         if number < rounds - 1:
-            matrix = expected_matrix(posterior, labels)
-    votes = vote(posterior, near, similarity, groups)
-    joined = (by_features + 0.001) * (votes + 0.02)
-    true_class = joined / joined.sum(dim=1, keepdim=True)
+            matrix, _ = shrunk_matrix(posterior, labels, by_features, weights, fold)
+    matrix, _ = shrunk_matrix(posterior, labels, by_features, weights, fold)
+
+    def votes(posterior: Tensor, silent: Tensor) -> Tensor:
+        unheard = silent[near]
+        heard = vote(posterior, near, similarity.masked_fill(unheard, NOBODY), groups)
+        nobody = (unheard | (groups[near] == groups[:, None])).all(dim=1, keepdim=True)
+        return torch.where(nobody, by_features, heard)  # the regression speaks for them
+
+    verdict = judge_together(inputs, by_features, votes, labels, weights, fold, matrix)
+    true_class, matrix = verdict.true_class, verdict.transition_matrix
     judged = given_the_label(true_class, labels, matrix)
     alone = torch.bincount(labels, minlength=num_classes)[labels] == 1  # nobody else of its class: nobody can tell
     judged[alone] = F.one_hot(labels[alone], num_classes).float()
-    return Posterior(true_class, judged, matrix, noise_rate, given, (decay, corrected), groups)
+    return Posterior(true_class, judged, matrix, noise_rate, given, (decay, corrected), groups, verdict, models)
 
 
 # Folds ----------------------------------------------------------------------------------------------------------------
@@ -252,24 +269,4 @@ def confident_joint(given: Tensor, labels: Tensor) -> Tensor:
     joint = torch.zeros(classes, classes)
     joint.index_put_((likely[counted], labels[counted]), torch.ones(int(counted.sum())), accumulate=True)
     joint += torch.eye(classes)
-    return joint / joint.sum(dim=1, keepdim=True)
-
-
-def given_the_label(by_features: Tensor, labels: Tensor, transition_matrix: Tensor) -> Tensor:
-    """(N, K) P(true = k | x, g), proportional to R_k T[k, g].
-
-    Args:
-        by_features: (N, K) R.
-        labels: (N,) int64 g.
-        transition_matrix: (K, K) T.
-    """
-    joint = by_features * transition_matrix.T[labels]
-    return joint / joint.sum(dim=1, keepdim=True).clamp(min=1e-30)
-
-
-def expected_matrix(posterior: Tensor, labels: Tensor) -> Tensor:
-    """One EM step: the transition matrix (K, K) that the posteriors (N, K) and the given labels (N,) expect."""
-    classes = posterior.shape[1]
-    joint = torch.zeros(classes, classes).index_add(0, labels, posterior).T
-    joint = joint + 1e-6 * torch.eye(classes)
     return joint / joint.sum(dim=1, keepdim=True)
