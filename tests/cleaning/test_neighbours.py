@@ -127,3 +127,18 @@ def test_votes_are_weighted_by_likeness_and_copies_vote_once(monkeypatch):
     # Who has only copies of itself as neighbours knows nothing.
     votes = vote(posterior, near, rows([[1, 1, 1]]).expand(5, 3), torch.zeros(5, dtype=torch.int64))
     assert votes.tolist() == [[0.5, 0.5]] * 5
+
+
+def test_leading_components_keep_what_lies_between_samples():
+    """Samples of 40 numbers that lie in a plane of 3, turned: 3 components have all, 2 the nearest that 2 can."""
+    generator = torch.Generator().manual_seed(0)
+    plane = torch.randn(50, 3, generator=generator) * rows([5, 2, 1])
+    turned = plane @ torch.linalg.qr(torch.randn(40, 40, generator=generator))[0][:3]
+    turned -= turned.mean(dim=0)
+    three, two = neighbours.leading(turned, 3), neighbours.leading(turned, 2)
+    exact = "donot_use_mm_for_euclid_dist"
+    apart, before = (torch.cdist(x, x, compute_mode=exact) for x in (three, turned))
+    torch.testing.assert_close(apart, before, atol=1e-4, rtol=1e-4)
+    lost = turned.square().sum() - two.square().sum()
+    torch.testing.assert_close(lost, torch.linalg.svdvals(turned)[2] ** 2, atol=1e-3, rtol=1e-4)
+    assert neighbours.leading(turned, 40) is turned

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cpc_lightning.cleaning.jury import Verdict, judge_together
-from cpc_lightning.cleaning.neighbours import groups_of_copies, nearest, standardise, vote
+from cpc_lightning.cleaning.neighbours import groups_of_copies, leading, nearest, standardise, vote
 from cpc_lightning.cleaning.transition import given_the_label, shrunk_matrix
 
 CHOOSING = 50_000
@@ -82,7 +82,7 @@ def infer_true_classes(
         decays: to choose from, by the held-out likelihood of the given labels.
         rounds: of forward-corrected regression; more make the matrix drift towards the identity.
     """
-    inputs = standardise(features)
+    inputs = leading(standardise(features))
     near, similarity = nearest(inputs, neighbours)
     groups = groups_of_copies(near, similarity)
     weights = 1 / torch.bincount(groups)[groups].float()
