@@ -240,6 +240,10 @@ MISTAKES = {
     "a value out of range": (
         {"settings": {"noise": "symmetric", "noise.rate": 2}}, IMAGES, ZEROS_AND_ONES, "noise.rate=2: must be a number",
     ),
+    "several processes": ({"settings": {"trainer": "ddp"}}, IMAGES, ZEROS_AND_ONES, "trainer=ddp: starts several"),
+    "settings that are none": ({"settings": 3}, IMAGES, ZEROS_AND_ONES, "settings=3: must be a dict"),
+    "a value of no kind": ({"settings": {"training.epochs": object}}, IMAGES, ZEROS_AND_ONES, "must be numbers, texts"),
+    "names that are none": ({}, pd.DataFrame({"path": ["a.png", None]}), [0, 1], "is no name of a file"),
     "no epochs": ({"epochs": 0}, IMAGES, ZEROS_AND_ONES, "epochs=0"),
     "a device": ({"device": "tpu"}, IMAGES, ZEROS_AND_ONES, "device=tpu: must be cpu, gpu or mps"),
     "one class": ({}, IMAGES, ZEROS_AND_ONES * 0, "at least 2 classes"),
@@ -274,6 +278,39 @@ def test_what_is_no_saved_classifier(tmp_path, content):
     (tmp_path / "file.pt").write_bytes(content)
     with pytest.raises(ValueError, match="is no file that save wrote"):
         CpcClassifier.load(tmp_path / "file.pt")
+
+
+def test_a_saved_classifier_of_somebody_else_runs_no_code(fitted, digits, tmp_path):
+    fitted.save(tmp_path / "own.pt")
+    saved = torch.load(tmp_path / "own.pt", weights_only=True)
+    config = saved["state"]["_checkpoint"]["run"]["config"]
+    config["features"] = {"_target_": "os.mkdir", "path": str(tmp_path / "was here")}
+    saved["state"]["predict"] = 3
+    torch.save(saved, tmp_path / "evil.pt")
+    foreign = CpcClassifier.load(tmp_path / "evil.pt")
+    for classifier in (foreign, pickle.loads(pickle.dumps(foreign))):
+        with pytest.raises(ValueError, match=r"run=os.mkdir: names code that is not this library's"):
+            classifier.predict(digits[0])
+    assert not (tmp_path / "was here").exists()
+
+
+@pytest.mark.parametrize("kind", ["datetime64[D]", "timedelta64[s]"])
+def test_labels_of_time_can_be_saved(tmp_path, kind):
+    images, labels = two_kinds()
+    given = np.array([3, 5]).astype(kind)[labels]
+    quick().fit(images, given).save(tmp_path / "saved.pt")
+    loaded = CpcClassifier.load(tmp_path / "saved.pt")
+    assert loaded.classes_.tolist() == np.array([3, 5]).astype(kind).tolist()
+    assert loaded.predict(images).dtype == given.dtype
+
+
+def test_what_cannot_be_saved_says_so(fitted, tmp_path):
+    with pytest.raises(ValueError, match=r"path=.*nowhere.*: cannot be written"):
+        fitted.save(tmp_path / "nowhere" / "saved.pt")
+    odd = clone(fitted)
+    odd.__dict__.update(vars(fitted), classes_=np.array([(1, 2), None], dtype=object))
+    with pytest.raises(ValueError, match="cannot be saved as plain data; pickle keeps"):
+        odd.save(tmp_path / "saved.pt")
 
 
 # A guest --------------------------------------------------------------------------------------------------------------
@@ -376,6 +413,8 @@ def test_the_page(tmp_path):
     page = classifier.report()
     assert page.is_file()
     assert classifier.report(tmp_path / "page") == tmp_path / "page" / "index.html"
+    with pytest.raises(ValueError, match="is there already: name a new folder"):
+        classifier.report(tmp_path / "page")
     text = (tmp_path / "page" / "index.html").read_text()
     assert "cannot be opened" not in text
 

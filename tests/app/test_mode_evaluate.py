@@ -114,6 +114,17 @@ def test_mistakes_are_one_line(command, digits, photos, tmp_path):
         (tmp_path / "no", [], "is not there"),
         (digits, ["set=validation", f"output={tmp_path}/o"], "is none of this data set's: train, test, all"),
         (digits, ["backbone.width=3"], "is no setting of mode=evaluate"),
+        (digits, ["training.num_workers=-1", f"output={tmp_path}/o"], "training.num_workers=-1: must be"),
+        (
+            digits,
+            ["training.evaluation_batch_size=0", f"output={tmp_path}/o"],
+            "training.evaluation_batch_size=0: must be",
+        ),
+        (
+            digits,
+            ["trainer.precision=bf16-mixed", f"output={tmp_path}/o"],
+            "trainer.precision=bf16-mixed: is float32 here",
+        ),
         (digits, [f"output={tmp_path}/mine", "overwrite=true"], "holds other things"),
         (digits, ["dataset.rot=3", f"output={tmp_path}/o"], "is no setting"),
         (photos[0], [f"dataset.root={tmp_path}/no"], "is not there"),
@@ -133,4 +144,14 @@ def test_a_data_set_of_a_checkpoint_names_no_code_of_others(command, digits, tmp
     code, _, error = command("mode=evaluate", f"run={tmp_path}/bad.ckpt")
     assert code == 2
     assert "run=os.mkdir: names code that is not this library's (dataset)" in error
+    assert not (tmp_path / "ran").exists()
+    # By an attribute of what this library imports, the path within it built by what it imports.
+    inner = {"_target_": "cpc_lightning.files.Path", "_args_": [str(tmp_path / "ran")]}
+    checkpoint["run"]["config"]["dataset"] = {
+        "_target_": "cpc_lightning.files.Path.write_text", "_args_": [inner, "text"]
+    }  # fmt: skip
+    torch.save(checkpoint, tmp_path / "bad.ckpt")
+    code, _, error = command("mode=evaluate", f"run={tmp_path}/bad.ckpt")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "names code that is not this library's" in error
     assert not (tmp_path / "ran").exists()

@@ -284,6 +284,10 @@ def test_mistakes_are_one_line(command, place, tmp_path):
         ({"backbone.width": 9}, "is no setting of mode=predict; of the run's, it takes trainer,"),
         ({"trainer.accelerator": "gpu"}, "no CUDA device can be used here"),
         ({"training.num_workers": -1}, "must be a whole number of at least 0"),
+        ({"training.evaluation_batch_size": -5}, "training.evaluation_batch_size=-5: must be"),
+        ({"training.evaluation_batch_size": "many"}, "training.evaluation_batch_size=many: must be"),
+        ({"trainer.precision": "double"}, "trainer.precision=double: must be one of"),
+        ({"trainer.accelerator": "abacus"}, "trainer.accelerator=abacus: must be one of"),
         ({"overwrite": "maybe"}, "must be true or false"),
     ):
         if "trainer.accelerator" in changed and torch.cuda.is_available():
@@ -333,6 +337,23 @@ def test_settings_of_a_checkpoint_name_no_code_of_others(command, place, tmp_pat
         arguments = (f"run={tmp_path}/bad.ckpt", f"input={place / 'images'}", f"output={tmp_path}/p.csv")
         assert f"run={target}: " in one_line_of(command("mode=predict", *arguments)), target
         assert not witness.exists()
+
+
+def test_a_checkpoint_that_nothing_can_be_predicted_with(command, place, tmp_path):
+    """Weights that are not numbers, a size that no memory holds, settings and records that are something else."""
+    original = torch.load(place / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    name = next(name for name in original["state_dict"] if name.startswith("networks.1.") and "weight" in name)
+    weights = {**original["state_dict"], name: original["state_dict"][name] * torch.nan}
+    run = original["run"]
+    images = run["data"]["images"]
+    for changed, says in (
+        ({"state_dict": weights}, "holds NaN or infinite weights"),
+        ({"run": {**run, "data": {**run["data"], "images": {**images, "shape": [1, 10**6, 10**6]}}}}, "is no size"),
+        ({"run": {**run, "data": {**run["data"], "images": {**images, "shape": "x"}}}}, "garbled"),
+    ):
+        torch.save({**original, **changed}, tmp_path / "odd.ckpt")
+        arguments = (f"run={tmp_path}/odd.ckpt", f"input={place / 'images'}", f"output={tmp_path}/p.csv")
+        assert says in one_line_of(command("mode=predict", *arguments)), says
 
 
 def test_a_checkpoint_of_another_version(command, place, tmp_path):

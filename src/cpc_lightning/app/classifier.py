@@ -30,6 +30,7 @@ from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.report import REPORT, gather, write
 from cpc_lightning.app.run import run_parts
 from cpc_lightning.errors import InputError, Stopped, require
+from cpc_lightning.files import atomic_write
 from cpc_lightning.inference.model import TrainedModel
 from cpc_lightning.report.run_folder import LAST, read_run_folder
 from cpc_lightning.report.verdicts import LABELS, read_verdicts
@@ -155,7 +156,7 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _forget(self) -> None:
         """Drop what an earlier fit has left."""
-        for name in (*KEPT, *WITHIN_PROCESS):
+        for name in (*KEPT, *WITHIN_PROCESS, "_foreign"):
             self.__dict__.pop(name, None)
 
     def _parts(self, given: Given, folder: Path) -> tuple[Parts, npt.NDArray[Any]]:
@@ -179,12 +180,17 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 texts.append(f"dataset.file={quoted(self._write_data(given, names, numbers, folder))}")
         else:
             texts.append(f"dataset.root={quoted(given.folder)}")
+        fine = self.settings is None or isinstance(self.settings, Mapping)
+        require(fine, "settings", self.settings, "must be a dict of names and values")
         typed = dict(self.settings or {})
         texts += [as_override(name, value) for name, value in typed.items()]
         composed = composed_of(texts)
         if self.epochs is not None:
             composed = composed_of([*texts, *scaled(composed, self.epochs, typed, str(folder))])
-        parts = Parts(composed.settings(str(folder)), texts, composed.usual, dataset).ready()
+        settings = composed.settings(str(folder))
+        several = "starts several processes, which only the command line does"
+        require("strategy" not in settings["trainer"], "trainer", "ddp", several)
+        parts = Parts(settings, texts, composed.usual, dataset).ready()
         if given.folder is not None or given.files is not None:
             # A table numbers classes in an order of its own, and of texts: back to what was given.
             given_as = dict(zip(names, classes.tolist(), strict=True))
@@ -278,7 +284,8 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _made_model(self) -> TrainedModel:
         settings = as_now(self._checkpoint[RECORD]["config"])
         device = self._device()
-        return TrainedModel(settings, self._checkpoint, trust=True).to("cuda" if device == "gpu" else device)
+        trust = not getattr(self, "_foreign", False)
+        return TrainedModel(settings, self._checkpoint, trust).to("cuda" if device == "gpu" else device)
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float32]:  # noqa: N803
         """The mean softmax of both networks, (M, K) float32; its columns are those of `classes_`.
@@ -350,6 +357,9 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         require(hasattr(self, "_run"), "report", "of a loaded classifier", "needs the images: report before saving")
         folder, parts = self._run
         place = Path(folder, REPORT) if output is None else Path(output).expanduser().absolute()
+        if output is not None:
+            free = not place.exists() or (place.is_dir() and not any(place.iterdir()))
+            require(free, "output", str(output), "is there already: name a new folder")
         with as_guest():
             quieten()
             write(gather(read_run_folder(str(folder)), parts), place)
@@ -363,11 +373,20 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         settings = {name: value for name, value in self.get_params(deep=False).items() if name != "random_state"}
         settings["output"] = None if self.output is None else str(self.output)
         state = {name: plain_value(value) for name, value in vars(self).items() if name in KEPT}
-        torch.save({"format": FORMAT, "parameters": plain_value(settings), "state": state}, path)
+        try:
+            with atomic_write(path) as file:
+                torch.save({"format": FORMAT, "parameters": plain_value(settings), "state": state}, file)
+        except OSError as error:
+            raise InputError("path", str(path), f"cannot be written ({error.strerror or error})") from error
 
     @classmethod
-    def load(cls, path: str | Path) -> CpcClassifier:
+    def load(cls, path: str | Path, trust: bool = False) -> CpcClassifier:
         """Read what `save` wrote.
+
+        Args:
+            path: of the file.
+            trust: whether parts of other libraries that its settings name, such as an extractor of your own, may be
+                built to predict with. Without it no code runs but this library's, whoever wrote the file.
 
         Raises:
             InputError: a ValueError, where there is no such file, or it is of another version.
@@ -376,8 +395,11 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             saved = torch.load(path, map_location="cpu", weights_only=True)
             require(saved["format"] == FORMAT, "path", str(path), "was written by another version of this library")
             classifier = cls(**saved["parameters"])
-            for name, value in saved["state"].items():
-                setattr(classifier, name, read_value(value))
+            for name in KEPT:
+                if name in saved["state"]:
+                    setattr(classifier, name, read_value(saved["state"][name]))
+            require(isinstance(getattr(classifier, "_checkpoint", None), dict), "path", str(path), "holds no networks")
+            classifier._foreign = not trust
         except InputError:
             raise
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
@@ -444,6 +466,7 @@ def in_grammar(value: Any) -> str:
         return "[" + ",".join(map(in_grammar, value)) + "]"
     if isinstance(value, (int, float, np.number)):
         return repr(value.item() if isinstance(value, np.number) else value)
+    require(isinstance(value, (str, Path)), "settings", value, "must be numbers, texts, lists or dicts of such")
     text = str(value)
     return text if text.isidentifier() and text.lower() not in ("null", "true", "false", "nan", "inf") else quoted(text)
 
@@ -524,6 +547,11 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, pd.DataFrame):
         return {"data frame": {name: plain_value(column.to_numpy()) for name, column in value.items()}}
     if isinstance(value, np.ndarray):
+        if value.dtype.kind in "mM":  # of time
+            return {"array": value.view(np.int64).tolist(), "kind": value.dtype.str}
+        if value.dtype.kind == "O":
+            odd = next((item for item in value.tolist() if not isinstance(item, (str, int, float, type(None)))), None)
+            require(odd is None, "y", odd, "cannot be saved as plain data; pickle keeps labels of this kind")
         return {"array": value.tolist(), "kind": value.dtype.str}
     if isinstance(value, np.generic):
         return value.item()
@@ -539,7 +567,8 @@ def read_value(value: Any) -> Any:
     if isinstance(value, dict) and "data frame" in value:
         return pd.DataFrame({name: read_value(column) for name, column in value["data frame"].items()})
     if isinstance(value, dict) and set(value) == {"array", "kind"}:
-        return np.array(value["array"], dtype=np.dtype(value["kind"]))
+        kind = np.dtype(value["kind"])
+        return np.array(value["array"], np.int64).view(kind) if kind.kind in "mM" else np.array(value["array"], kind)
     if isinstance(value, dict):
         return {key: read_value(inner) for key, inner in value.items()}
     return [read_value(inner) for inner in value] if isinstance(value, list) else value

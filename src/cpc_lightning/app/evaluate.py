@@ -18,13 +18,14 @@ from cpc_lightning.analysis.evaluation import Evaluation, bins_of, evaluate, mat
 from cpc_lightning.analysis.evaluation_figures import confusion_figure, reliability_figure
 from cpc_lightning.app.build import build
 from cpc_lightning.app.figures import write as write_figures
+from cpc_lightning.app.fitting import PHOTOS, settled
 from cpc_lightning.app.judged import place_of
 from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.modes import mode_settings, one, switch
 from cpc_lightning.app.of_run import with_typed
 from cpc_lightning.app.predict import check_typed, device_of
 from cpc_lightning.datasets.dataset import ImageDataset, Images, Split
-from cpc_lightning.errors import count_of, one_line, require
+from cpc_lightning.errors import count_of, one_line, require, require_integer
 from cpc_lightning.files import atomic_write
 from cpc_lightning.inference.build import require_own
 from cpc_lightning.inference.model import TrainedModel, checkpoint_of, home_of, read_model
@@ -91,15 +92,17 @@ def opened(text: str, typed: Sequence[str], trust: bool) -> tuple[TrainedModel, 
     model = read_model(text, trust, lambda settings: with_typed(settings, others))
     dataset = opened_data(model, of_data, trust)
     device, precision = device_of(model, others)
-    require(precision is None, "trainer.precision", str(precision), "is float32 here, so that numbers can be compared")
+    shown = str(model.settings["trainer"]["precision"])
+    require(precision is None, "trainer.precision", shown, "is float32 here, so that numbers can be compared")
     return model.to(device), dataset
 
 
 def opened_data(model: TrainedModel, typed: Sequence[str], trust: bool) -> ImageDataset:
     """The data set of a run, or the one that is typed, which is the user's own choice."""
     if not any(word.startswith("dataset=") for word in typed):
-        require_own("dataset", model.settings["dataset"], trust)
-    dataset: ImageDataset = build(with_typed(model.settings, typed), "dataset", "train")
+        require_own("dataset", model.settings["dataset"], ("cpc_lightning.datasets",), trust)
+    # What leaves the size of its images open has that of the run's; the model crops them as it needs them.
+    dataset: ImageDataset = build(settled(with_typed(model.settings, typed), PHOTOS), "dataset", "train")
     return dataset
 
 
@@ -168,6 +171,7 @@ def both(model: TrainedModel, images: Images, positions: Tensor, typed: Sequence
     training = model.settings["training"]
     batches = [batch.tolist() for batch in torch.split(positions, training["evaluation_batch_size"])]
     workers = training["num_workers"] or 0
+    require_integer("training.num_workers", workers, 0)
     loader = BatchLoader(Fetched(images), batch_sampler=batches, num_workers=workers)
     answers = (model.logits(batch["images"]) for batch in counted(loader, "evaluating"))
     return torch.cat([torch.stack(answer).softmax(dim=2).cpu() for answer in answers], dim=1)

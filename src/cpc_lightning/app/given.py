@@ -143,6 +143,8 @@ def _all_texts(array: npt.NDArray[Any]) -> bool:
 
 
 def _of_names(names: Sequence[Any]) -> Given:
+    odd = next((name for name in names if not isinstance(name, (str, os.PathLike))), "")
+    require(odd == "", "X", odd, "is no name of a file")
     return Given(files=[os.path.abspath(os.path.expanduser(os.fspath(name))) for name in names])
 
 

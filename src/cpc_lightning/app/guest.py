@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from hydra.core.hydra_config import HydraConfig
 
 SET_BY_RUNS = (
-    "PL_GLOBAL_SEED", "PL_SEED_WORKERS",
+    "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG",
     "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME",
     "CPC_LIGHTNING_JOB", "CPC_LIGHTNING_JOBS",
 )  # fmt: skip

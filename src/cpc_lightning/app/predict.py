@@ -118,15 +118,26 @@ def device_of(model: TrainedModel, typed: Sequence[str]) -> tuple[str, torch.dty
     names = [text.partition("=")[0] for text in typed]
     asked = any(name in ("trainer", "trainer.accelerator") for name in names)
     accelerator = str(trainer.get("accelerator", "auto")) if asked else "auto"
+    devices = ("auto", "cpu", "gpu", "cuda", "mps")
+    require(accelerator in devices, "trainer.accelerator", accelerator, f"must be one of {', '.join(devices)}")
     if accelerator == "auto":
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     if asked or "trainer.devices" in names:
         check_devices({**trainer, "accelerator": accelerator})
     number = process_number() % max(1, torch.cuda.device_count())
     device = {"gpu": f"cuda:{number}", "cuda": f"cuda:{number}", "mps": "mps"}.get(accelerator, "cpu")
-    kinds = {"bf16": torch.bfloat16, "16": torch.float16}
-    precision = str(trainer["precision"]).removesuffix("-mixed") if "trainer.precision" in names else ""
-    return device, kinds.get(precision)
+    if "trainer.precision" not in names:
+        return device, None
+    precision = str(trainer["precision"])
+    require(precision in KINDS, "trainer.precision", precision, f"must be one of {', '.join(KINDS)}")
+    return device, KINDS[precision]
+
+
+KINDS = {
+    "auto": None, "32-true": None, "32": None, "bf16-mixed": torch.bfloat16, "bf16": torch.bfloat16,
+    "16-mixed": torch.float16, "16": torch.float16,
+}  # fmt: skip
+"""What to compute in, by `trainer.precision`; None: float32."""
 
 
 def worker_count(model: TrainedModel, total: int, typed: Sequence[str]) -> int:

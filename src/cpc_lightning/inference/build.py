@@ -75,14 +75,17 @@ def _found(name: str, target: str, rooms: tuple[str, ...], trust: bool) -> Any:
     return found
 
 
-def require_own(name: str, node: Any, trust: bool) -> None:
-    """Raise `InputError` where a node, or one within it, names what is not this library's, unless it is trusted."""
+def require_own(name: str, node: Any, rooms: tuple[str, ...], trust: bool) -> None:
+    """Raise `InputError` where a node, or one within it, names what is not of these rooms, unless it is trusted.
+
+    A name is followed as `build_part` does: what a module has only imported is not of its room, nor is an attribute of
+    it (`cpc_lightning.files.Path.write_text`).
+    """
     if isinstance(node, Mapping):
-        target = str(node.get("_target_", OWN))
-        what = f"names code that is not this library's ({name}); trust=true runs it, if you know who wrote it"
-        require(trust or target.startswith(OWN), "run", target, what)
+        if "_target_" in node and not trust:
+            _found(name, str(node["_target_"]), rooms, trust)
         for key, value in node.items():
-            require_own(f"{name}.{key}", value, trust)
+            require_own(f"{name}.{key}", value, rooms, trust)
     elif isinstance(node, list):
         for value in node:
-            require_own(name, value, trust)
+            require_own(name, value, rooms, trust)

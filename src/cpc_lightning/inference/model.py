@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H x W pixels, S the side of what is decoded, D numb
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,10 +19,10 @@ from torch import Tensor, nn
 
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.datasets.dataset import ArrayImages, Images, Vectors
-from cpc_lightning.datasets.reading.image_files import Crop, ImageFiles, decode
+from cpc_lightning.datasets.reading.image_files import MAX_PIXELS, Crop, ImageFiles, decode
 from cpc_lightning.datasets.reading.levels import TOPS
 from cpc_lightning.datasets.reading.paths import PathList
-from cpc_lightning.errors import InputError, first_line, require
+from cpc_lightning.errors import InputError, first_line, require, require_integer
 from cpc_lightning.features.extractor import Extractor, centre_of
 from cpc_lightning.inference.build import build_part
 from cpc_lightning.report.run_folder import LAST, find_run, read_metrics
@@ -91,6 +92,7 @@ class TrainedModel:
 
     def __init__(self, settings: Mapping[str, Any], checkpoint: Mapping[str, Any], trust: bool = False) -> None:
         record = checkpoint[RECORD]
+        require_integer("training.evaluation_batch_size", settings["training"]["evaluation_batch_size"], 1)
         recorded = record["data"].get("images") or {}
         self.settings, self.device = settings, torch.device("cpu")
         self.class_names = tuple(str(name) for name in record["data"]["classes"])
@@ -107,7 +109,9 @@ class TrainedModel:
         self.crop = _crop(settings, recorded, trust) if of_images else None
         self.top = int(recorded.get("top") or TOPS[-1])
         seen = _seen_channels(weights, vectors=name == "vector_views")
-        self.stored = tuple(recorded["shape"]) if recorded else None  # of an image or a vector in the data set
+        self.stored = tuple(map(int, recorded["shape"])) if recorded else None  # of an image or a vector in the data
+        large = self.stored is not None and (min(self.stored) < 1 or math.prod(self.stored) > 3 * MAX_PIXELS)
+        require(not large, "run", str(self.stored), "is no size of an image, in the checkpoint's record of its data")
         self.channels = int(recorded["shape"][0]) if recorded else seen
         if not recorded and self.extractor is not None:
             self.channels = len(settings["views"]["mean"])
@@ -130,6 +134,8 @@ class TrainedModel:
 
     def _load(self, weights: Mapping[str, Tensor]) -> None:
         own = {name: value for name, value in weights.items() if name.startswith("networks.")}
+        broken = next((name for name, value in own.items() if not bool(value.isfinite().all())), None)
+        require(broken is None, "run", str(broken), "holds NaN or infinite weights: the networks can say nothing")
         try:
             self.networks.load_state_dict({name.removeprefix("networks."): value for name, value in own.items()})
             if isinstance(self.views, VectorViews):
@@ -309,7 +315,9 @@ def read_model(
     require(absent is None, "run", str(file), f"was made by another version of this library: it has no {absent}")
     try:
         return TrainedModel(change(settings), checkpoint, trust)
-    except (KeyError, AttributeError, TypeError) as error:  # settings of another shape
+    except (KeyError, AttributeError, TypeError, ValueError) as error:  # settings of another shape
+        if isinstance(error, InputError):
+            raise
         what = f"was made by another version of this library, or is garbled ({first_line(error)})"
         raise InputError("run", str(file), what) from error
 
