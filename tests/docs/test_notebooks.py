@@ -138,3 +138,30 @@ def test_it_runs(name, tool, tmp_path):
     shown = [any(kind != "stream" for kind in cell) for cell in kinds]
     assert [any(output["output_type"] != "stream" for output in cell["outputs"]) for cell in again] == shown
     assert str(tmp_path) not in json.dumps(notebook)
+
+
+def test_a_page_of_a_notebook(tmp_path, monkeypatch):
+    """By hand: a cell of each kind, and an output of each kind."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs/tools"))
+    pages = importlib.import_module("notebook_pages")
+    outputs = [
+        {"output_type": "stream", "name": "stdout", "text": ["\x1b[1mbold\x1b[0m\n", "plain\n"]},
+        {"output_type": "display_data", "data": {"text/plain": "x", "text/html": ["<b>x</b>\n"]}},
+        {"output_type": "execute_result", "data": {"text/plain": "<Figure>", "image/png": "aGVsbG8=\n"}},
+    ]
+    cells = [
+        {"cell_type": "markdown", "source": ["# A title\n", "\n", "Words."]},
+        {"cell_type": "code", "source": ["1 + 1"], "outputs": outputs},
+    ]
+    (tmp_path / "n.ipynb").write_text(json.dumps({"cells": cells}))
+    assert pages.title_of(tmp_path / "n.ipynb") == "A title"
+    page, pictures = pages.page_of(tmp_path / "n.ipynb")
+    assert page.split("\n\n") == [
+        "# A title",
+        "Words.",
+        "```python\n1 + 1\n```",
+        "```text\nbold\nplain\n```",
+        '<div class="output">\n<b>x</b>\n</div>',
+        "![Output of the lines above](n_1.png)",
+    ]
+    assert pictures == {"n_1.png": b"hello"}
