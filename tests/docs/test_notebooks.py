@@ -58,7 +58,7 @@ def test_it_was_executed_from_top_to_bottom_without_an_error(name, tool):
     cells = code_cells(read(name))
     assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]
     outputs = [output for cell in cells for output in cell["outputs"]]
-    assert len(outputs) > 3
+    assert len(outputs) >= 3  # a table, where its files are, a figure
     assert [output for output in outputs if output["output_type"] == "error"] == []
     assert "Traceback" not in json.dumps(outputs)
     assert tool.FAILED not in json.dumps(outputs)
