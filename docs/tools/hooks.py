@@ -9,6 +9,7 @@ import ast
 import html
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,14 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 
+sys.path.insert(0, str(Path(__file__).parent))  # MkDocs loads this file by its path
+
+from notebook_pages import page_of, title_of
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "cpc_lightning"
 RESULTS = ROOT / "benchmarks" / "results"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COPIES = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 """Pages of the site that are files of the repository."""
 
@@ -44,9 +50,10 @@ def rooms() -> dict[str, str]:
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Fill the two parts of the navigation that follow from the repository."""
+    """Fill the parts of the navigation that follow from the repository."""
     made: dict[str, list[Any]] = {
         "API": ["api/index.md", *({room: f"api/{room}.md"} for room in rooms())],
+        "Notebooks": ["notebooks.md", *({title_of(path): f"notebooks/{path.stem}.md"} for path in NOTEBOOKS)],
         "Measurements": [{path.stem: f"results/{path.name}"} for path in sorted(RESULTS.glob("*.md"))],
     }
     assert config.nav is not None
@@ -65,6 +72,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     add("CITATION.cff", (ROOT / "CITATION.cff").read_text())
     for path in RESULTS.iterdir():
         add(f"results/{path.name}", path.read_bytes() if path.suffix == ".png" else path.read_text())
+    for path in NOTEBOOKS:
+        page, pictures = page_of(path)
+        add(f"notebooks/{path.stem}.md", page)
+        for name, picture in pictures.items():
+            add(f"notebooks/{name}", picture)
     lines = [f"| [`{room}`]({room}.md) | {first} |" for room, first in rooms().items()]
     add("api/index.md", "\n".join(["# API", "", "| room | what it holds |", "|---|---|", *lines]))
     for room in rooms():
@@ -75,13 +87,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Links to files of the repository become links to their pages; full Python names become links into the API."""
     uri = page.file.src_uri
-    source = COPIES.get(uri) or (f"benchmarks/{uri}" if uri.startswith("results/") else f"docs/{uri}")
+    made = {"results": f"benchmarks/{uri}", "notebooks": uri}  # pages by their folder in the site
+    source = COPIES.get(uri) or made.get(posixpath.dirname(uri), f"docs/{uri}")
 
     def link(match: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[2]))
         there = {file: name for name, file in COPIES.items()}.get(target)
         if there is None:
             there = target.removeprefix("docs/").removeprefix("benchmarks/")
+            there = re.sub(r"\.ipynb$", ".md", there)
         return match[1] + posixpath.relpath(there, posixpath.dirname(uri) or ".")
 
     markdown = LINK.sub(link, markdown)

@@ -142,10 +142,9 @@ def print_summary(
         console.print(f"chosen: {_plain(summary['chosen'])}", soft_wrap=True, highlight=False)
     for line in warnings:
         console.print(_plain(line), soft_wrap=True, highlight=False)
-    console.print(f"[bold]{_plain(outputs['folder'])}[/bold]", soft_wrap=True)
-    for name, meaning in outputs.items():
-        if name != "folder":
-            console.print(f"  {name:<15} {meaning}", soft_wrap=True)
+    lines = [f"[bold]{_plain(outputs['folder'])}[/bold]"]
+    lines += [f"  {name:<15} {meaning}" for name, meaning in outputs.items() if name != "folder"]
+    console.print("\n".join(lines), soft_wrap=True)  # as one: a notebook sets what is printed at once apart
 
 
 def _percent(value: float | None) -> str:
