@@ -162,14 +162,15 @@ def test_cleaners_say_what_the_loop_needs(compose, choice):
     cleaner = Parts(plain(compose(f"cleaner={choice}"))).cleaner
     assert cleaner.history_length >= 1
     assert cleaner.needs_true_labels == (choice == "oracle")
-    assert cleaner.needs_features == choice.startswith(("cpc", "probe"))
+    assert cleaner.needs_features == choice.startswith(("auto", "cpc", "probe"))
     assert cleaner.active == (choice != "none")
 
 
 @pytest.mark.parametrize("choice", of("dataset"))
 def test_data_sets_fit_their_views(compose, choice, tmp_path):
-    config = compose(f"dataset={choice}", *dataset_settings(choice, tmp_path))
-    dataset, views = instantiate(config.dataset), instantiate(config.views or config.vector_views)
+    parts = Parts(plain(compose(f"dataset={choice}", *dataset_settings(choice, tmp_path))))
+    dataset = parts.clean_dataset  # which decides on the size of views, where that is open
+    views = parts.views
     assert isinstance(dataset, ImageDataset)
     images = dataset.train.images.fetch(torch.arange(3))
     if isinstance(dataset.train.images, Vectors):

@@ -231,13 +231,15 @@ def test_random_weights_are_the_same_in_every_run(tmp_path):
 
 def test_a_look_ahead_computes_nothing_but_a_few(tmp_path, counted):
     dataset = images_of(700, 30)
-    seen_ahead, found = patches(tmp_path / "kept").preview(dataset)
+    seen_ahead, found, seconds = patches(tmp_path / "kept").preview(dataset)
+    assert seconds > 0
     assert seen(counted) <= 2 * 9
     assert seen_ahead.train.images.fetch(torch.tensor([3])).shape == (1, 48)
     assert len(seen_ahead.train.images) == 700
     assert "patches is to see 730 images in 2 views each first, about" in found
     made = patches(tmp_path / "kept").extract(dataset)
-    seen_ahead, found = patches(tmp_path / "kept").preview(dataset)
+    seen_ahead, found, seconds = patches(tmp_path / "kept").preview(dataset)
+    assert seconds == 0
     assert torch.equal(seen_ahead.train.images.views, made.train.images.views)
     assert found == f"those of patches are there, in {tmp_path}/kept"
 

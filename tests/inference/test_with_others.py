@@ -20,6 +20,7 @@ from cpc_lightning.datasets.reading.image_files import Crop
 from cpc_lightning.inference.model import read_model
 
 PAGE = (Path(__file__).parents[2] / "docs" / "use.md").read_text()
+LEARN = ["optimizer.schedule.milestones=[18]", "cleaner=none", "views.policy=none"]  # all of what there is
 COUNTS = {"b dark": 15, "Gray": 15, "ålight": 15}
 
 
@@ -27,7 +28,7 @@ COUNTS = {"b dark": 15, "Gray": 15, "ålight": 15}
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("others")
     root = write_photos(folder / "photos", COUNTS)
-    return run_on_photos(folder / "run", root, "training.epochs=12", "optimizer.network.lr=0.05"), root
+    return run_on_photos(folder / "run", root, "training.epochs=24", "optimizer.network.lr=0.05", *LEARN), root
 
 
 def interpreter(version):
