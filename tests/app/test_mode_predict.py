@@ -263,6 +263,8 @@ def test_mistakes_are_one_line(command, place, tmp_path):
     (tmp_path / "nothing.txt").write_text("\n")
     (tmp_path / "names.csv").write_text("name\na.png\n")
     (tmp_path / "there.csv").write_text("mine")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "wide.csv").write_text("path\na.png\n", encoding="utf-16")
     whole = (place / "run" / "checkpoints" / "last.ckpt").read_bytes()
     (tmp_path / "short.ckpt").write_bytes(whole[: len(whole) // 2])
     usual = {"run": place / "run", "input": place / "images", "output": tmp_path / "p.csv"}
@@ -279,6 +281,8 @@ def test_mistakes_are_one_line(command, place, tmp_path):
         ({"input": tmp_path / "nothing.txt"}, "holds no images\n"),
         ({"input": tmp_path / "names.csv"}, "has no column path; it has name"),
         ({"output": tmp_path / "p.json"}, "must end in .csv or .parquet"),
+        ({"output": tmp_path / "folder.csv"}, "is a folder: name a file"),
+        ({"input": tmp_path / "wide.csv"}, "is not UTF-8"),
         ({"output": tmp_path / "there.csv"}, "is there already; overwrite=true replaces it"),
         ({"output": tmp_path / "there.csv" / "p.csv"}, "cannot be"),
         ({"backbone.width": 9}, "is no setting of mode=predict; of the run's, it takes trainer,"),

@@ -68,6 +68,7 @@ def export(arguments: Sequence[str]) -> int:
     output = place_of(one("output", given)) if "output" in given else home / f"model{ENDINGS[form]}"
     ending = ENDINGS[form]
     require(output.suffix.lower() == ending, "output", str(output), f"must end in {ending}, with format={form}")
+    require(not output.is_dir(), "output", str(output), "is a folder: name a file")
     check_free(output, overwrite)
     if form == "onnx":
         require_onnx("format", form)

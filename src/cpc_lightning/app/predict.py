@@ -96,6 +96,7 @@ def output_file(given: Mapping[str, str]) -> Path:
     output = place_of(one("output", given))
     expected = f"must end in {' or '.join(FORMATS)}"
     require(output.suffix.lower() in FORMATS, "output", str(output), expected)
+    require(not output.is_dir(), "output", str(output), "is a folder: name a file")
     if output.suffix.lower() == ".parquet":
         try:
             importlib.import_module("pyarrow.parquet")

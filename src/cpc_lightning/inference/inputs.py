@@ -100,7 +100,8 @@ class ListInput:
                 for _, row in rows_of(self.list, None, self._check):
                     yield row["path"].strip()
         except InputError as error:
-            raise InputError("input", error.value, error.expected) from None
+            expected = error.expected.partition("; dataset.encoding=")[0]  # which no list to predict on has
+            raise InputError("input", error.value, expected) from None
 
     def _check(self, columns: Sequence[str]) -> None:
         require("path" in columns, "input", self.text, f"has no column path; it has {', '.join(columns) or 'none'}")
