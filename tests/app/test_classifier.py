@@ -21,9 +21,9 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cpc_lightning import CpcClassifier
-from cpc_lightning.app.classifier import in_grammar
 from cpc_lightning.app.given import take
 from cpc_lightning.app.guest import as_guest
+from cpc_lightning.app.overrides import in_grammar
 from cpc_lightning.errors import InputError
 
 SMALL = {"training.limit_batches": 2, "backbone.width": 8, "embedding_size": 16, "trainer.precision": "32-true"}

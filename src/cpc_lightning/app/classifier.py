@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -21,14 +22,18 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from cpc_lightning.app.compose import Composed, read
 from cpc_lightning.app.endings import quieten
 from cpc_lightning.app.given import Given, classes_of, in_memory, is_table_of_numbers, take, write_table
 from cpc_lightning.app.guest import as_guest
 from cpc_lightning.app.options import quoted
+from cpc_lightning.app.overrides import as_override, composed_of, scaled
 from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.plain_data import plain_value, read_value
 from cpc_lightning.app.report import REPORT, gather, write
 from cpc_lightning.app.run import run_parts
+from cpc_lightning.datasets.dataset import ArrayImages
+from cpc_lightning.datasets.reading.folders import image_names
+from cpc_lightning.datasets.reading.levels import UnreadableImageError
 from cpc_lightning.errors import InputError, Stopped, require
 from cpc_lightning.files import atomic_write
 from cpc_lightning.inference.model import TrainedModel
@@ -326,8 +331,6 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         other = "images" if vectors is False else "vectors"
         require(model.takes_vectors == vectors, "X", other, "the networks were trained on the other kind")
         if not vectors:
-            from cpc_lightning.datasets.dataset import ArrayImages
-
             held = model.prepared(ArrayImages(held)).fetch(torch.arange(len(held)))
         yield from torch.split(held, BATCH)
 
@@ -439,56 +442,6 @@ WITHIN_PROCESS = ("_model", "_run", "_temporary")
 """What a fit leaves that stays with the process."""
 
 
-# Settings -------------------------------------------------------------------------------------------------------------
-
-
-def composed_of(texts: Sequence[str]) -> Composed:
-    """What the overrides compose, checked as those of the command line are."""
-    asked = read(texts, multirun=False)
-    return asked.compose(asked.first)
-
-
-def as_override(name: str, value: Any) -> str:
-    """A setting and its value in Hydra's grammar."""
-    require(isinstance(name, str), "settings", name, "must be named by a text, as training.batch_size")
-    return f"{name}={in_grammar(value)}"
-
-
-def in_grammar(value: Any) -> str:
-    """A value of plain Python in Hydra's grammar; a text that is a name goes without quotes, as choices must."""
-    if value is None:
-        return "null"
-    if isinstance(value, (bool, np.bool_)):
-        return str(bool(value)).lower()
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{in_grammar(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return "[" + ",".join(map(in_grammar, value)) + "]"
-    if isinstance(value, (int, float, np.number)):
-        return repr(value.item() if isinstance(value, np.number) else value)
-    require(isinstance(value, (str, Path)), "settings", value, "must be numbers, texts, lists or dicts of such")
-    text = str(value)
-    return text if text.isidentifier() and text.lower() not in ("null", "true", "false", "nan", "inf") else quoted(text)
-
-
-def scaled(composed: Composed, epochs: int, typed: Mapping[str, Any], folder: str) -> list[str]:
-    """Overrides for that many epochs: warm-up and milestones keep their share of the training, unless typed."""
-    require(isinstance(epochs, Integral) and epochs >= 1, "epochs", epochs, "must be a whole number of at least 1")
-    settings = composed.settings(folder)
-    share = epochs / settings["training"]["epochs"]
-    texts = [f"training.epochs={epochs}"]
-    if "training.warmup_epochs" not in typed:
-        warmup = round(settings["training"]["warmup_epochs"] * share)
-        texts.append(f"training.warmup_epochs={max(1, min(warmup, epochs - 1))}")
-    milestones = settings["optimizer"]["schedule"].get("milestones")
-    if milestones is not None and "optimizer.schedule.milestones" not in typed:
-        texts.append(f"optimizer.schedule.milestones={[max(1, round(m * share)) for m in milestones]}".replace(" ", ""))
-    return texts
-
-
-# Results --------------------------------------------------------------------------------------------------------------
-
-
 def labels_of(path: Path, classes: npt.NDArray[Any]) -> pd.DataFrame:
     """labels.csv as a data frame, its classes those of the labels that were given; `rank` 0 is the worst label.
 
@@ -522,10 +475,6 @@ def labels_of(path: Path, classes: npt.NDArray[Any]) -> pd.DataFrame:
 
 def files_in(folder: str) -> list[str]:
     """The images in a folder and in its folders, each folder's files by name, then its folders."""
-    from collections import Counter
-
-    from cpc_lightning.datasets.reading.folders import image_names
-
     found = [str(Path(folder, name)) for name in image_names(Path(folder), Counter(), "X")]
     require(bool(found), "X", folder, "holds no images")
     return found
@@ -533,42 +482,8 @@ def files_in(folder: str) -> list[str]:
 
 def decoded(model: TrainedModel, name: str) -> torch.Tensor:
     """An image file as the model takes it, (C, S, S) uint8; raises `InputError` where it cannot be read."""
-    from cpc_lightning.datasets.reading.levels import UnreadableImageError
-
     assert model.decode is not None
     try:
         return model.decode(name)
     except UnreadableImageError as error:
         raise InputError("X", name, str(error)) from None
-
-
-def plain_value(value: Any) -> Any:
-    """A value for `save`: tensors and plain containers."""
-    if isinstance(value, pd.DataFrame):
-        return {"data frame": {name: plain_value(column.to_numpy()) for name, column in value.items()}}
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind in "mM":  # of time
-            return {"array": value.view(np.int64).tolist(), "kind": value.dtype.str}
-        if value.dtype.kind == "O":
-            odd = next((item for item in value.tolist() if not isinstance(item, (str, int, float, type(None)))), None)
-            require(odd is None, "y", odd, "cannot be saved as plain data; pickle keeps labels of this kind")
-        return {"array": value.tolist(), "kind": value.dtype.str}
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: plain_value(inner) for key, inner in value.items()}
-    return [plain_value(inner) for inner in value] if isinstance(value, (list, tuple)) else value
-
-
-def read_value(value: Any) -> Any:
-    """What `plain_value` was given; but for tuples, which are lists."""
-    if isinstance(value, dict) and "data frame" in value:
-        return pd.DataFrame({name: read_value(column) for name, column in value["data frame"].items()})
-    if isinstance(value, dict) and set(value) == {"array", "kind"}:
-        kind = np.dtype(value["kind"])
-        return np.array(value["array"], np.int64).view(kind) if kind.kind in "mM" else np.array(value["array"], kind)
-    if isinstance(value, dict):
-        return {key: read_value(inner) for key, inner in value.items()}
-    return [read_value(inner) for inner in value] if isinstance(value, list) else value
