@@ -429,7 +429,7 @@ def test_a_grid_search_over_settings():
 @pytest.mark.slow
 def test_in_processes_of_joblib(digits):
     features, given, true, _ = digits
-    classifier = CpcClassifier(epochs=6, device="cpu", settings=FEATURES)
+    classifier = CpcClassifier(epochs=20, device="cpu", settings=FEATURES)
     alone, together = (cross_val_predict(classifier, features, given, cv=2, n_jobs=jobs) for jobs in (1, 2))
     assert alone.tolist() == together.tolist()
     assert (alone == true).mean() > 0.8
