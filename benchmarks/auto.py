@@ -14,7 +14,6 @@ features also the probe, with soft targets and without.
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import json
 import statistics
@@ -25,7 +24,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from measure import RESULTS
+from measure import RESULTS, append_rows, read_rows
 from sklearn.datasets import load_digits
 
 from cpc_lightning.app.command_line import main as main_of_the_library
@@ -122,24 +121,6 @@ def run(on: str, noise: str, choice: str, seed: int) -> dict[str, str]:
     return {"on": on, "noise": noise, "choice": choice, "seed": str(seed), **shown, "chosen": chosen}
 
 
-def read_rows(file: Path) -> list[dict[str, str]]:
-    """The runs so far."""
-    if not file.exists():
-        return []
-    with file.open(newline="") as lines:
-        return list(csv.DictReader(lines))
-
-
-def append(row: Mapping[str, str], file: Path) -> None:
-    """Write one more line; the header first where the file is new."""
-    new = not file.exists()
-    with file.open("a", newline="") as lines:
-        writer = csv.DictWriter(lines, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def table(rows: Sequence[Mapping[str, str]], measure: str = "test_accuracy_last") -> Iterator[str]:
     """Markdown: a row for each kind of noise that auto has run on, over the seeds that all its choices have.
 
@@ -186,7 +167,7 @@ def main() -> None:
             for choice in choices(on):
                 done = {(row["on"], row["noise"], row["choice"], int(row["seed"])) for row in read_rows(file)}
                 if (on, noise, choice, seed) not in done and choice in (options.choices or choices(on)):
-                    append(run(on, noise, choice, seed), file)
+                    append_rows(file, COLUMNS, [run(on, noise, choice, seed)])
     text = "\n".join(["## cleaner=auto against the best choice by hand", "", *table(read_rows(file)), "", *NOTES, ""])
     print(text)
     (RESULTS / "auto.md").write_text(text)

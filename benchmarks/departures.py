@@ -15,7 +15,6 @@ torch rounds as if it had it, only slower): what mixtures and prototypes then sa
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 import subprocess
@@ -26,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import RESULTS
+from measure import RESULTS, append_rows, read_rows
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -54,14 +53,6 @@ NUMBERS = (*MEASURES, "cleaner_auc_gmm", "test_accuracy_last", "seconds")
 PASS = ("gmm_auc_bf16", "cpc_auc_bf16", "gmm_sides_changed", "cpc_sides_changed")  # of the default runs alone
 COLUMNS = ("setting", "seed", *NUMBERS, *PASS)
 HEADER = ("setting", "n", "accuracy, mean of last 10", "change", "AUC of CPC", "change")
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    """The runs so far."""
-    if not file.exists():
-        return []
-    with file.open(newline="") as lines:
-        return list(csv.DictReader(lines))
 
 
 def run(setting: str, seed: int) -> dict[str, str]:
@@ -123,16 +114,6 @@ def clean_probabilities(parts: Parts, bf16: bool) -> tuple[Tensor, Tensor]:
     return torch.stack(mixtures), torch.stack(prototypes)
 
 
-def append(row: Mapping[str, str], file: Path) -> None:
-    """Write one more line; the header first where the file is new."""
-    new = not file.exists()
-    with file.open("a", newline="") as lines:
-        writer = csv.DictWriter(lines, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def table(rows: Sequence[Mapping[str, str]]) -> str:
     """Markdown: mean ± standard deviation (n - 1) of each measure, and of its differences from the same seed's default.
 
@@ -180,7 +161,7 @@ def main() -> None:
     missing = [(setting, seed) for seed in SEEDS for setting in SETTINGS if (setting, seed) not in done]
     for setting, seed in [] if asked.table else missing:
         print(f"{setting}, seed {seed}", file=sys.stderr, flush=True)
-        append(run(setting, seed), file)
+        append_rows(file, COLUMNS, [run(setting, seed)])
     print(table(read_rows(file)))
 
 

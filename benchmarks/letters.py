@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,7 @@ def in_turns(fonts: Sequence[Font], count: int, rng: np.random.Generator) -> lis
     turns: Iterator[Font] = (
         styles[turn] for turn in range(len(fonts)) for styles in left.values() if turn < len(styles)
     )
-    return [font for _, font in zip(range(count), turns, strict=False)]
+    return list(islice(turns, count))
 
 
 def draw(letter: str, font: ImageFont.FreeTypeFont, shift: tuple[int, int], turn: float) -> npt.NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
 import json
 import os
@@ -45,6 +46,24 @@ def alternate(ways: Mapping[str, Callable[[], object]], rounds: int, warm: int =
             if turn >= warm:
                 times[name].append(spent)
     return {name: median(values) for name, values in times.items()}
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a study so far; none where there is no file yet."""
+    if not file.exists():
+        return []
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def append_rows(file: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows below those that there are; a new file gets its header first."""
+    new = not file.exists()
+    with file.open("a", newline="") as lines:
+        writer = csv.DictWriter(lines, columns, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
 
 
 def machine() -> dict[str, str]:

@@ -20,7 +20,6 @@ Each run appends its rows to RESULTS/verdicts.csv and is not repeated; --table w
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -36,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import RESULTS
+from measure import RESULTS, append_rows, read_rows
 from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -278,23 +277,9 @@ def network(cell: Cell, seed: int, settings: Sequence[str]) -> list[Row]:
 # Rows and tables ------------------------------------------------------------------------------------------------------
 
 
-def read_rows(file: Path) -> list[dict[str, str]]:
-    """The rows that there are."""
-    if not file.exists():
-        return []
-    with file.open(newline="") as lines:
-        return list(csv.DictReader(lines))
-
-
-def append(file: Path, rows: Sequence[Row]) -> None:
-    """Add rows to the file, which gets a head where it is new."""
-    new = not file.exists()
-    with file.open("a", newline="") as lines:
-        writer = csv.DictWriter(lines, FIELDS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        for row in rows:
-            writer.writerow({key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()})
+def shown(row: Row) -> Row:
+    """The row with four digits of each number."""
+    return {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()}
 
 
 def interval(values: Sequence[float]) -> str:
@@ -385,7 +370,7 @@ def measure_cell(file: Path, sets: Path, name: str, noise: str, seed: int, optio
         rows += [] if "regression" in there else common(cell, seed)
         rows += [] if "probe" in there else ours(cell, seed, options.parts)
     shared = {"set": name, "noise": noise, "seed": seed, "true_rate": float((cell.given != cell.true).float().mean())}
-    append(file, [{**shared, **row} for row in rows])
+    append_rows(file, FIELDS, [shown({**shared, **row}) for row in rows])
     print(*(f"{name}, {noise}, {seed}: {row}" for row in rows), sep="\n", flush=True)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import signal
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -107,6 +109,21 @@ def require_integer(setting: str, value: object, minimum: int) -> None:
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     expected = f"must be a whole number of at least {minimum}{_quoted(value)}"
     require(whole and value >= minimum, setting, value, expected)  # type: ignore[operator]
+
+
+@contextmanager
+def written(setting: str, value: object, advice: str = "") -> Iterator[None]:
+    """Within the block, what the disk refuses is an `InputError` of the setting that says where to write.
+
+    Args:
+        setting: its name.
+        value: the file or folder that it names.
+        advice: what to do about it, to go on with.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(setting, str(value), f"cannot be written ({error.strerror or error}){advice}") from error
 
 
 def require_number(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import pickle
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -23,30 +22,35 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from cpc_lightning.app.endings import quieten
-from cpc_lightning.app.given import Given, classes_of, in_memory, is_table_of_numbers, take, write_table
+from cpc_lightning.app.given import (
+    Given,
+    classes_of,
+    decoded,
+    files_in,
+    in_memory,
+    is_table_of_numbers,
+    take,
+    write_table,
+)
 from cpc_lightning.app.guest import as_guest
+from cpc_lightning.app.modes import is_taken
 from cpc_lightning.app.options import quoted
-from cpc_lightning.app.overrides import as_override, composed_of, scaled
+from cpc_lightning.app.overrides import as_override, chosen_device, composed_of, overrides_for, scaled
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.plain_data import plain_value, read_value
 from cpc_lightning.app.report import REPORT, gather, write
 from cpc_lightning.app.run import run_parts
 from cpc_lightning.datasets.dataset import ArrayImages
-from cpc_lightning.datasets.reading.folders import image_names
-from cpc_lightning.datasets.reading.levels import UnreadableImageError
-from cpc_lightning.errors import InputError, Stopped, require
+from cpc_lightning.errors import InputError, Stopped, require, written
 from cpc_lightning.files import atomic_write
 from cpc_lightning.inference.model import TrainedModel
 from cpc_lightning.report.run_folder import LAST, read_run_folder
-from cpc_lightning.report.verdicts import LABELS, read_verdicts
+from cpc_lightning.report.verdicts import LABELS, as_frame, read_verdicts
 from cpc_lightning.training.checkpoints import BEST, FOLDER, RECORD, read_checkpoint
 from cpc_lightning.training.same_run import as_now
 
 BATCH = 256
 """Samples that are predicted at once."""
-
-SMALL = 96
-"""Images of up to so many pixels are learnt by `backbone=small_resnet`, larger ones by torchvision's ResNet-18."""
 
 FORMAT = 1
 """Of files that `save` writes."""
@@ -153,8 +157,7 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _new_folder(self) -> Path:
         if self.output is not None:
             folder = Path(self.output).expanduser().absolute()
-            free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-            require(free, "output", str(self.output), "is there already: name a new folder")
+            require(not is_taken(folder), "output", str(self.output), "is there already: name a new folder")
             return folder
         self._temporary = tempfile.TemporaryDirectory(prefix="cpc_lightning_", ignore_cleanup_errors=True)
         return Path(self._temporary.name)
@@ -214,39 +217,12 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return str(folder / "data.npz")
 
     def _texts(self, given: Given) -> list[str]:
-        """Overrides for what is given, as the command line has them."""
-        pretrained = self.features not in (None, "none")
-        texts = ["logger=[]", "report=false", f"trainer={self._device()}"]
-        if given.vectors is not None:
-            require(not pretrained, "features", self.features, "are computed of images, and X holds vectors")
-        if given.vectors is not None or pretrained:
-            texts += ["experiment=photos", f"features={self.features or 'none'}"]
-        kinds = {"arrays": given.images, "embeddings": given.vectors, "table": given.files}
-        source = next((name for name, held in kinds.items() if held is not None), "imagefolder")
-        texts += [f"dataset={source}", "dataset.test_share=0"]
-        if given.images is not None:
-            texts += self._views(given.images.shape[1:])
+        """Overrides for what is given and for this object's own parameters, as the command line has them."""
+        texts = ["logger=[]", "report=false", f"trainer={chosen_device(self.device)}"]
+        texts += overrides_for(given, self.features, self.backbone)
         texts += [f"{name}={value}" for name in ("cleaner", "backbone") if (value := getattr(self, name)) is not None]
         texts += [] if self._shows() else ["callbacks=none"]
         return texts + ([] if self.random_state is None else [f"seed={self._seed()}"])
-
-    def _views(self, shape: Sequence[int]) -> list[str]:
-        """How images in memory are seen: colour ones as photos, gray ones as signs."""
-        channels, side = shape[0], min(shape[1:])
-        texts = [f"views.padding={max(1, side // 8)}"]
-        if channels > 1:
-            texts += ["views.flip=true", f"views.policy={'cifar10' if side < SMALL else 'imagenet'}"]
-        if side > SMALL and self.backbone is None and self.features in (None, "none"):
-            texts.append("backbone=torchvision")
-        return texts
-
-    def _device(self) -> str:
-        if self.device is not None:
-            require(self.device in ("cpu", "gpu", "mps"), "device", self.device, "must be cpu, gpu or mps")
-            return self.device
-        if torch.cuda.is_available():
-            return "gpu"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
 
     def _seed(self) -> int:
         state = self.random_state
@@ -272,7 +248,7 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.history_ = pd.DataFrame(rows["rows"])
         if summary is not None:
             self.summary_ = summary
-            self.labels_ = labels_of(folder / LABELS, classes)
+            self.labels_ = as_frame(read_verdicts(folder / LABELS), classes)
         self._run = (folder, parts)
         self._model = self._made_model()
 
@@ -288,7 +264,7 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _made_model(self) -> TrainedModel:
         settings = as_now(self._checkpoint[RECORD]["config"])
-        device = self._device()
+        device = chosen_device(self.device)
         trust = not getattr(self, "_foreign", False)
         return TrainedModel(settings, self._checkpoint, trust).to("cuda" if device == "gpu" else device)
 
@@ -360,9 +336,8 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         require(hasattr(self, "_run"), "report", "of a loaded classifier", "needs the images: report before saving")
         folder, parts = self._run
         place = Path(folder, REPORT) if output is None else Path(output).expanduser().absolute()
-        if output is not None:
-            free = not place.exists() or (place.is_dir() and not any(place.iterdir()))
-            require(free, "output", str(output), "is there already: name a new folder")
+        free = output is None or not is_taken(place)
+        require(free, "output", str(output), "is there already: name a new folder")
         with as_guest():
             quieten()
             write(gather(read_run_folder(str(folder)), parts), place)
@@ -376,11 +351,8 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         settings = {name: value for name, value in self.get_params(deep=False).items() if name != "random_state"}
         settings["output"] = None if self.output is None else str(self.output)
         state = {name: plain_value(value) for name, value in vars(self).items() if name in KEPT}
-        try:
-            with atomic_write(path) as file:
-                torch.save({"format": FORMAT, "parameters": plain_value(settings), "state": state}, file)
-        except OSError as error:
-            raise InputError("path", str(path), f"cannot be written ({error.strerror or error})") from error
+        with written("path", path), atomic_write(path) as file:
+            torch.save({"format": FORMAT, "parameters": plain_value(settings), "state": state}, file)
 
     @classmethod
     def load(cls, path: str | Path, trust: bool = False) -> CpcClassifier:
@@ -440,50 +412,3 @@ KEPT = ("classes_", "labels_", "summary_", "history_", "n_features_in_", "featur
 
 WITHIN_PROCESS = ("_model", "_run", "_temporary")
 """What a fit leaves that stays with the process."""
-
-
-def labels_of(path: Path, classes: npt.NDArray[Any]) -> pd.DataFrame:
-    """labels.csv as a data frame, its classes those of the labels that were given; `rank` 0 is the worst label.
-
-    Columns that are blank throughout are left out.
-    """
-    verdicts = read_verdicts(path)
-    order = verdicts.most_suspicious_first
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-
-    def named(numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        found = classes.astype(object)[np.maximum(numbers, 0)]
-        found[numbers < 0] = None
-        return found if (numbers < 0).any() else found.astype(classes.dtype)
-
-    frame = pd.DataFrame(
-        {
-            "path": verdicts.path,
-            "label": named(verdicts.noisy_label),
-            "clean_probability": verdicts.clean_probability,
-            "suspected": verdicts.suspected,
-            "suggested_label": named(verdicts.suggested_label),
-            "confidence": verdicts.confidence,
-            "rank": rank,
-            "clean_probability_1": verdicts.clean_probability_1,
-            "clean_probability_2": verdicts.clean_probability_2,
-        }
-    )
-    return frame if any(verdicts.path) else frame.drop(columns="path")
-
-
-def files_in(folder: str) -> list[str]:
-    """The images in a folder and in its folders, each folder's files by name, then its folders."""
-    found = [str(Path(folder, name)) for name in image_names(Path(folder), Counter(), "X")]
-    require(bool(found), "X", folder, "holds no images")
-    return found
-
-
-def decoded(model: TrainedModel, name: str) -> torch.Tensor:
-    """An image file as the model takes it, (C, S, S) uint8; raises `InputError` where it cannot be read."""
-    assert model.decode is not None
-    try:
-        return model.decode(name)
-    except UnreadableImageError as error:
-        raise InputError("X", name, str(error)) from None

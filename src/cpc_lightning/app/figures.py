@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.modes import check_free, items, mode_settings, one, switch
-from cpc_lightning.errors import InputError, one_line, require
+from cpc_lightning.errors import one_line, require, written
 from cpc_lightning.files import atomic_write
 from cpc_lightning.report.run_folder import RunFolder, read_run_folder
 from cpc_lightning.report.warmup_losses import WARMUP_LOSSES, WarmupLosses, read_warmup_losses
@@ -132,7 +132,7 @@ def write(made: Mapping[str, Figure], output: Path, form: str) -> None:
     """Write the figures into the folder, each atomically; in an svg, text stays text."""
     import matplotlib
 
-    try:
+    with written("output", output):
         output.mkdir(parents=True, exist_ok=True)
         for name, figure in made.items():
             # Restored when the block ends. The salt and the absent date make the same figure the same bytes.
@@ -142,5 +142,3 @@ def write(made: Mapping[str, Figure], output: Path, form: str) -> None:
             ):
                 metadata = {"Date": None} if form == "svg" else None
                 figure.savefig(file, format=form, dpi=DPI, metadata=metadata)
-    except OSError as error:
-        raise InputError("output", str(output), f"cannot be written ({error.strerror or error})") from error

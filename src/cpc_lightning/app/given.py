@@ -9,6 +9,7 @@ Shapes: N samples, C channels, H x W pixels, D features, K classes.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,11 @@ from torch import Tensor
 from cpc_lightning.datasets.dataset import ImageDataset, Split
 from cpc_lightning.datasets.embeddings import VECTORS, check_features
 from cpc_lightning.datasets.image_arrays import IMAGES, check_images
+from cpc_lightning.datasets.reading.folders import image_names
 from cpc_lightning.datasets.reading.image_files import Crop
+from cpc_lightning.datasets.reading.levels import UnreadableImageError
 from cpc_lightning.errors import InputError, require
+from cpc_lightning.inference.model import TrainedModel
 
 LARGEST = 224
 """Images in memory of different sizes are scaled to their median shorter side, but to no more than this."""
@@ -249,3 +253,19 @@ def write_table(given: Given, names: Sequence[str], numbers: npt.NDArray[np.int6
     """Write the names of files and of their classes for `dataset=table`."""
     labels = [names[number] for number in numbers]
     pd.DataFrame({"path": given.files, "label": labels, **(given.columns or {})}).to_csv(file, index=False)
+
+
+def files_in(folder: str) -> list[str]:
+    """The images in a folder and in its folders, each folder's files by name, then its folders."""
+    found = [str(Path(folder, name)) for name in image_names(Path(folder), Counter(), "X")]
+    require(bool(found), "X", folder, "holds no images")
+    return found
+
+
+def decoded(model: TrainedModel, name: str) -> Tensor:
+    """An image file as the model takes it, (C, S, S) uint8; raises `InputError` where it cannot be read."""
+    assert model.decode is not None
+    try:
+        return model.decode(name)
+    except UnreadableImageError as error:
+        raise InputError("X", name, str(error)) from None

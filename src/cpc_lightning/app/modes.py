@@ -65,11 +65,15 @@ def check_free(output: Path, overwrite: bool) -> None:
         output: what the mode is to write.
         overwrite: the setting of that name.
     """
+    require(overwrite or not is_taken(output), "output", str(output), "is there already; overwrite=true replaces it")
+
+
+def is_taken(output: Path) -> bool:
+    """Whether there is a file, or a folder that holds anything; raises `InputError` where nobody can tell."""
     try:
-        there = output.exists() and not (output.is_dir() and not any(output.iterdir()))
+        return output.exists() and not (output.is_dir() and not any(output.iterdir()))
     except (OSError, ValueError) as error:  # ValueError: a null character
         raise InputError("output", str(output), "cannot be read") from error
-    require(overwrite or not there, "output", str(output), "is there already; overwrite=true replaces it")
 
 
 def items(text: str) -> list[str]:

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from cpc_lightning.app.compose import Composed, read
+from cpc_lightning.app.given import Given
 from cpc_lightning.app.options import quoted
 from cpc_lightning.errors import require
+
+SMALL = 96
+"""Images of up to so many pixels are learnt by `backbone=small_resnet`, larger ones by torchvision's ResNet-18."""
 
 
 def composed_of(texts: Sequence[str]) -> Composed:
@@ -56,3 +61,40 @@ def scaled(composed: Composed, epochs: int, typed: Mapping[str, Any], folder: st
     if milestones is not None and "optimizer.schedule.milestones" not in typed:
         texts.append(f"optimizer.schedule.milestones={[max(1, round(m * share)) for m in milestones]}".replace(" ", ""))
     return texts
+
+
+def overrides_for(given: Given, features: str | None, backbone: str | None) -> list[str]:
+    """Overrides that suit what is given: its data set, experiment and views.
+
+    Args:
+        given: the samples.
+        features: the choice of a pretrained network; None for none.
+        backbone: the choice of networks; None where these are to suit the images too.
+    """
+    pretrained = features not in (None, "none")
+    fits = given.vectors is None or not pretrained
+    require(fits, "features", features, "are computed of images, and X holds vectors")
+    texts = []
+    if given.vectors is not None or pretrained:
+        texts += ["experiment=photos", f"features={features or 'none'}"]
+    kinds = {"arrays": given.images, "embeddings": given.vectors, "table": given.files}
+    source = next((name for name, held in kinds.items() if held is not None), "imagefolder")
+    texts += [f"dataset={source}", "dataset.test_share=0"]
+    if given.images is None:
+        return texts
+    channels, *sides = given.images.shape[1:]  # colour images are seen as photos, gray ones as signs
+    side = min(sides)
+    texts.append(f"views.padding={max(1, side // 8)}")
+    if channels > 1:
+        texts += ["views.flip=true", f"views.policy={'cifar10' if side < SMALL else 'imagenet'}"]
+    return texts + (["backbone=torchvision"] if side > SMALL and backbone is None and not pretrained else [])
+
+
+def chosen_device(device: str | None) -> str:
+    """The choice of `trainer` that `device` names; for None a GPU where there is one."""
+    if device is not None:
+        require(device in ("cpu", "gpu", "mps"), "device", device, "must be cpu, gpu or mps")
+        return device
+    if torch.cuda.is_available():
+        return "gpu"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

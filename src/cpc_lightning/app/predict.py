@@ -17,13 +17,14 @@ from cpc_lightning.app.launch import process_number, starter, supervise_argument
 from cpc_lightning.app.modes import check_free, mode_settings, one, switch
 from cpc_lightning.app.of_run import with_typed
 from cpc_lightning.app.stopping import stop_on_signals
-from cpc_lightning.app.trainer import check_devices, process_count
+from cpc_lightning.app.trainer import PRECISIONS, check_devices, process_count
 from cpc_lightning.errors import InputError, count_of, one_line, require
 from cpc_lightning.files import usable_cores
 from cpc_lightning.inference.inputs import BLOCK, count_of_names, open_input
 from cpc_lightning.inference.model import TrainedModel, read_model
 from cpc_lightning.inference.predict import TOP, predict
 from cpc_lightning.inference.predictions import FORMATS, Blocks
+from cpc_lightning.training.again import autocast_type
 
 TYPED = ("trainer", "training.num_workers", "training.evaluation_batch_size", "features.weights", "features.folder")
 """Settings of the run that may be typed: where and how fast it computes, not what."""
@@ -130,15 +131,8 @@ def device_of(model: TrainedModel, typed: Sequence[str]) -> tuple[str, torch.dty
     if "trainer.precision" not in names:
         return device, None
     precision = str(trainer["precision"])
-    require(precision in KINDS, "trainer.precision", precision, f"must be one of {', '.join(KINDS)}")
-    return device, KINDS[precision]
-
-
-KINDS = {
-    "auto": None, "32-true": None, "32": None, "bf16-mixed": torch.bfloat16, "bf16": torch.bfloat16,
-    "16-mixed": torch.float16, "16": torch.float16,
-}  # fmt: skip
-"""What to compute in, by `trainer.precision`; None: float32."""
+    require(precision in PRECISIONS, "trainer.precision", precision, f"must be one of {', '.join(PRECISIONS)}")
+    return device, autocast_type(precision)
 
 
 def worker_count(model: TrainedModel, total: int, typed: Sequence[str]) -> int:

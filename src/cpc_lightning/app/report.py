@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.modes import check_free, mode_settings, one, switch
-from cpc_lightning.errors import InputError, one_line, require
+from cpc_lightning.errors import InputError, one_line, require, written
 from cpc_lightning.report.run_folder import RunFolder, read_run_folder
 from cpc_lightning.report.warmup_losses import WARMUP_LOSSES, read_warmup_losses
 
@@ -93,10 +93,8 @@ def write(
     """Write the page; its index.html. Raises `InputError` where the folder cannot be written to."""
     from cpc_lightning.report.page import PICTURES, write_page
 
-    try:
+    with written("output", output):
         return write_page(material, output, pictures or PICTURES, progress)
-    except OSError as error:
-        raise InputError("output", str(output), f"cannot be written ({error.strerror or error})") from error
 
 
 # What a run has left --------------------------------------------------------------------------------------------------

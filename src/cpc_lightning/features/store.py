@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cpc_lightning.errors import InputError, first_line
+from cpc_lightning.errors import InputError, first_line, written
 from cpc_lightning.files import atomic_write
 
 BLOCK = 256
@@ -120,14 +120,9 @@ class Store:
             with atomic_write(path) as file:
                 yield file
 
-    @contextmanager
-    def in_one_line(self) -> Iterator[None]:
+    def in_one_line(self) -> AbstractContextManager[None]:
         """Within the block, what the disk refuses is an `InputError` named "folder"."""
-        try:
-            yield
-        except OSError as error:
-            expected = f"cannot be written ({error.strerror or error}): name a folder for features"
-            raise InputError("folder", str(self.folder.parent), expected) from None
+        return written("folder", self.folder.parent, ": name a folder for features")
 
 
 class Claims:

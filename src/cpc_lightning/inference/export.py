@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cpc_lightning.errors import InputError, first_line, require
+from cpc_lightning.errors import InputError, first_line, require, written
 from cpc_lightning.files import atomic_write
 from cpc_lightning.inference.deployed import Deployed
 from cpc_lightning.inference.model import GRAY, TrainedModel
@@ -227,12 +227,10 @@ def quantised(content: bytes, batches: Iterator[NDArray[Any]], about: Mapping[st
 
 def write(output: Path, content: bytes) -> None:
     """Write the file, whole or not at all; raises `InputError` named "output" where it cannot be written."""
-    try:
+    with written("output", output):
         output.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(output) as file:
             file.write(content)
-    except OSError as error:
-        raise InputError("output", str(output), f"cannot be written ({error.strerror or error})") from error
 
 
 @contextmanager

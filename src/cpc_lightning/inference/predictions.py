@@ -15,13 +15,13 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from cpc_lightning.errors import InputError, one_line, require
+from cpc_lightning.errors import InputError, one_line, require, written
 from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.report.labels import inert
 
@@ -149,14 +149,9 @@ class Blocks:
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:07}.block"
 
-    @contextmanager
-    def in_one_line(self) -> Iterator[None]:
+    def in_one_line(self) -> AbstractContextManager[None]:
         """Within the block, what the disk refuses is an `InputError` named "output"."""
-        try:
-            yield
-        except OSError as error:
-            expected = f"cannot be written ({error.strerror or error})"
-            raise InputError("output", str(self.output), expected) from error
+        return written("output", self.output)
 
 
 def _write_csv(output: Path, found: Iterator[Predicted], class_names: Sequence[str], top: int) -> None:

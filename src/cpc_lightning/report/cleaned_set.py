@@ -20,7 +20,7 @@ from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, ImageDataset, Sp
 from cpc_lightning.datasets.labeled_rows import LABEL, NO_CLASS, OWN_LABEL, SPLITS
 from cpc_lightning.datasets.reading.class_names import says_nothing, whole_number
 from cpc_lightning.datasets.reading.folders import is_added
-from cpc_lightning.errors import InputError, one_line, require
+from cpc_lightning.errors import one_line, require, written
 from cpc_lightning.files import atomic_write
 from cpc_lightning.report.decisions import Cleaned
 from cpc_lightning.report.folder_names import Names, folder_names, plain_name
@@ -120,11 +120,9 @@ class CleanedSet:
             require(one_line(name) == name, "output", str(path), f"{one_line(name)} {advice}")
             return inert(name)
 
-        try:
+        with written("output", path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._write(path, place)
-        except OSError as error:
-            raise InputError("output", str(path), f"cannot be written ({error.strerror or error})") from error
 
     def write_folders(self, folder: Path, copy: bool) -> list[str]:
         """Fill a folder with train/CLASS/IMAGE, test/CLASS/IMAGE, ... and cleaned.csv, whose paths start there.

@@ -130,12 +130,11 @@ class LabelReport:
     @property
     def suspected(self) -> Tensor | None:
         """(N,) bool, the labels below the threshold; in a set that looks clean, those of them predicted otherwise."""
-        below = self.below_threshold
-        if below is None or not self.looks_clean:
+        below, clean = self.below_threshold, self.clean_probability
+        if below is None or clean is None or not self.looks_clean:
             return below
         found = below & ~self._agreed
         if self.noise is not None and self._few_by_estimate:
-            clean = self.clean_probabilities.mean(dim=0)  # type: ignore[union-attr]
             most = math.ceil(self.noise.high * int((~clean.isnan()).sum()))
             rows = torch.nonzero(found).flatten()
             found = torch.zeros_like(found)

@@ -99,4 +99,34 @@ def read_verdicts(path: str | Path, classes: int | None = None) -> Verdicts:
     return Verdicts(**read)
 
 
+def as_frame(verdicts: Verdicts, classes: NDArray[Any]) -> pd.DataFrame:
+    """The verdicts as a data frame, with classes (K,) in the place of their numbers; `rank` 0 is the worst label.
+
+    There is no column of paths where no sample has one.
+    """
+    order = verdicts.most_suspicious_first
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+
+    def named(numbers: NDArray[np.int64]) -> NDArray[Any]:
+        found = classes.astype(object)[np.maximum(numbers, 0)]
+        found[numbers < 0] = None
+        return found if (numbers < 0).any() else found.astype(classes.dtype)
+
+    frame = pd.DataFrame(
+        {
+            "path": verdicts.path,
+            "label": named(verdicts.noisy_label),
+            "clean_probability": verdicts.clean_probability,
+            "suspected": verdicts.suspected,
+            "suggested_label": named(verdicts.suggested_label),
+            "confidence": verdicts.confidence,
+            "rank": rank,
+            "clean_probability_1": verdicts.clean_probability_1,
+            "clean_probability_2": verdicts.clean_probability_2,
+        }
+    )
+    return frame if any(verdicts.path) else frame.drop(columns="path")
+
+
 _NAMES = ("path", "index", *CLASSES, "row", *CHANCES, "suspected", "trusted")

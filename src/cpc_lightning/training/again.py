@@ -46,6 +46,11 @@ def load_networks(module: CoTrainingModule, checkpoint: Mapping[str, Any]) -> No
         raise InputError("run", "the checkpoint", f"holds other networks ({first_line(error)})") from error
 
 
+def autocast_type(precision: str) -> torch.dtype | None:
+    """What networks compute in under a precision of Lightning's trainer, such as "bf16-mixed"; None: float32."""
+    return {"bf16": torch.bfloat16, "16": torch.float16}.get(precision.removesuffix("-mixed"))
+
+
 @torch.no_grad()
 def look_again(module: CoTrainingModule, datamodule: CoTrainingDataModule, name: str, precision: str) -> Seen:
     """One evaluation pass of this process alone.
@@ -62,7 +67,7 @@ def look_again(module: CoTrainingModule, datamodule: CoTrainingDataModule, name:
         if name == "train"
         else datamodule.evaluation_dataloader(name)
     )
-    kind = {"bf16": torch.bfloat16, "16": torch.float16}.get(precision.removesuffix("-mixed"))
+    kind = autocast_type(precision)
     training, device = module.training, module.device
     module.eval()
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
