@@ -24,7 +24,7 @@ from cpc_lightning.app.report import REPORT, gather, write
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError, TrainingError, first_line, one_line
 from cpc_lightning.files import atomic_write, remove_stale
-from cpc_lightning.report.ending import print_findings, print_summary, warnings_of
+from cpc_lightning.report.ending import lost_by_dividing, print_findings, print_summary, warnings_of
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.run_folder import read_run_folder
 from cpc_lightning.report.summary import summarise, write_summary
@@ -147,7 +147,9 @@ def print_ending(folder: Path, report: LabelReport, summary: Mapping[str, Any]) 
     there = {name: meaning for name, meaning in OUTPUTS.items() if (folder / name).exists()}
     if not (folder / FOLDER / f"{BEST}.ckpt").exists():  # nothing is tested
         there[f"{FOLDER}/"] = f"{LAST}.ckpt"
-    print_summary(summary, {"folder": str(shown), **there}, warnings=list(warnings_of(report)))
+    lost = lost_by_dividing(summary)
+    warnings = [*warnings_of(report), *([] if lost is None else [lost])]
+    print_summary(summary, {"folder": str(shown), **there}, warnings=warnings)
 
 
 def write_verdict(parts: Parts) -> LabelReport:

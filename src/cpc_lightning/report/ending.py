@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cpc_lightning.errors import count_of, one_line
 from cpc_lightning.report.duration import spoken
-from cpc_lightning.report.findings import by_class, emptied, unseen
+from cpc_lightning.report.findings import Z95, by_class, emptied, unseen
 from cpc_lightning.report.labels import LabelReport, inert
 from cpc_lightning.report.summary import SOURCES
 
@@ -75,6 +75,28 @@ def warnings_of(report: LabelReport) -> Iterator[str]:
             f"Class {name} would lose {first.suspected:,} of its {first.labels:,} labels{more}: look at them before "
             "you drop any; a rare class looks like mistakes of a frequent one."
         )
+
+
+def lost_by_dividing(summary: Mapping[str, Any]) -> str | None:
+    """What to say where the networks were better before the data were divided than they are at the end; None elsewhere.
+
+    That is, where the mean accuracy of the last epochs lies below the best of warm-up by more than the 95 % interval of
+    a difference between two accuracies on so many test images.
+
+    Args:
+        summary: as written to summary.json.
+    """
+    before, now, samples = (summary[f"test_{name}"] for name in ("accuracy_warmup", "accuracy_last10", "samples"))
+    if before is None or now is None or not samples:
+        return None
+    variance = sum(share * (1 - share) for share in (before / 100, now / 100)) / samples
+    if before - now <= 100 * Z95 * variance**0.5:
+        return None
+    return (
+        f"Accuracy was {before:.1f} % before the labels were divided, and is {now:.1f} % on average of the last epochs: "
+        "these networks learn more from all labels than from those that look clean. cleaner=none trains on all; "
+        "training.full_epochs=true, semisup.mixup_alpha=0.01 and views.policy=weak help small networks and few epochs."
+    )
 
 
 def shortened(text: str, from_end: bool = False) -> str:
