@@ -124,6 +124,10 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
         LONG: ("cleaner=none",),
         **{name: (f"cleaner={name}",) for name in ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr", "oracle")},
     },
+    "own": {
+        f"{name}, own data": (f"cleaner={name}", "semisup=unmixed", "training.full_epochs=true", "views.policy=weak")
+        for name in ("gmm_agn", "cpc_agn", "cpc_awr", "oracle")
+    },
 }
 """By group and name the settings of every choice."""
 

@@ -56,7 +56,12 @@ def test_without_a_cleaner_nobody_says_how_it_looks():
 def test_the_best_of_warm_up_is_the_best_up_to_the_first_division():
     """Stage 1 follows an epoch's evaluation: the epoch whose end divides is still one of warm-up."""
     rows = [
-        {"test/accuracy": accuracy, "partition/labeled_1": labeled, "noise/rate_nominal": None, "noise/rate_actual": 0.0}
+        {
+            "test/accuracy": accuracy,
+            "partition/labeled_1": labeled,
+            "noise/rate_nominal": None,
+            "noise/rate_actual": 0.0,
+        }
         for accuracy, labeled in ((30.0, None), (50.0, None), (40.0, 7.0), (60.0, 7.0))
     ]
     training = verdict([0.9], [0])
