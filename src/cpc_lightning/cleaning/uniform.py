@@ -84,7 +84,8 @@ class UniformCleaner:
 
     def judge(self, evidence: Evidence, draw: Draw, basis: Basis, head: PrototypeHead) -> Tensor:
         """Clean probability (n,) of samples outside the training set, by one network alone."""
-        return 1 - divergence_of_label(evidence.given_probability) / LOG_2
+        chance: Tensor = 1 - divergence_of_label(evidence.given_probability) / LOG_2
+        return chance
 
 
 def divergence_of_label(probability: Tensor) -> Tensor:
@@ -98,7 +99,8 @@ def divergence_of_label(probability: Tensor) -> Tensor:
     """
     p = probability.double()
     entropy = torch.special.xlogy(p, 2 * p / (1 + p))
-    return (((1 - p) * LOG_2 + entropy + torch.log(2 / (1 + p))) / 2).clamp(0, LOG_2).float()
+    divergence: Tensor = ((1 - p) * LOG_2 + entropy + torch.log(2 / (1 + p))) / 2
+    return divergence.clamp(0, LOG_2).float()
 
 
 def clean_probability(divergence: Tensor) -> tuple[Tensor, float]:

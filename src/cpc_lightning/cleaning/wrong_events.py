@@ -174,7 +174,8 @@ def beta_mixture(scaled: Array) -> Array:
     few, many = values <= min(means), values >= max(means)
     posterior[few] = np.maximum.accumulate(posterior[few][::-1])[::-1]
     posterior[many] = np.minimum.accumulate(posterior[many])
-    return posterior[np.searchsorted(values, inner)]
+    found: Array = posterior[np.searchsorted(values, inner)]
+    return found
 
 
 def _posterior(values: Array, shapes: tuple[tuple[float, float], ...], weights: Array) -> Array:
