@@ -93,9 +93,9 @@ def lost_by_dividing(summary: Mapping[str, Any]) -> str | None:
     if before - now <= 100 * Z95 * variance**0.5:
         return None
     return (
-        f"Accuracy was {before:.1f} % before the labels were divided, and is {now:.1f} % on average of the last epochs: "
+        f"Accuracy was {before:.1f} % before the labels were divided, and is {now:.1f} % in the last epochs: "
         "these networks learn more from all labels than from those that look clean. cleaner=none trains on all; "
-        "training.full_epochs=true, semisup.mixup_alpha=0.01 and views.policy=weak help small networks and few epochs."
+        "small networks and few epochs are helped by semisup=unmixed training.full_epochs=true views.policy=weak."
     )
 
 

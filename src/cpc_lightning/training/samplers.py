@@ -87,11 +87,11 @@ def _plan(*values: Any) -> BatchPlan:
 class CoTrainingSampler(Sampler[BatchPlan]):
     """One epoch: all steps of network 0, then all of network 1.
 
-    A network takes ceil(n / G) steps, the same on every rank, or as many as `epoch_size` samples fill. Every batch is full (shapes stay, no batch of one sample
-    meets BatchNorm): samples come in one permutation after another, and the last batch takes what it lacks from the
-    next one; samples that have weights come as often as those say, but for a draw of their fractions. The unlabeled
-    side goes round likewise, B a step and process, however many it has. A network with nothing
-    labeled takes no step.
+    A network takes ceil(n / G) steps, the same on every rank, or as many as `epoch_size` samples fill. Every batch is
+    full (shapes stay, no batch of one sample meets BatchNorm): samples come in one permutation after another, and the
+    last batch takes what it lacks from the next one; samples that have weights come as often as those say, but for a
+    draw of their fractions. The unlabeled side goes round likewise, B a step and process, however many it has. A
+    network with nothing labeled takes no step.
 
     All ranks agree on the global batches, and each takes its slice: the concatenation over ranks of their t-th plans is
     the plan that one process with batch G would have.
