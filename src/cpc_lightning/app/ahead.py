@@ -1,4 +1,4 @@
-"""How long a run will take, told before it starts: its parts are timed, and faster ways are looked for."""
+"""Estimates before a run how long it will take, from a few timed steps, and suggests faster settings."""
 
 from __future__ import annotations
 

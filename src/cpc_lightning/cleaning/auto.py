@@ -1,11 +1,11 @@
-"""The cleaner that chooses what the paper chose by hand: the mixture, the threshold, the weight of the unlabeled half.
+"""A cleaner that chooses what the paper chose by hand: mixture, threshold, weight of the unlabeled loss.
 
 Decided once, at the end of warm-up, by what the networks' own features say out of fold (`cleaning.noise_rate`). The
-rules are the cells of the paper's table, and of the baseline that it builds on (METHOD, "Constants": the row "cleaner",
-and AugDesc's cells), with cuts halfway between cells, on the paper's scale, whose new label may be the true one
+rules are the cells of the paper's table, and of the baseline that it builds on (`checkup.paper` and
+conf/experiment/), with cuts halfway between cells, on the paper's scale, whose new label may be the true one
 (`nominal_rate`):
 
-* features that do not change: the probe; nothing is left unlabeled (METHOD, "On fixed features").
+* features that do not change: the probe; nothing is left unlabeled (docs/features.md).
 * images: prototypes. One mixture for each class (`cpc_awr`) where mistakes go evenly to all classes, as CIFAR's
   symmetric cells and WebVision. Where they go mostly to one other class, the paper takes one for all (`cpc_agn`:
   CIFAR-10's asymmetric cell, Clothing1M), but on the digits that loses 10 points and more against one for each; there,

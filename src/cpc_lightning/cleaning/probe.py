@@ -1,4 +1,4 @@
-"""The cleaner on features that do not change: regression out of fold, a transition matrix, neighbours."""
+"""The cleaner for fixed features: regression out of fold, a transition matrix, neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a whole run will take, from what its pieces cost and how many of them there are."""
+"""Estimates how long a whole run takes, from the time of its parts and their number."""
 
 from __future__ import annotations
 
