@@ -72,6 +72,17 @@ def test_stage_1_at_the_size_of_webvision():
             assert cell == f"{seconds:.{0 if seconds > 100 else 1}f} s, {result[f'{column}, MB']:.0f} MB", column
 
 
+def test_a_folder_of_photos():
+    found = {
+        row[1]: row[2:] for row in cells("benchmarks/results/photos.md", "| network | part |") if "Lite0" in row[0]
+    }
+    seconds, memory = found["the whole command"][0], found["the whole command"][-1]
+    page = " ".join((ROOT / "docs/features.md").read_text().split())
+    assert f"takes {seconds} s with EfficientNet-Lite0" in page
+    assert f"This is {found['ratio'][0]} times the bare forward passes" in page
+    assert f"needs {memory} of memory" in page
+
+
 def test_what_the_readme_says_of_its_table():
     last10 = {row[0]: float(row[4].split(" ")[0]) for row in cells("README.md", "| run | n |")}
     plain = last10["cleaner=none"]
