@@ -50,4 +50,4 @@ def test_a_set_that_does_not_look_clean():
 def test_without_a_cleaner_nobody_says_how_it_looks():
     summary, said = told(verdict([None], [0]), verdict([None], [0]))
     assert (summary["looks_clean"], summary["suspected_labels"], summary["suspected_labels_test"]) == (None, None, None)
-    assert "no cleaner, no verdict" in said
+    assert "no cleaner, so no verdict" in said
