@@ -277,6 +277,6 @@ def unseen(rate: float, out_of_fold_error: float) -> str:
             "Look at the most confused pairs."
         )
     return (
-        "Mistakes that follow what the features themselves confuse cannot be seen in them: where there are such, "
+        "Mistakes between classes that the features confuse cannot be seen: if there are such mistakes, "
         f"the estimated noise rate of {100 * rate:.1f} % is too low."
     )
