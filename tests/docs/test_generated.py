@@ -94,7 +94,7 @@ def test_every_choice_is_in_the_table():
     for choice in LIST["choices"]:
         group, name = choice.split("=")
         if group in sections:
-            assert re.search(rf"^\| (?:`\w+`, )?`{name}`", sections[group], re.MULTILINE), choice
+            assert re.search(rf"^\| (?:`\w+`, )*`{name}`", sections[group], re.MULTILINE), choice
         elif group in rest and group != "experiment":
             assert f"`{name}`" in rest[group], choice
         else:
