@@ -324,7 +324,7 @@ def main() -> None:
         run_missing(runs, options.data, options.jobs, options.minutes)
     text = tables(read_rows(RESULTS / "cleaners_runs.csv"), read_rows(RESULTS / "cleaners_curves.csv"))
     print(text)
-    (RESULTS / "cleaners.md").write_text(text)
+    (RESULTS / "cleaners_runs.md").write_text(text)
 
 
 if __name__ == "__main__":

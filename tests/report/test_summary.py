@@ -37,7 +37,7 @@ def test_a_set_that_looks_clean_is_not_accused():
     training = verdict([0.1] * 3 + [0.9] * 27, [1] + [0] * 29)
     summary, said = told(training, verdict([0.9, 0.1, 0.1], [0, 1, 1]))
     assert (summary["looks_clean"], summary["suspected_labels"], summary["suspected_labels_test"]) == (True, 1, 2)
-    assert "the labels look clean: 1 of 30 suspected; noise rate: nominal unknown, actual 0.0 %; 7 s" in said
+    assert "the labels look clean: 1 of 30 suspected; noise rate: actual 0.0 %; 7 s" in said
 
 
 def test_a_set_that_does_not_look_clean():
@@ -50,7 +50,7 @@ def test_a_set_that_does_not_look_clean():
 def test_without_a_cleaner_nobody_says_how_it_looks():
     summary, said = told(verdict([None], [0]), verdict([None], [0]))
     assert (summary["looks_clean"], summary["suspected_labels"], summary["suspected_labels_test"]) == (None, None, None)
-    assert "no cleaner, no verdict" in said
+    assert "no cleaner, so no verdict" in said
 
 
 def test_the_best_of_warm_up_is_the_best_up_to_the_first_division():

@@ -42,14 +42,14 @@ PAGE = Path("report", "index.html")
 MATRIX = "transition_matrix.csv"
 
 OUTPUTS = {  # which are named at the end, where they are there
-    "report/index.html": "the page: look at the labels, decide, download",
+    "report/index.html": "the page: look at the labels and decide about them",
     "labels.csv": "the verdict on every training label",
-    "labels_test.csv": "the same of the images that are held out",
+    "labels_test.csv": "the same for the test images",
     MATRIX: "P(given label | true class) as estimated, for noise=matrix",
-    "metrics.csv": "every epoch",
-    "summary.json": "the numbers above",
-    "classes.json": "the classes' names; label k is its item k",
-    "checkpoints/": "best.ckpt, last.ckpt",
+    "metrics.csv": "the numbers of every epoch",
+    "summary.json": "the numbers above, and more",
+    "classes.json": "the names of the classes: label k is item k",
+    "checkpoints/": "the networks: best.ckpt, last.ckpt",
     "config.yaml": "all settings; versions.json beside it",
 }
 PACKAGES = ("cpc-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "scikit-learn", "numpy")

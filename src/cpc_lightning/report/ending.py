@@ -146,20 +146,20 @@ def print_summary(
             table.add_row(name.upper(), *("-" if value is None else f"{value:.3f}" for value in values))
         console.print(table)
     suspected, samples = summary["suspected_labels"], summary["training_samples"]
-    rates = (
-        f"noise rate: nominal {_share(summary['noise_rate_nominal'])}, actual {_share(summary['noise_rate_actual'])}"
-    )
+    known = ((name, summary[f"noise_rate_{name}"]) for name in ("nominal", "actual"))
+    rates = [f"{name} {_share(rate)}" for name, rate in known if rate is not None]
     if summary.get("out_of_fold_error") is not None:  # the mean of a mixture's own doubts is no estimate to announce
         estimated, low, high = (_share(summary[f"noise_rate_{end}"]) for end in ("estimated", "low", "high"))
-        rates += f", estimated {estimated} ({low} to {high})"
+        rates.append(f"estimated {estimated} ({low} to {high})")
     without, trusted = summary.get("unlabeled_samples") or 0, summary.get("trusted_labels") or 0
     labels = samples - without
-    found = "no cleaner, no verdict" if suspected is None else f"{suspected:,} of {labels:,} labels suspected"
+    found = "no cleaner, so no verdict" if suspected is None else f"{suspected:,} of {labels:,} labels suspected"
     if summary.get("looks_clean"):
         found = f"the labels look clean: {suspected:,} of {labels:,} suspected"
     found += f", {trusted:,} trusted" if trusted else ""
     found += f"; {count_of(without, 'image')} without a label" if without else ""
-    console.print(f"{found}; {rates}; {spoken(summary['seconds'])}", soft_wrap=True)
+    found += f"; noise rate: {', '.join(rates)}" if rates else ""
+    console.print(f"{found}; {spoken(summary['seconds'])}", soft_wrap=True)
     if summary.get("chosen"):
         console.print(f"chosen: {_plain(summary['chosen'])}", soft_wrap=True, highlight=False)
     for line in warnings:
@@ -173,8 +173,8 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} %"
 
 
-def _share(value: float | None) -> str:
-    return "unknown" if value is None else f"{100 * value:.1f} %"
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
 
 
 def _plain(text: str) -> str:
