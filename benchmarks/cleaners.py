@@ -117,17 +117,17 @@ SETS = {
     ),
 }  # fmt: skip
 
+# How the networks learn: as in the paper (but for lambda_u), and as dataset=arrays has it.
+PAPERS = ("semisup=mixmatch", "semisup.lambda_u=0", "training.full_epochs=false")
+OWN = ("semisup=unmixed", "training.full_epochs=true", "views.policy=weak")
 PLAIN, LONG = "none", "none, equal time"
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "paper": {
         PLAIN: ("cleaner=none",),
         LONG: ("cleaner=none",),
-        **{name: (f"cleaner={name}",) for name in ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr", "oracle")},
+        **{name: (f"cleaner={name}", *PAPERS) for name in ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr", "oracle")},
     },
-    "own": {
-        f"{name}, own data": (f"cleaner={name}", "semisup=unmixed", "training.full_epochs=true", "views.policy=weak")
-        for name in ("gmm_agn", "cpc_agn", "cpc_awr", "oracle")
-    },
+    "own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in ("gmm_agn", "cpc_agn", "cpc_awr", "oracle")},
 }
 """By group and name the settings of every choice."""
 
