@@ -215,6 +215,19 @@ class TakesSteps(Protocol):
     expected_steps: int
 
 
+@runtime_checkable
+class ComparesSamples(Protocol):
+    """A cleaner that compares samples with each other: of very many, with the help of a package that may be missing."""
+
+    def require_comparable(self, samples: int, of_vectors: bool) -> None:
+        """Raise `InputError` where it is.
+
+        Args:
+            samples: how many there are.
+            of_vectors: whether the data set consists of features that do not change.
+        """
+
+
 @dataclass(frozen=True)
 class Basis:
     """What one network's last verdict rests on beside its weights: enough to judge samples that no stage 1 saw.
