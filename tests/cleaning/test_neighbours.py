@@ -11,7 +11,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from cpc_lightning.cleaning import neighbours
+from cpc_lightning.cleaning.auto import AutoCleaner
+from cpc_lightning.cleaning.evidence import ComparesSamples
+from cpc_lightning.cleaning.gmm import GmmCleaner
 from cpc_lightning.cleaning.neighbours import groups_of_copies, nearest, standardise, vote
+from cpc_lightning.cleaning.probe import ProbeCleaner
 from cpc_lightning.errors import InputError
 
 
@@ -150,6 +154,16 @@ def test_without_the_package_all_pairs_are_compared_up_to_a_number(many, monkeyp
         neighbours.require_comparable(1501, "neighbours", 10)
     line = "neighbours=10: for 1,501 samples this needs faiss: pip install 'cpc-lightning[neighbours]'"
     assert str(caught.value) == line
+
+
+def test_cleaners_that_compare_samples_say_what_very_many_need(monkeypatch, without_faiss):
+    monkeypatch.setattr(neighbours, "MOST", 1500)
+    for cleaner, of_vectors in ((ProbeCleaner(), True), (ProbeCleaner(), False), (AutoCleaner(), True)):
+        assert isinstance(cleaner, ComparesSamples)
+        with pytest.raises(InputError, match="neighbours=30: for 1,501 samples"):
+            cleaner.require_comparable(1501, of_vectors)
+    AutoCleaner().require_comparable(1501, of_vectors=False)  # it looks at some of the images
+    assert not isinstance(GmmCleaner(False), ComparesSamples)
 
 
 def test_with_the_package_there_is_no_number_too_large():
