@@ -15,6 +15,7 @@ from tests.datasets.labeled import labeled
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.settings import plain
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split, Vectors
+from cpc_lightning.errors import InputError
 
 CONF = Path(cpc_lightning.conf.__path__[0])
 LEAVES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -162,8 +163,15 @@ def test_cleaners_say_what_the_loop_needs(compose, choice):
     cleaner = Parts(plain(compose(f"cleaner={choice}"))).cleaner
     assert cleaner.history_length >= 1
     assert cleaner.needs_true_labels == (choice == "oracle")
-    assert cleaner.needs_features == choice.startswith(("auto", "cpc", "probe"))
+    assert cleaner.needs_features == choice.startswith(("auto", "cpc", "knn", "mixture_2d", "probe"))
     assert cleaner.active == (choice != "none")
+
+
+@pytest.mark.parametrize("choice", [choice for choice in of("cleaner") if choice != "none"])
+def test_every_cleaner_that_divides_has_a_floor_for_each_class(compose, choice):
+    assert Parts(plain(compose(f"cleaner={choice}", "cleaner.class_floor=0.5"))).cleaner.class_floor == 0.5
+    with pytest.raises(InputError, match="class_floor=2: must be a number"):
+        Parts(plain(compose(f"cleaner={choice}", "cleaner.class_floor=2"))).cleaner.active  # noqa: B018
 
 
 @pytest.mark.parametrize("choice", of("dataset"))

@@ -1,9 +1,12 @@
 """A share of each class stays on the labeled side, whatever the cleaner says of it; its verdict stays."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
-from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate
+from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.floor import best_of_each_class, keep_floor
 from cpc_lightning.cleaning.gmm import GmmCleaner
 from cpc_lightning.cleaning.partition import Partition, co_divide
@@ -69,3 +72,33 @@ def test_targets_of_kept_labels_become_the_given_ones():
 def test_a_floor_is_a_share(share):
     with pytest.raises(InputError, match="class_floor"):
         GmmCleaner(False, class_floor=share)
+
+
+def test_the_smallest_losses_of_each_class_as_in_promix():
+    """Half of each class by the loss mixture's clean probability is half of its smallest losses."""
+    stream = np.random.RandomState(0)
+    labels = torch.arange(200) % 4
+    losses = torch.tensor(np.concatenate([stream.rand(150), 2 + stream.rand(50)]), dtype=torch.float32)
+    losses = torch.where(labels == 3, losses + 2, losses)  # a hard class, which the mixture of all empties
+    scaled = ((losses - losses.min()) / (losses.max() - losses.min()))[None]
+    none, draw = torch.zeros(200), Draw(torch.arange(200), labels, labels)
+    seen = Evidence(losses, scaled, none, labels, none, torch.empty(200, 0))
+    task = CleaningTask((draw, draw), (seen, seen), (seen, seen), (None, None), (None, None), 0.0, 0)
+    cleaner = GmmCleaner(False, class_floor=0.5)
+    result = cleaner.clean(task)
+    assert int(result.partitions[0].clean[labels == 3].sum()) < 5
+    kept = keep_floor(result, (draw, draw)).partitions[0]
+    for label in range(4):
+        members = torch.nonzero(labels == label).flatten()
+        smallest = members[losses[members].argsort()][:25]
+        assert kept.clean[smallest].all()
+        assert int(kept.clean[members].sum()) == max(25, int(result.partitions[0].clean[members].sum()))
+
+
+def test_a_partition_of_a_cleaners_own_keeps_its_floor_too():
+    """UNICON leaves out labels that look clean, where their class has more than its share; half are a half."""
+    index = torch.arange(len(LABELS)) + 100
+    own = Partition(index, torch.ones(len(LABELS)), torch.tensor([True, True] + [False] * 6))
+    result, draws = result_of(CLEAN, CLEAN, 0.6)
+    kept = keep_floor(replace(result, partitions=(own, own)), draws).partitions[0]
+    assert kept.labeled.tolist() == [100, 101, 102, 104, 105, 106]  # 3 of class 0, 2 of class 1, 1 of class 2

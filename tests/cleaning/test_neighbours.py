@@ -14,6 +14,7 @@ from cpc_lightning.cleaning import neighbours
 from cpc_lightning.cleaning.auto import AutoCleaner
 from cpc_lightning.cleaning.evidence import ComparesSamples
 from cpc_lightning.cleaning.gmm import GmmCleaner
+from cpc_lightning.cleaning.knn import KnnCleaner
 from cpc_lightning.cleaning.neighbours import groups_of_copies, nearest, standardise, vote
 from cpc_lightning.cleaning.probe import ProbeCleaner
 from cpc_lightning.errors import InputError
@@ -158,7 +159,7 @@ def test_without_the_package_all_pairs_are_compared_up_to_a_number(many, monkeyp
 
 def test_cleaners_that_compare_samples_say_what_very_many_need(monkeypatch, without_faiss):
     monkeypatch.setattr(neighbours, "MOST", 1500)
-    for cleaner, of_vectors in ((ProbeCleaner(), True), (ProbeCleaner(), False), (AutoCleaner(), True)):
+    for cleaner, of_vectors in ((ProbeCleaner(), True), (KnnCleaner(30), False), (AutoCleaner(), True)):
         assert isinstance(cleaner, ComparesSamples)
         with pytest.raises(InputError, match="neighbours=30: for 1,501 samples"):
             cleaner.require_comparable(1501, of_vectors)

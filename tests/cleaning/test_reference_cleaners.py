@@ -57,3 +57,9 @@ def test_the_oracle_judges_other_samples_where_the_truth_is_known():
     assert bool(told[2].isnan())
     assert told[3] == 0.0
     assert not isinstance(NoCleaner(), JudgesOthers)
+
+
+def test_even_the_oracle_may_have_a_floor():
+    assert OracleCleaner(class_floor=0.5).clean(task_of([0, 1, 2, 2], [0, 2, 2, 2])).class_floor == 0.5
+    with pytest.raises(InputError, match="class_floor"):
+        OracleCleaner(class_floor=-1)

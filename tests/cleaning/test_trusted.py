@@ -59,3 +59,15 @@ def test_a_trusted_label_is_the_target_where_a_cleaner_gives_targets():
         assert result.partitions[number].targets.tolist() == [[1, 0], [0.25, 0.75]]
         assert result.partitions[number].clean.all()
         assert result.estimates[number].clean_probability.tolist() == [1, 0.25]
+
+
+def test_a_division_of_a_cleaners_own_stays_but_for_trusted_labels():
+    """UNICON's sides are not the threshold's: what it leaves out although it looks clean stays out."""
+    draws = (draw([0, 1, 2, 3], [False, False, False, True]),) * 2
+    index = torch.arange(4)
+    own = Partition(index, torch.tensor([1.0, 0.6, 1.0, 0.2]), torch.tensor([True, True, False, False]))
+    result = divided([0.9, 0.3, 0.9, 0.1], [0.9, 0.3, 0.9, 0.1], draws)
+    result = CleaningResult(result.estimates, (own, own), 0.5, {}, {})
+    for partition in believe(result, draws).partitions:
+        assert partition.labeled.tolist() == [0, 1, 3]
+        assert torch.equal(partition.labeled_probability, torch.tensor([1.0, 0.6, 1.0]))

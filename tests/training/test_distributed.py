@@ -22,6 +22,7 @@ from cpc_lightning.backbones.network import Network
 from cpc_lightning.backbones.preact_resnet import small_resnet
 from cpc_lightning.cleaning.cpc import CpcCleaner
 from cpc_lightning.cleaning.reference import NoCleaner
+from cpc_lightning.cleaning.wrong_events import WrongEventsCleaner
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.distributed import gather_by_index
@@ -139,6 +140,29 @@ def divided(rank, world):
     }
 
 
+def remembered(rank, world):
+    """A warm-up epoch and a stage 1 of a cleaner that remembers; labels that are wrong are in one process's shard."""
+    networks, dataset, method = parts(Flat)
+    datamodule, module = (
+        CoTrainingDataModule(dataset, 12, seed=1, evaluation_batch_size=10),
+        module_of(networks, method),
+    )
+    module.warmup_epochs = 2
+    stage_one = StageOne(WrongEventsCleaner(class_aware=False), seed=1)
+    module.log = lambda *_: None
+    for epoch in (0, 1):
+        trainer = datamodule.trainer = SimpleNamespace(
+            current_epoch=epoch, max_epochs=3, datamodule=datamodule, is_global_zero=rank == 0, global_rank=rank,
+            world_size=world, precision_plugin=SimpleNamespace(forward_context=nullcontext),
+            optimizers=[None] * 4, strategy=SimpleNamespace(root_device=CPU), progress_bar_callback=None,
+        )  # fmt: skip
+        stage_one.on_train_epoch_end(trainer, module)
+    return {
+        "memory": stage_one.state_dict()["cleaner"],
+        "partitions": [partition.to_state() for partition in datamodule.partitions],
+    }
+
+
 def trained(rank, world, backbone, cleaner, epochs):
     """A run under Lightning with a global batch of 12."""
     networks, dataset, method = parts(backbone)
@@ -182,6 +206,7 @@ def work(rank, port, folder):
             "gathered": gathered(rank, world),
             "complains": complains(rank, world),
             "divided": divided(rank, world),
+            "remembered": remembered(rank, world),
             "linear": trained(rank, world, Flat, NoCleaner(), 1),
             "method": trained(rank, world, lambda: small_resnet(width=8), CpcCleaner(False, steps=20), 3),
         }
@@ -256,6 +281,19 @@ def test_all_processes_hold_the_same_answer_to_the_last_bit(found):
             for kind in ("partitions", "heads"):
                 for ours, its in zip(other[kind], first[kind], strict=True):
                     assert all(torch.equal(ours[name], value) for name, value in its.items())
+
+
+def test_every_process_remembers_what_one_would(found):
+    alone = found[1][0]["remembered"]
+    wrong = torch.arange(COUNT) % 6 == 1
+    assert alone["memory"]["looks"].tolist() == [2] * COUNT
+    assert (alone["memory"]["events"][:, wrong] == 2).all()
+    for world in (2, 3):
+        for at in found[world]:
+            for name, value in alone["memory"].items():
+                assert torch.equal(at["remembered"]["memory"][name], value), name
+            for ours, its in zip(at["remembered"]["partitions"], alone["partitions"], strict=True):
+                assert torch.equal(ours["clean"], its["clean"])
 
 
 def test_the_gradient_is_that_of_the_global_batch(found):

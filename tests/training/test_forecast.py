@@ -52,6 +52,12 @@ def test_without_a_cleaner_all_epochs_train_as_in_warm_up():
     assert found.supposing == ""
 
 
+def test_a_cleaner_that_remembers_looks_at_all_samples_in_each_epoch_of_the_warm_up():
+    costs = Costs(1.0, 5.0, 0.1, 7.0, 3.0, True, remembers=True)
+    before, found = forecast(COSTS, data(), epochs=5), forecast(costs, data(), epochs=5)
+    assert found.seconds[WARMUP] - before.seconds[WARMUP] == pytest.approx(found.seconds[STAGE_ONE] - 3 - 4 / 4)
+
+
 def test_of_a_resumed_run_only_the_rest_counts():
     # 1 epoch of stage 2 with its evaluation and stage 1, whose cleaning is not the first one.
     found = forecast(COSTS, data(), epochs=5, done=4, labeled=0.6)

@@ -101,7 +101,9 @@ def state_of(parts):
     return module, generators, random.getstate(), parts.datamodule.partitions, dict(parts.datamodule._loaders)
 
 
-@pytest.mark.parametrize("cleaner", ["cpc_awr", "gmm_agn", "cpc_contrastive", "oracle", "none"])
+@pytest.mark.parametrize(
+    "cleaner", ["cpc_awr", "gmm_agn", "cpc_contrastive", "uniform", "wrong_events", "mixture_2d", "oracle", "none"]
+)
 def test_a_trial_leaves_everything_as_it_was(parts, cleaner):
     run = parts(f"cleaner={cleaner}")
     training = run.module.training
@@ -114,6 +116,7 @@ def test_a_trial_leaves_everything_as_it_was(parts, cleaner):
     assert (pythons, partitions, loaders, training) == (*after[2:], run.module.training)
     assert all(parameter.grad is None for parameter in run.module.parameters())
     active = cleaner != "none"
+    assert costs.remembers == (cleaner == "wrong_events")
     assert (costs.stage_two > 0, costs.cleaning > 0, costs.divides) == (active, active, True)
     assert costs.warmup > 0 < costs.look
 

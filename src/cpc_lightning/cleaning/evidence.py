@@ -228,6 +228,28 @@ class ComparesSamples(Protocol):
         """
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """A cleaner that keeps something of each sample from epoch to epoch, from the first epoch of the warm-up on.
+
+    Every process has it remember the same, and what it remembers travels through checkpoints.
+    """
+
+    def remember(self, draw: Draw, seen: tuple[Evidence, Evidence]) -> None:
+        """Take note of what both networks say at the end of an epoch, before `clean` where there is a stage 1.
+
+        Args:
+            draw: all samples with a label that were looked at, ascending.
+            seen: what network 1 and network 2 say of them; without features, and without a loss history.
+        """
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it remembers: plain tensors on the CPU."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Remember what `state_dict` gave."""
+
+
 @dataclass(frozen=True)
 class Basis:
     """What one network's last verdict rests on beside its weights: enough to judge samples that no stage 1 saw.

@@ -1,8 +1,16 @@
 """A floor for each class: some of its labels are trained on whatever the cleaner says, so that no class dies out.
 
-A cleaner that judges by losses or by neighbours doubts rare classes first: they are learnt last. ProMix keeps "at least
-half of each class's smallest losses" (Xiao et al. 2023); a floor of 0.5 does the same by clean probability. It is about
-what is trained on: the verdict, which labels are suspected, stays the cleaner's own.
+A cleaner that judges by losses or by neighbours doubts rare classes first: they are learnt last. ProMix (Xiao et al.,
+"ProMix: Combating Label Noise via Maximizing Clean Sample Utility", IJCAI 2023) takes a class's labels of smallest loss
+whatever the others look like. A floor of 0.5 is "at least half of each class's smallest losses": with a mixture of
+losses for all classes, clean probability falls with the loss, so that the highest ones are the smallest losses; with
+other cleaners they are what the cleaner itself thinks best. It is about what is trained on: the verdict, which labels
+are suspected, stays the cleaner's own.
+
+ProMix's published code (github.com/Justherozen/ProMix, `eval_train` in Train_promix.py) differs in this: it takes
+ceil(rho N / K) labels of each class, a share of the mean class's size and not of the class's own (the same where given
+labels are balanced; all of a rare class where they are not), rho grows from 0.2 to 0.6 in 50 epochs, and what the floor
+leaves out is trained on only where its label has a softmax above 0.99.
 
 Shapes: n samples looked at.
 """
@@ -30,8 +38,9 @@ def keep_floor(result: CleaningResult, draws: tuple[Draw, Draw]) -> CleaningResu
     """The cleaner's answer, with the share `result.class_floor` of each given class on the labeled side.
 
     These are the class's labels of highest clean probability, rounded up to at least one. The ones that the cleaner
-    doubts get the threshold as their clean probability, or else their refined target would be a guess alone; where
-    samples have targets of their own, their given label becomes the target.
+    doubts, or leaves out of a partition of its own, get at least the threshold as their clean probability, or else
+    their refined target would be a guess alone; where samples have targets of their own, their given label becomes the
+    target.
 
     Args:
         result: the answer on `draws`.
@@ -48,7 +57,7 @@ def keep_floor(result: CleaningResult, draws: tuple[Draw, Draw]) -> CleaningResu
 def _keep(partition: Partition, draw: Draw, by_peer: Estimate, result: CleaningResult) -> Partition:
     probability = by_peer.clean_probability.to(partition.clean.device)
     kept = best_of_each_class(probability, draw.noisy_labels.to(probability.device), result.class_floor)
-    kept &= probability <= result.threshold
+    kept &= (probability <= result.threshold) | ~partition.clean
     if not bool(kept.any()):
         return partition
     sure = torch.where(kept, partition.clean_probability.clamp(min=result.threshold), partition.clean_probability)

@@ -1,4 +1,4 @@
-"""The cleaner on features that do not change: regression out of fold, a transition matrix, neighbours."""
+"""The probe: regression out of fold, a transition matrix, neighbours, on fixed features or on the networks' own."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import Basis, CleaningResult, CleaningTask, Draw, Estimate, Evidence
+from cpc_lightning.cleaning.floor import check_floor
 from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.cleaning.prototypes import PrototypeHead
 from cpc_lightning.errors import InputError
@@ -39,6 +40,19 @@ class OracleCleaner:
     needs_true_labels = True
     needs_features = False
 
+    def __init__(self, class_floor: float = 0.0) -> None:
+        """Take the settings.
+
+        Args:
+            class_floor: share of each class's labels that is always trained on (`cleaning.floor`); above 0, this is no
+                upper bound any more.
+
+        Raises:
+            InputError: the setting cannot be used.
+        """
+        check_floor(class_floor)
+        self.class_floor = class_floor
+
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Divide the task's samples by the truth, alike for both networks.
 
@@ -53,7 +67,7 @@ class OracleCleaner:
             clean_probability = (judged.noisy_labels == judged.true_labels).to(torch.float32)
             estimates.append(Estimate(clean_probability))
             partitions.append(Partition.from_probability(judged.index, clean_probability, HALF))
-        return CleaningResult((estimates[0], estimates[1]), co_divide(*partitions), HALF, {}, scalars={})
+        return CleaningResult((estimates[0], estimates[1]), co_divide(*partitions), HALF, {}, {}, self.class_floor)
 
     def judge(self, evidence: Evidence, draw: Draw, basis: Basis, head: PrototypeHead) -> Tensor:
         """1 where the label is right, 0 where it is wrong, NaN where the truth is unknown; (n,)."""

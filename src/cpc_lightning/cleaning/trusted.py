@@ -39,10 +39,12 @@ def _partition(partition: Partition, draw: Draw, by_peer: Estimate, threshold: f
     if draw.trusted is None:
         return partition
     trusted = draw.trusted.to(partition.clean.device)
-    if partition.targets is not None:  # the cleaner has divided in a way of its own
-        given = F.one_hot(draw.noisy_labels, partition.targets.shape[1]).to(partition.targets)
-        targets = torch.where(trusted[:, None], given, partition.targets)
-        sure = partition.clean_probability.masked_fill(trusted, 1.0)
-        return replace(partition, clean=partition.clean | trusted, clean_probability=sure, targets=targets)
-    divided = Partition.from_probability(partition.index, by_peer.clean_probability, threshold)
-    return replace(divided, clean=divided.clean | trusted, weights=partition.weights)
+    if partition.fell_back:  # with what is trusted, there may be enough
+        divided = Partition.from_probability(partition.index, by_peer.clean_probability, threshold)
+        partition = replace(divided, targets=partition.targets, weights=partition.weights)
+    targets = partition.targets
+    if targets is not None:
+        given = F.one_hot(draw.noisy_labels, targets.shape[1]).to(targets)
+        targets = torch.where(trusted[:, None], given, targets)
+    sure = partition.clean_probability.masked_fill(trusted, 1.0)
+    return replace(partition, clean=partition.clean | trusted, clean_probability=sure, targets=targets)

@@ -21,12 +21,13 @@ from cpc_lightning.cleaning.evidence import (
     CleaningTask,
     Draw,
     Evidence,
+    Remembers,
 )
 from cpc_lightning.cleaning.floor import keep_floor
 from cpc_lightning.cleaning.gmm import scale_losses
 from cpc_lightning.cleaning.noise_rate import NoiseEstimate
 from cpc_lightning.cleaning.trusted import believe
-from cpc_lightning.datasets.dataset import Vectors
+from cpc_lightning.datasets.dataset import UNLABELED, Vectors
 from cpc_lightning.errors import TrainingError
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.training.datamodule import CoTrainingDataModule
@@ -93,6 +94,7 @@ class StageOne(pl.Callback):
         self._trained = trainer.current_epoch + 1
         final = self._trained == trainer.max_epochs
         if not (self._trained >= module.warmup_epochs if self.cleaner.active else final):
+            self._remember_warmup(trainer, module)
             return
         begin = time.monotonic()
         for name, value in self._judge(trainer, module, final).items():
@@ -109,6 +111,20 @@ class StageOne(pl.Callback):
         if self.verdict is None or self.verdict.epoch != self._trained or len(self.verdict.suggested) < len(every):
             self._judge(trainer, cast(CoTrainingModule, pl_module), final=True)
         self._final = self._conclusion()
+
+    def _remember_warmup(self, trainer: pl.Trainer, module: CoTrainingModule) -> None:
+        """Have a cleaner that remembers see an epoch that ends without a stage 1."""
+        if isinstance(self.cleaner, Remembers):
+            datamodule = cast(CoTrainingDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+            self._remember(datamodule, self._observe(trainer, module, datamodule, datamodule.labeled))
+
+    def _remember(self, datamodule: CoTrainingDataModule, seen: Observation) -> None:
+        """Give a cleaner that remembers what was seen of the samples that have a label."""
+        if isinstance(self.cleaner, Remembers):
+            index = seen.index[datamodule.noisy_labels[seen.index] != UNLABELED]
+            draw = Draw(index, datamodule.noisy_labels[index], datamodule.true_labels[index])
+            first, second = (replace(seen.of(r, draw), features=torch.empty(len(index), 0)) for r in (0, 1))
+            self.cleaner.remember(draw, (first, second))
 
     def _judge(self, trainer: pl.Trainer, module: CoTrainingModule, final: bool) -> dict[str, float]:
         """Observe, ask the cleaner, and set the next partitions and `verdict`; what is worth logging of it, by name.
@@ -129,6 +145,7 @@ class StageOne(pl.Callback):
         draws = first, second
         others = datamodule.unlabeled if final else index[0][:0]  # only to suggest labels
         seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat([*index, others])))
+        self._remember(datamodule, seen)
         judging = self._with_history((seen.of(0, draws[1]), seen.of(1, draws[0])))
         result, values = None, {}
         progress = max(0.0, (self._trained - module.warmup_epochs) / cast(int, trainer.max_epochs))
@@ -273,13 +290,14 @@ class StageOne(pl.Callback):
         """The loss history, which the next fit may average over; after the last epoch, the final verdict.
 
         A run that is stopped after its last checkpoint still has to report. Beside them what was estimated of the noise
-        and chosen by it.
+        and chosen by it, and what the cleaner remembers.
         """
         return {
             "loss_history": self._loss_history,
             "final": self._final,
             "noise": self.noise and self.noise.to_state(),
             "advice": self.advice and self.advice.to_state(),
+            "cleaner": self.cleaner.state_dict() if isinstance(self.cleaner, Remembers) else None,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -290,6 +308,9 @@ class StageOne(pl.Callback):
         self.advice = advice and Advice.from_state(advice)
         if self.advice is not None and isinstance(self.cleaner, Chooses):
             self.cleaner.advice, self.cleaner.noise = self.advice, self.noise
+        remembered = state_dict.get("cleaner")  # nor this
+        if remembered is not None and isinstance(self.cleaner, Remembers):
+            self.cleaner.load_state_dict(remembered)
 
 
 def on_every_label(result: CleaningResult, draws: tuple[Draw, Draw], count: int) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cpc_lightning.cleaning.evidence import Cleaner, CleaningTask, Draw, Evidence, TakesSteps
+from cpc_lightning.cleaning.evidence import Cleaner, CleaningTask, Draw, Evidence, Remembers, TakesSteps
 from cpc_lightning.datasets.dataset import Vectors
 from cpc_lightning.files import usable_cores
 from cpc_lightning.training.datamodule import CoTrainingDataModule
@@ -57,6 +57,7 @@ class Costs:
         first_cleaning: the cleaner's answer in the first stage 1, the pass aside; 0 without a cleaner.
         cleaning: likewise in the following ones: what fixed features tell is computed once.
         divides: whether the cleaner leaves samples unlabeled, so that their number decides on the steps of stage 2.
+        remembers: whether the networks look at all samples after every epoch of the warm-up too.
     """
 
     warmup: float
@@ -65,6 +66,7 @@ class Costs:
     first_cleaning: float
     cleaning: float
     divides: bool
+    remembers: bool = False
 
 
 def try_out(
@@ -115,7 +117,8 @@ class Trial:
         """Time everything."""
         classes, first, again = self._cleaning() if self.cleaner.active else (None, 0.0, 0.0)
         stage_two = self._step(False, classes) if self.cleaner.active else 0.0
-        return Costs(self._step(True), stage_two, self._look(), first, again, classes is None)
+        remembers = isinstance(self.cleaner, Remembers)
+        return Costs(self._step(True), stage_two, self._look(), first, again, classes is None, remembers)
 
     def _some(self, count: int, begin: int = 0) -> Tensor:
         """Positions (n,) of labeled samples, at random but always the same; a small set goes round."""
