@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median, stdev
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import t as student
 
 RESULTS = Path(os.environ.get("CPC_BENCHMARK_RESULTS", Path(__file__).parent / "results"))
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -64,6 +65,19 @@ def append_rows(file: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
         if new:
             writer.writeheader()
         writer.writerows(rows)
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """`mean ± standard deviation`; the mean alone of one value, "-" for none."""
+    if not values:
+        return "-"
+    return f"{fmean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """The confidence interval of the mean of two values or more, by Student's t: its ends."""
+    half = float(student.ppf((1 + level) / 2, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    return fmean(values) - half, fmean(values) + half
 
 
 def machine() -> dict[str, str]:

@@ -30,13 +30,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
-from measure import RESULTS, append_rows, read_rows
-from scipy.stats import t as student
+from measure import RESULTS, append_rows, interval, read_rows
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
@@ -282,15 +281,12 @@ def shown(row: Row) -> Row:
     return {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()}
 
 
-def interval(values: Sequence[float]) -> str:
-    """Mean, and half of its 95 % interval by Student's t where there are at least two."""
+def mean_and_half(values: Sequence[float]) -> str:
+    """Mean, and half of its 95 % interval where there are at least two."""
     if not values:
         return "-"
-    mean = f"{fmean(values):.3f}"
-    if len(values) < 2:
-        return mean
-    half = float(student.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-    return f"{mean} ± {half:.3f}"
+    mean = fmean(values)
+    return f"{mean:.3f}" if len(values) < 2 else f"{mean:.3f} ± {interval(values)[1] - mean:.3f}"
 
 
 def values_of(rows: Sequence[Mapping[str, str]], method: str, measure: str) -> dict[tuple[str, str, str], float]:
@@ -316,8 +312,8 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
             paired = [key for key in found["probe"] if all(key in found[method] for method in PEOPLE_USE)]
             gains = [found["probe"][key] - max(found[method][key] for method in PEOPLE_USE) for key in paired]
             if paired:
-                shown = [interval([*found[method].values()]) for method in (*PEOPLE_USE, "probe")]
-                shown += [interval(gains), interval([*found["network"].values()])]
+                shown = [mean_and_half([*found[method].values()]) for method in (*PEOPLE_USE, "probe")]
+                shown += [mean_and_half(gains), mean_and_half([*found["network"].values()])]
                 text.append(f"| {name} | {noise} | {len(paired)} | {measure} | {' | '.join(shown)} |")
     methods = ("prototype", "R", "V", "round_1", "even_0", "even_1", "probe")
     text += ["", "Parts and settings of the probe: AUC, precision and share of true labels found, means over the n "

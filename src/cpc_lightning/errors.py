@@ -1,4 +1,4 @@
-"""Exceptions whose message is one line that a person can act on.
+"""Exceptions whose message is one line that tells the user what to change.
 
 Everything that a user can get wrong raises `InputError`; the command line prints its one line and exits with code 2.
 Nothing here imports the rest of the library.

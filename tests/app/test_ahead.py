@@ -16,7 +16,7 @@ from cpc_lightning.training.forecast import Forecast
 from cpc_lightning.training.trial import Costs
 
 COSTS = Costs(warmup=2.0, stage_two=6.0, look=0.01, first_cleaning=3.0, cleaning=3.0, divides=True)
-TOLD = re.compile(r"^about .+ on this CPU, where 50 % of the labels look clean: .+$", re.MULTILINE)
+TOLD = re.compile(r"^this run takes about .+ on this CPU, if 50 % of the labels look clean: .+$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("cleaner", ["cpc_awr", "none"])
@@ -45,10 +45,10 @@ def test_the_run_says_what_is_expected_of_it_and_a_resumed_one_of_the_rest(comma
     # 12 s + 2 x 12 s + 3 evaluations of 359 + 3 stages 1 of 1,438 and 3 s + 359 held out: 3.59, 14.38 and 3 s each
     seconds = 12 + 2 * 2 * 6 * 1.0 + 3 * 3.59 + 3 * (14.38 + 3) + 3.59
     assert seconds == pytest.approx(102.5, abs=0.1)
-    assert line.startswith("about 1 min 42 s on this CPU")
+    assert line.startswith("this run takes about 1 min 42 s on this CPU")
     code, _, error = command(f"resume={tmp_path}")
     assert code == 0, error
-    assert "the rest: about 4 s on this CPU" in error  # what is held out: all epochs are over
+    assert "the rest takes about 4 s on this CPU" in error  # what is held out: all epochs are over
 
 
 def test_what_goes_wrong_in_a_trial_costs_the_run_nothing(command, monkeypatch, tmp_path):

@@ -78,9 +78,9 @@ def test_the_estimate_is_told_where_people_look(command, tmp_path):
     assert summary["chosen"].startswith("probe, lambda_u 0, threshold 0.5: ")
     assert out.count("chosen: probe") == 2  # when it is, and at the end
     assert re.search(r"actual 30.0 %, estimated [\d.]+ % \([\d.]+ % to [\d.]+ %\)", out)
-    assert "Mistakes that follow what the features themselves confuse cannot be seen" in out
+    assert "Mistakes between classes that the features confuse cannot be seen" in out
     page = (folder / "report" / "index.html").read_text()
-    assert "Mistakes that follow what the features themselves confuse cannot be seen" in page
+    assert "Mistakes between classes that the features confuse cannot be seen" in page
     assert "Chosen by the run itself: probe" in page
     matrix = read_matrix(str(folder / "transition_matrix.csv"), 3)
     np.testing.assert_allclose(np.diag(matrix), 0.7, atol=0.08)

@@ -1,10 +1,11 @@
 """Stands for `python`, `torchrun` and `srun` where the documentation's commands are tried: the same ones, made small.
 
-A training run gets two epochs of a few batches, and what this machine lacks is replaced: a GPU by the CPU, SLURM's
-launcher by submitit's local one, weights from the network by random ones. Everything else is run as it is typed.
+A training run gets two epochs of a few batches, a sweep two seeds. What this machine lacks is replaced: a GPU by the
+CPU, SLURM's launcher by submitit's local one, weights from the network by random ones. Everything else runs as typed.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -36,6 +37,7 @@ def small(arguments):
     if mode not in ("train", "check") or "resume" in names or {"--help", "--version"} & set(arguments):
         return list(arguments)
     kept = [a.replace("trainer=gpu", "trainer=cpu") for a in arguments if a not in ("backbone.weights=DEFAULT",)]
+    kept = [re.sub(r"^(seed=\d+,\d+),.*", r"\1", a) for a in kept]
     slurm = shutil.which("sbatch") is not None
     if not slurm:
         kept = [a for a in kept if a not in SWEEPS and not a.startswith("hydra.launcher.partition=")] + [

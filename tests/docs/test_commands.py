@@ -99,7 +99,7 @@ def test_commands_run(block, template, shims, tmp_path):
     }  # fmt: skip
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands(block)],
-        cwd=here, env=environment, capture_output=True, text=True, timeout=900,
+        cwd=here, env=environment, capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, f"{block.text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 

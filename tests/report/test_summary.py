@@ -6,7 +6,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from cpc_lightning.report.ending import print_summary
+from cpc_lightning.report.ending import lost_by_dividing, print_summary
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.summary import summarise, summarise_accuracy
 
@@ -37,7 +37,7 @@ def test_a_set_that_looks_clean_is_not_accused():
     training = verdict([0.1] * 3 + [0.9] * 27, [1] + [0] * 29)
     summary, said = told(training, verdict([0.9, 0.1, 0.1], [0, 1, 1]))
     assert (summary["looks_clean"], summary["suspected_labels"], summary["suspected_labels_test"]) == (True, 1, 2)
-    assert "the labels look clean: 1 of 30 suspected; noise rate: nominal unknown, actual 0.0 %; 7 s" in said
+    assert "the labels look clean: 1 of 30 suspected; noise rate: actual 0.0 %; 7 s" in said
 
 
 def test_a_set_that_does_not_look_clean():
@@ -50,4 +50,40 @@ def test_a_set_that_does_not_look_clean():
 def test_without_a_cleaner_nobody_says_how_it_looks():
     summary, said = told(verdict([None], [0]), verdict([None], [0]))
     assert (summary["looks_clean"], summary["suspected_labels"], summary["suspected_labels_test"]) == (None, None, None)
-    assert "no cleaner, no verdict" in said
+    assert "no cleaner, so no verdict" in said
+
+
+def test_the_best_of_warm_up_is_the_best_up_to_the_first_division():
+    """Stage 1 follows an epoch's evaluation: the epoch whose end divides is still one of warm-up."""
+    rows = [
+        {
+            "test/accuracy": accuracy,
+            "partition/labeled_1": labeled,
+            "noise/rate_nominal": None,
+            "noise/rate_actual": 0.0,
+        }
+        for accuracy, labeled in ((30.0, None), (50.0, None), (40.0, 7.0), (60.0, 7.0))
+    ]
+    training = verdict([0.9], [0])
+    summary = summarise(rows, training, {"test": verdict([0.9] * 5, [0] * 5)}, {}, 7.0)
+    assert (summary["test_accuracy_warmup"], summary["test_samples"]) == (50.0, 5)
+    undivided = summarise([{**row, "partition/labeled_1": None} for row in rows], training, {}, {}, 7.0)
+    assert (undivided["test_accuracy_warmup"], undivided["test_samples"]) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "samples", "said"),
+    [
+        (50.0, 45.6, 1000, True),  # 1.96 sqrt((0.5 * 0.5 + 0.456 * 0.544) / 1000) = 4.374 points
+        (50.0, 45.7, 1000, False),
+        (45.0, 50.0, 1000, False),
+        (None, 50.0, 1000, False),
+        (50.0, None, 0, False),
+    ],
+)
+def test_what_dividing_has_cost_is_said_where_chance_does_not_explain_it(before, now, samples, said):
+    summary = {"test_accuracy_warmup": before, "test_accuracy_last10": now, "test_samples": samples}
+    line = lost_by_dividing(summary)
+    assert (line is not None) == said
+    if line is not None:
+        assert "50.0 % before the labels were divided, and is 45.6 % in the last epochs" in line

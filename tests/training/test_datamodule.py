@@ -91,6 +91,16 @@ def test_warm_up_has_batches_of_its_own_and_is_not_cut(dataset, epoch, asked, st
         assert seen.tolist() == [1] * 40  # every sample once
 
 
+@pytest.mark.parametrize(("full", "steps"), [(False, [3, 2]), (True, [10, 10])])
+def test_full_epochs_have_as_many_steps_as_all_labels_fill(dataset, full, steps):
+    datamodule = CoTrainingDataModule(dataset, 4, seed=3, warmup_epochs=1, full_epochs=full)
+    first, second = torch.zeros(40), torch.zeros(40)
+    first[:12], second[:8] = 1, 1
+    datamodule.partitions = tuple(Partition.from_probability(torch.arange(40), p, 0.5) for p in (first, second))
+    networks = [plan.network for plan in datamodule.sampler(1)]
+    assert [networks.count(0), networks.count(1)] == steps
+
+
 def test_without_a_cleaner_there_is_no_warm_up(dataset):
     """`cleaner=none` trains plainly all along: batches of one size, each epoch cut as asked."""
     datamodule = CoTrainingDataModule(dataset, 4, seed=3, limit_batches=2, warmup_batch_size=10)
@@ -101,7 +111,7 @@ def test_without_a_cleaner_there_is_no_warm_up(dataset):
 
 @pytest.mark.parametrize(
     ("setting", "value"), [("warmup_batch_size", 1), ("warmup_batch_size", 2**16 + 1), ("warmup_batch_size", 2.5),
-                           ("batch_size", 1), ("warmup_epochs", -1)],
+                           ("batch_size", 1), ("warmup_epochs", -1), ("full_epochs", 1)],
 )  # fmt: skip
 def test_sizes_out_of_range_are_named(dataset, setting, value):
     with pytest.raises(InputError) as caught:

@@ -28,7 +28,7 @@ def test_a_run_of_five_epochs():
     # At the end the 20 held out once more.
     found = forecast(COSTS, data(), epochs=5, labeled=0.6)
     assert found.total == pytest.approx(2 * 20 + 3 * 60 + 5 * 2 + 4 * 10 + 16 + 2)
-    assert found.supposing == "where 60 % of the labels look clean"
+    assert found.supposing == "if 60 % of the labels look clean"
     assert found.words == "about 4 min 48 s on this CPU"  # 288 s
     assert found.shares == "stage 2 3 min, stage 1 56 s, warm-up 40 s, evaluation 10 s"
 
@@ -36,7 +36,7 @@ def test_a_run_of_five_epochs():
 def test_where_nobody_knows_all_labels_are_supposed_to_look_clean():
     found = forecast(COSTS, data(), epochs=5)
     assert found.seconds[STAGE_TWO] == 2 * 10 * 5
-    assert found.supposing == "where all of the labels look clean"
+    assert found.supposing == "if all labels look clean"
 
 
 def test_soft_targets_are_learnt_on_all_samples_and_nothing_is_supposed():

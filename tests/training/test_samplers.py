@@ -167,6 +167,18 @@ def test_limits_hold_for_each_network(limit, steps):
     assert len(sampler) == sum(steps)
 
 
+def test_an_epoch_of_a_given_size_takes_its_steps_whatever_the_labeled_side_fills():
+    sampler = CoTrainingSampler(SHARES, 3, 0, 0, epoch_size=10)
+    epoch = list(sampler)
+    assert [plan.network for plan in epoch] == [0] * 4 + [1] * 4  # ceil(10 / 3) each, for 7 and 4 labeled samples
+    seen = torch.cat([plan.labeled for plan in epoch if plan.network == 1])
+    assert seen.bincount(minlength=8).tolist() == [0, 3, 0, 3, 0, 3, 0, 3]  # 12 places, three rounds of four
+    assert [plan.epoch_share for plan in epoch[4:]] == [0, 0.25, 0.5, 0.75]
+    assert CoTrainingSampler(SHARES, 3, 0, 0, limit_batches=0.5, epoch_size=10).steps(0) == 2
+    nothing = partition([], [1, 2, 3])
+    assert len(CoTrainingSampler((nothing, nothing), 3, 0, 0, epoch_size=10)) == 0
+
+
 def test_a_limit_keeps_the_front_of_the_epoch():
     everything, front = contents(), contents(limit_batches=2)
     # Networks 0, 0, 0, 1, 1 become 0, 0, 1, 1. The second side's permutations are as long as needed, the front stays.

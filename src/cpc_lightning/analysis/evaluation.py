@@ -1,4 +1,4 @@
-"""How good predictions are: accuracy with its interval, by class, calibrated or not.
+"""Measures predictions: accuracy with its interval, numbers of each class, calibration.
 
 Shapes: n images, K classes.
 """

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: the confusion matrix, and how much confidence is worth.
+"""Figures of an evaluation: the confusion matrix, and accuracy against confidence (calibration).
 
 Shapes: K classes.
 """

@@ -1,4 +1,4 @@
-"""How long a run will take, told before it starts: its parts are timed, and faster ways are looked for."""
+"""Estimates before a run how long it will take, from a few timed steps, and suggests faster settings."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def announce(parts: Parts, faster: Callable[[Parts, Forecast], list[tuple[Foreca
     seconds = {**found.seconds, HELD_OUT: found.seconds[HELD_OUT] + found.seconds[PAGE]}
     bar.expect(seconds)
     if parts.trainer.is_global_zero:
-        begun = "" if parts.begun is None else "the rest: "
+        begun = "this run takes " if parts.begun is None else "the rest takes "
         print(begun + sentence(found), file=sys.stderr)
         for way, texts in ways:
             print(f"{way.words}: {command(texts)}", file=sys.stderr)

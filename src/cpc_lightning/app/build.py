@@ -1,4 +1,4 @@
-"""Instantiates a node of the settings (`_target_`); what its constructor refuses becomes one line about a setting."""
+"""Builds the object that a part of the settings names (`_target_`); its constructor's errors become one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python interface: a classifier with scikit-learn's manners, which also says which labels are wrong.
+"""The Python interface: a classifier like those of scikit-learn, which also says which labels are wrong.
 
 Shapes: N samples, M samples to predict, K classes, C channels, H x W pixels, D features.
 """

@@ -1,4 +1,4 @@
-"""Views that fit a data set's images: what their size is to be, where the settings leave that open.
+"""Chooses the size of the views by the sizes of the images, where the settings do not give it.
 
 Runs on image files scale the shorter side of an image to `dataset.crop.resize`, and see `views.size` of it, 7/8 as a
 rule. Where both are null, the headers of the images decide.

@@ -1,4 +1,4 @@
-"""What people hand to the Python interface: arrays, tables, folders, data sets of other libraries.
+"""Reads what is passed to the Python interface: arrays, tables, folders, data sets of other libraries.
 
 Everything becomes one of three: an array of images, an array of vectors, or names of image files. Images of different
 sizes are brought to one.

@@ -1,4 +1,4 @@
-"""Runs as a guest of somebody else's process: what is shared with it is afterwards as it was before."""
+"""Trains inside a program of the user without side effects: restores what the program and the run share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What mode=labels and mode=apply read: a run's verdicts, and the data set that they are about."""
+"""Reads a run's verdicts and the data set that they belong to, for mode=labels and mode=apply."""
 
 from __future__ import annotations
 

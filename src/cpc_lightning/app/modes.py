@@ -1,4 +1,4 @@
-"""Settings of modes other than training: read as typed, no part of any run's record, refused by every other mode."""
+"""Settings of the modes other than training: only their own mode accepts them, and no run records them."""
 
 from __future__ import annotations
 

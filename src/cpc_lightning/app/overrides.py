@@ -1,4 +1,4 @@
-"""Settings that are given in Python, as the command line's overrides."""
+"""Turns settings that are given in Python into overrides of the command line."""
 
 from __future__ import annotations
 

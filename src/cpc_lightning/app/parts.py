@@ -339,6 +339,7 @@ class Parts:
                 dataset, training["batch_size"], self.settings["seed"], training["evaluation_batch_size"],
                 training["limit_batches"], training["num_workers"], training["balanced_batches"], views.per_image,
                 training["warmup_epochs"] if cleaner.active else 0, training["warmup_batch_size"],
+                training["full_epochs"],
             )  # fmt: skip
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Arrays, data frames and containers as tensors and plain containers, which torch reads without running code."""
+"""Turns arrays, data frames and containers into tensors and plain containers, which load without running code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mode=predict: writes what a run's networks say of images, however many there are."""
+"""mode=predict: writes the classes that a run's networks predict, for any number of images."""
 
 from __future__ import annotations
 

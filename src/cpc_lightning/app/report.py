@@ -1,4 +1,4 @@
-"""mode=report: builds the page of a run from what it has left, also of an interrupted or an older one."""
+"""mode=report: builds the page of a run again from its folder, also of an interrupted or an older run."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from cpc_lightning.app.report import REPORT, gather, write
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError, TrainingError, first_line, one_line
 from cpc_lightning.files import atomic_write, remove_stale
-from cpc_lightning.report.ending import print_findings, print_summary, warnings_of
+from cpc_lightning.report.ending import lost_by_dividing, print_findings, print_summary, warnings_of
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.run_folder import read_run_folder
 from cpc_lightning.report.summary import summarise, write_summary
@@ -42,14 +42,14 @@ PAGE = Path("report", "index.html")
 MATRIX = "transition_matrix.csv"
 
 OUTPUTS = {  # which are named at the end, where they are there
-    "report/index.html": "the page: look at the labels, decide, download",
+    "report/index.html": "the page: look at the labels and decide about them",
     "labels.csv": "the verdict on every training label",
-    "labels_test.csv": "the same of the images that are held out",
+    "labels_test.csv": "the same for the test images",
     MATRIX: "P(given label | true class) as estimated, for noise=matrix",
-    "metrics.csv": "every epoch",
-    "summary.json": "the numbers above",
-    "classes.json": "the classes' names; label k is its item k",
-    "checkpoints/": "best.ckpt, last.ckpt",
+    "metrics.csv": "the numbers of every epoch",
+    "summary.json": "the numbers above, and more",
+    "classes.json": "the names of the classes: label k is item k",
+    "checkpoints/": "the networks: best.ckpt, last.ckpt",
     "config.yaml": "all settings; versions.json beside it",
 }
 PACKAGES = ("cpc-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "scikit-learn", "numpy")
@@ -147,7 +147,9 @@ def print_ending(folder: Path, report: LabelReport, summary: Mapping[str, Any]) 
     there = {name: meaning for name, meaning in OUTPUTS.items() if (folder / name).exists()}
     if not (folder / FOLDER / f"{BEST}.ckpt").exists():  # nothing is tested
         there[f"{FOLDER}/"] = f"{LAST}.ckpt"
-    print_summary(summary, {"folder": str(shown), **there}, warnings=list(warnings_of(report)))
+    lost = lost_by_dividing(summary)
+    warnings = [*warnings_of(report), *([] if lost is None else [lost])]
+    print_summary(summary, {"folder": str(shown), **there}, warnings=warnings)
 
 
 def write_verdict(parts: Parts) -> LabelReport:

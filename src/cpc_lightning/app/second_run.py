@@ -1,4 +1,4 @@
-"""The command that trains on a cleaned set as the first run was trained, and then tells what changed."""
+"""Makes the command that trains on a cleaned set like the first run, and then compares the two runs."""
 
 from __future__ import annotations
 

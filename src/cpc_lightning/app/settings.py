@@ -1,4 +1,4 @@
-"""Checks settings against the yaml files: their names, their kinds, and those of the run as a whole.
+"""Checks settings: names and types against the yaml files, and whether the settings of a run fit together.
 
 The yaml files are the schema. Names are checked before torch is imported, so that a typing mistake is answered at once.
 Ranges are checked by the constructors, and whether settings fit together by `parts`.

@@ -1,4 +1,4 @@
-"""The backbone that fits the size of the views, where nobody says which."""
+"""Chooses a backbone by the size of the views, where the settings name none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads weights from a file into a backbone, strictly: keys that do not fit are an error that lists them.
+"""Loads weights from a file into a backbone; keys that do not fit are an error that lists them.
 
 Files come from many places: a bare state_dict, a training checkpoint that holds one among other things, or a
 self-supervised network (SimCLR, MoCo, SupCon) whose encoder has a name of its own and carries a projection head.

@@ -1,4 +1,4 @@
-"""What the paper gives for each data set, typed from it (Sections 5.1, A.2), and what its baselines' authors give.
+"""The paper's settings for each data set, typed from it (Sections 5.1, A.2), and those of its baselines.
 
 Settings by full name; "backbone" is the name of the network.
 """

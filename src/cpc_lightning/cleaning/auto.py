@@ -1,24 +1,27 @@
-"""The cleaner that chooses what the paper chose by hand: the mixture, the threshold, the weight of the unlabeled half.
+"""A cleaner that chooses what the paper chose by hand: mixture, threshold, weight of the unlabeled loss.
 
-Decided once, at the end of warm-up, by what the networks' own features say out of fold (`cleaning.noise_rate`). The
-rules are the cells of the paper's table, and of the baseline that it builds on (METHOD, "Constants": the row "cleaner",
-and AugDesc's cells), with cuts halfway between cells, on the paper's scale, whose new label may be the true one
-(`nominal_rate`):
+It decides once, at the end of the warm-up, by predictions out of fold from the networks' own features
+(`cleaning.noise_rate`). The rules follow the cells of the paper's table and of AugDesc's (conf/experiment/); between
+two cells, the limit is halfway. Rates are those of the paper, where the new label may be the true one
+(`nominal_rate`).
 
-* features that do not change: the probe; nothing is left unlabeled (METHOD, "On fixed features").
-* images: prototypes. One mixture for each class (`cpc_awr`) where mistakes go evenly to all classes, as CIFAR's
-  symmetric cells and WebVision. Where they go mostly to one other class, the paper takes one for all (`cpc_agn`:
-  CIFAR-10's asymmetric cell, Clothing1M), but on the digits that loses 10 points and more against one for each; there,
-  and where wrong labels are too few to say, it is the one that agrees better with the posteriors out of fold (mean
-  squared difference). One for all where a class is so small that its own mixture would describe chance.
-* threshold 0.5 and this epoch's losses; 0.6 for the mixture, and the mean of five, at 90 % (from 85 % on).
-* lambda_u 0 where mistakes go to one class, and below 35 % (CIFAR-10: 0 at 20 %, 25 at 50 % and 80 %, 50 at 90 %); with
-  fifty classes and more 25 at 20 % and 150 from 50 % on (CIFAR-100); 0 below 10 %,
-  where the few wrong labels do not say how they err.
-* prototypes learn for 5 % of all epochs, 10 % with fifty classes and more at 80 % and above (CIFAR-100).
+* On features that do not change it takes the probe. No sample is left unlabeled (docs/features.md).
+* On images it takes prototypes. If mistakes go evenly to all classes, each class gets a mixture of its own
+  (`cpc_awr`), as in CIFAR's symmetric cells and on WebVision. If they go mostly to one other class, the paper takes
+  one mixture for all classes (`cpc_agn`: CIFAR-10's asymmetric cell, Clothing1M). But on the digits this loses 10
+  points and more. So in this case, and if there are too few wrong labels to tell, it takes the mixture that agrees
+  better with the posteriors out of fold (mean squared difference). If a class is too small for a mixture of its own
+  (`ENOUGH`), it is one for all.
+* The threshold is 0.5, with the losses of this epoch. At 90 % noise (from 85 % on) the mixture's threshold is 0.6,
+  with the mean of five epochs' losses.
+* lambda_u is 0 if mistakes go to one class, and below 35 % noise (CIFAR-10: 0 at 20 %, 25 at 50 % and 80 %, 50 at 90
+  %). With fifty classes or more it is 25 at 20 % and 150 from 50 % on (CIFAR-100). Below 10 % it is always 0, because
+  so few wrong labels do not show which classes they go to.
+* Prototypes learn for 5 % of all epochs before they divide the data; 10 % with fifty classes or more and at least 80
+  % noise (CIFAR-100).
 
-The confidence penalty that the paper adds in warm-up under asymmetric noise comes before anything is known: it stays as
-it is set (`training.confidence_penalty`).
+Under asymmetric noise the paper adds a confidence penalty to the warm-up. At that time nothing is known about the
+noise, so it stays as it is set (`training.confidence_penalty`).
 
 Shapes: N samples, K classes.
 """

@@ -1,4 +1,4 @@
-"""Classes as clouds of one shape around their means: a second judge of fixed features, in closed form.
+"""Class means with one shared, shrunk covariance ("clouds"): predicts true classes from fixed features.
 
 Linear discriminant analysis on probabilities of classes in the place of labels: means and one covariance, which is
 shrunk towards a ball (Friedman, "Regularized discriminant analysis", 1989). A wrong label pulls a mean a little, where

@@ -1,4 +1,4 @@
-"""A floor for each class: some of its labels are trained on whatever the cleaner says, so that no class dies out.
+"""Keeps a share of each class in training, whatever the cleaner says, so that no class loses all its labels.
 
 A cleaner that judges by losses or by neighbours doubts rare classes first: they are learnt last. ProMix (Xiao et al.,
 "ProMix: Combating Label Noise via Maximizing Clean Sample Utility", IJCAI 2023) takes a class's labels of smallest loss

@@ -1,4 +1,4 @@
-"""Three judges of each sample's true class, who have not seen its label: regression, neighbours and clouds, in rounds.
+"""Combines three predictions of true classes that have not seen the label: regression, neighbours, class means.
 
 What one fold's samples are judged by is made of the other folds' labels alone, their posteriors included: a label must
 not come back to its own sample by way of a neighbour, or of a mean that it has pulled. So there is a world for each

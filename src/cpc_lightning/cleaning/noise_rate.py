@@ -1,4 +1,4 @@
-"""How many labels are wrong, and how: an estimate with an interval, from answers out of fold.
+"""Estimates how many labels are wrong, and in what way, with an interval, from predictions out of fold.
 
 Posteriors and matrix are those of `infer_true_classes`, on features that do not change or on a network's own after
 warm-up. Measured on the digits after five epochs of warm-up (1,438 labels, seed 1, mean of both networks), where 0,
@@ -7,7 +7,7 @@ The mixture of losses, which always finds a second component, says 8.8, 25.2, 41
 confident joint 0.3, 18.4, 46.4, 77.3 and 21.8 %.
 
 What follows the confusions of the features themselves cannot be seen here: a class that is often taken for another
-looks the same as one that is often labeled as another (METHOD: "On fixed features"). `out_of_fold_error` bounds it.
+looks the same as one that is often labeled as another (docs/features.md). `out_of_fold_error` bounds it.
 
 Shapes: N samples, K classes, G groups of copies.
 """

@@ -1,4 +1,4 @@
-"""Several judges' answers as one, each with the say that it has earned. Shapes: N samples, K classes, E judges."""
+"""Combines several models' predictions, each with a fitted exponent. Shapes: N samples, K classes, E judges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How likely given labels are, and a transition matrix that is as detailed as the data can tell.
+"""The likelihood of given labels, and a transition matrix that is shrunk as far as held-out labels ask for.
 
 Shapes: N samples, K classes, F folds.
 """

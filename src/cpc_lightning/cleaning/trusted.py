@@ -1,4 +1,4 @@
-"""Labels that a person has confirmed: whatever a cleaner says of them, they are clean."""
+"""Labels that a person has confirmed are clean, whatever the cleaner says."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Features of a pretrained network: computed once, kept on disk, trained on in the place of the images."""
+"""Features of a pretrained network: computed once, kept on disk, trained on instead of the images."""

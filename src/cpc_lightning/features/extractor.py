@@ -1,4 +1,4 @@
-"""A network that makes vectors of images, in several views of each.
+"""Computes vectors of images with a network, for several views of each image.
 
 Shapes: B batch, C channels, H x W pixels as stored, S the side of what the network sees, W views, D features.
 """

@@ -1,4 +1,4 @@
-"""The contract of features, and the choice to have none."""
+"""The contract of features, and features=none."""
 
 from __future__ import annotations
 

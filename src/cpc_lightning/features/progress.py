@@ -1,4 +1,4 @@
-"""Shows how far the computing of features is: a bar on a terminal, a line now and then elsewhere."""
+"""Shows the progress of computing features: a bar in a terminal, otherwise a line now and then."""
 
 from __future__ import annotations
 

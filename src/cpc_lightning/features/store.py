@@ -1,4 +1,4 @@
-"""Where computed vectors are kept: blocks while they are computed, then two files that are mapped into memory.
+"""Keeps vectors on disk: in blocks while they are computed, then in two files that are mapped into memory.
 
 Several processes may work on one store: each claims a block before it computes it, and a claim ends with its process.
 Nothing rests on the claims but that no work is done twice.

@@ -1,4 +1,4 @@
-"""Images decoded, scaled and seen by a network at once: on all cores, or on a device that others decode for.
+"""Decodes and scales images and passes them through a network, in parallel: on all cores, or for a GPU.
 
 Shapes: n images, W views, D features.
 """

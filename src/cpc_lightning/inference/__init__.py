@@ -1,1 +1,1 @@
-"""What a trained model is for: predict, evaluate and export, from a checkpoint alone."""
+"""Uses a trained model: predict, evaluate and export, from a checkpoint alone."""

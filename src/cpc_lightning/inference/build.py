@@ -1,4 +1,4 @@
-"""Builds the parts that a checkpoint names, of this library alone: a checkpoint may come from anybody.
+"""Builds the parts that a checkpoint names, only from this library: a stranger may have written the checkpoint.
 
 A checkpoint's settings say what to build (`_target_`), and whoever wrote them could have named any function of any
 installed package. What is not of this library is built only where the user says so.

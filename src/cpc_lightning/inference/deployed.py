@@ -1,4 +1,4 @@
-"""A trained model as one network, from 8-bit images of any size to probabilities: what can be exported.
+"""A trained model as one network that can be exported: from 8-bit images of any size to probabilities.
 
 Everything is written as sums and products of tensors, resizing too, because exported formats either have no resizing
 like Pillow's or each its own.

@@ -1,4 +1,4 @@
-"""What to predict on: a folder of images, one image, a list of them, or vectors; named one after the other."""
+"""Lists what to predict on: a folder of images, one image, a list of images, or vectors."""
 
 from __future__ import annotations
 

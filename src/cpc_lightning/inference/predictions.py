@@ -1,4 +1,4 @@
-"""What is predicted, kept in blocks while it grows, and put together into one csv or Parquet file.
+"""Saves predictions in blocks, and joins the blocks into one csv or Parquet file.
 
 A block is a file of its own, whole or not at all. So a stopped prediction goes on, several processes share one, and the
 result is the same whoever computed what.

@@ -1,1 +1,1 @@
-"""What a run leaves behind: labels.csv, summary.json, tables."""
+"""What a run leaves behind: labels.csv, summary.json, tables, the page, files for other tools."""

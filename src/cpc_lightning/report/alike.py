@@ -1,4 +1,4 @@
-"""The page's near-duplicates and its images that look like none of the classes: which, in what words, with pictures.
+"""The page's part on near-duplicates, and on images that look like none of the classes.
 
 Shapes: N training samples, M held-out ones, D features.
 """

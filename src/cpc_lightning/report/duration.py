@@ -1,4 +1,4 @@
-"""Durations in words, as people say them."""
+"""Writes durations for people: "41 s", "3 min 20 s", "5 h 12 min"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a verdict on labels amounts to: counts, pairs, matrices, and how many of the first n labels are wrong.
+"""Sums up a verdict on labels: counts, confused pairs, matrices, how many of the first n labels are wrong.
 
 Pure functions of columns of labels.csv. Shapes: N samples, K classes. Everywhere `noisy` (N,) are given labels, -1
 where there is none; `suggested` (N,) the networks' classes; `clean` (N,) clean probabilities, NaN where nobody judged;
@@ -29,7 +29,7 @@ LOST, TIMES, EVER = 0.5, 2.0, 0.9
 BEYOND = 0.1
 """How far more labels may be predicted otherwise out of fold than look wrong, before the estimate is doubted.
 
-On features where nothing hides it is 0.02 to 0.06 (digits); under noise by the image, 0.3 (METHOD)."""
+On features where nothing hides it is 0.02 to 0.06 (digits); under noise by the image, 0.3."""
 
 
 @dataclass(frozen=True)
@@ -277,6 +277,6 @@ def unseen(rate: float, out_of_fold_error: float) -> str:
             "Look at the most confused pairs."
         )
     return (
-        "Mistakes that follow what the features themselves confuse cannot be seen in them: where there are such, "
+        "Mistakes between classes that the features confuse cannot be seen: if there are such mistakes, "
         f"the estimated noise rate of {100 * rate:.1f} % is too low."
     )

@@ -1,4 +1,4 @@
-"""Names of folders and files that every file system takes, and that image_folder reads.
+"""Names of folders and files that every file system accepts, and that image_folder reads.
 
 A class may be called "a/b", "CON" or "..", two classes may differ in case alone, and two images of one name may come
 into one folder.

@@ -1,4 +1,4 @@
-"""What the page is made of: a run's files, its verdicts, images, and what its networks say when they look again.
+"""Collects what the page is made of: a run's files, verdicts, images, and new predictions of its networks.
 
 Shapes: N training samples, M held-out ones, D features of both networks together.
 """

@@ -1,4 +1,4 @@
-"""Writes a folder whole or not at all, and never over anything that the library has not made."""
+"""Writes a folder completely or not at all, and never over files that the library has not made."""
 
 from __future__ import annotations
 

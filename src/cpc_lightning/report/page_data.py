@@ -1,4 +1,4 @@
-"""What the page's scripts get: samples in columns, the first ones within the page, the others beside it.
+"""Data for the page's scripts: samples in columns, the first ones inside the page, the others in files beside it.
 
 Shapes: N samples; `order` (S,) positions of those shown, the most suspicious first.
 """

@@ -38,6 +38,7 @@ def summarise(
     "test_accuracy_top5_best", "ilsvrc12_accuracy_best", ... "test_accuracy_selected" is that of the networks that the
     set "val" selects; "test_prototype_accuracy_last", ... are those of class prototypes as classifiers.
     "ks_deviating_clean_1", ... are the shares of classes of Figure 1, at the end of the warm-up.
+    "test_accuracy_warmup" is the best accuracy by then, which plain training has reached.
     """
     last = rows[-1]
 
@@ -52,6 +53,7 @@ def summarise(
             for key, value in summarise_accuracy(column(name)).items()
         },
         "test_accuracy_selected": None,
+        "test_accuracy_warmup": _best_of_warmup(rows),
         **{f"{name.replace('/', '_')}_selected": v for name, v in selected.items() if name[-2:] not in ("_1", "_2")},
         **{f"cleaner_{m}_{c}": last.get(f"{c}/{m}") for c in SOURCES for m in ("auc", "precision", "recall")},
         **{
@@ -67,11 +69,19 @@ def summarise(
         "suspected_labels": _suspected(report),
         **{f"suspected_labels_{name}": _suspected(labels) for name, labels in held_out.items()},
         "training_samples": len(report.noisy_labels),
+        "test_samples": len(held_out["test"].noisy_labels) if "test" in held_out else 0,
         "unlabeled_samples": int((report.noisy_labels < 0).sum()),
         "trusted_labels": 0 if report.trusted is None else int(report.trusted.sum()),
         "epochs": len(rows),
         "seconds": seconds,
     }
+
+
+def _best_of_warmup(rows: Sequence[Mapping[str, float | None]]) -> float | None:
+    """The best test accuracy up to the first division of the data; None without one, or without a test set."""
+    divided = [place for place, row in enumerate(rows) if row.get("partition/labeled_1") is not None]
+    measured = [row.get("test/accuracy") for row in rows[: divided[0] + 1]] if divided else []
+    return max((value for value in measured if value is not None), default=None)
 
 
 def _suspected(report: LabelReport) -> int | None:

@@ -1,4 +1,4 @@
-"""Looks at images once more with the networks of a finished epoch: probabilities, features and losses.
+"""Evaluates images once more with a run's networks: probabilities, features and losses.
 
 Shapes: n images, K classes, D features.
 """

@@ -1,4 +1,4 @@
-"""Shows what stage 1 finds in the loggers that can draw: histograms, and the images whose labels look most wrong."""
+"""Sends what stage 1 finds to W&B and TensorBoard: histograms, and the images with the most suspicious labels."""
 
 from __future__ import annotations
 

@@ -47,6 +47,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         views: int = 2 * VIEWS,
         warmup_epochs: int = 0,
         warmup_batch_size: int | None = None,
+        full_epochs: bool = False,
     ) -> None:
         """Take the data and how to batch it.
 
@@ -65,6 +66,9 @@ class CoTrainingDataModule(pl.LightningDataModule):
             views: of each image in stage 2, where they are cropped before they form a batch (`Views.per_image`).
             warmup_epochs: W, how many epochs are warm-up; 0 without a cleaner, which has nothing to warm up for.
             warmup_batch_size: samples a step and process in warm-up. None: as `batch_size`.
+            full_epochs: whether a network takes as many steps in an epoch of stage 2 as if all samples were on the
+                labeled side, which then goes round more than once. False: as many as it takes to see the labeled side
+                once, as in DivideMix and CPC; the fewer labels look clean, the fewer they are.
         """
         super().__init__()
         warmup_batch_size = batch_size if warmup_batch_size is None else warmup_batch_size
@@ -82,7 +86,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
         self.dataset, self.noisy_labels = dataset, dataset.train.labels
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.limit_batches, self.num_workers, self.seed = checked_limit(limit_batches), num_workers, seed
-        self.balanced_batches, self.views = balanced_batches, views
+        require(isinstance(full_epochs, bool), "full_epochs", full_epochs, "must be true or false")
+        self.balanced_batches, self.views, self.full_epochs = balanced_batches, views, full_epochs
         self.warmup_epochs, self.warmup_batch_size = warmup_epochs, warmup_batch_size
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
@@ -124,6 +129,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
             rank=self._rank,
             world_size=self._world_size,
             limit_batches=None if epoch < self.warmup_epochs else self.limit_batches,
+            epoch_size=len(self.draws(epoch)[0]) if self.full_epochs else None,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""Failures of the machine in words: a worker process died, a GPU's memory ran out, a logger cannot log."""
+"""Explains failures of the machine: a worker process died, a GPU's memory ran out, a logger cannot log."""
 
 from __future__ import annotations
 

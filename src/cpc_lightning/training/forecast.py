@@ -1,4 +1,4 @@
-"""How long a whole run will take, from what its pieces cost and how many of them there are."""
+"""Estimates how long a whole run takes, from the time of its parts and their number."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def forecast(
     steps = data.most_steps(data.warmup_epochs, processes)
     supposing, share = "", 1.0
     if divides and costs.divides:
-        share = 1.0 if labeled is None else labeled
-        supposing = f"where {'all' if labeled is None else f'{100 * labeled:.0f} %'} of the labels look clean"
+        share = 1.0 if labeled is None or data.full_epochs else labeled
+        supposing = f"if {'all' if labeled is None else f'{100 * labeled:.0f} % of the'} labels look clean"
     look = costs.look / processes
     answers = max(1, counts[STAGE_ONE])
     cleaning = costs.cleaning + (costs.first_cleaning - costs.cleaning) / answers * (done == 0)

@@ -87,11 +87,11 @@ def _plan(*values: Any) -> BatchPlan:
 class CoTrainingSampler(Sampler[BatchPlan]):
     """One epoch: all steps of network 0, then all of network 1.
 
-    A network takes ceil(n / G) steps, the same on every rank. Every batch is full (shapes stay, no batch of one sample
-    meets BatchNorm): samples come in one permutation after another, and the last batch takes what it lacks from the
-    next one; samples that have weights come as often as those say, but for a draw of their fractions. The unlabeled
-    side goes round likewise, B a step and process, however many it has. A network with nothing
-    labeled takes no step.
+    A network takes ceil(n / G) steps, the same on every rank, or as many as `epoch_size` samples fill. Every batch is
+    full (shapes stay, no batch of one sample meets BatchNorm): samples come in one permutation after another, and the
+    last batch takes what it lacks from the next one; samples that have weights come as often as those say, but for a
+    draw of their fractions. The unlabeled side goes round likewise, B a step and process, however many it has. A
+    network with nothing labeled takes no step.
 
     All ranks agree on the global batches, and each takes its slice: the concatenation over ranks of their t-th plans is
     the plan that one process with batch G would have.
@@ -105,6 +105,8 @@ class CoTrainingSampler(Sampler[BatchPlan]):
         world_size: how many processes there are.
         limit_batches: at most this many steps a network (int, at least 1), or this share of its steps (float in (0, 1],
             at least one step); None for all. A limit on the epoch as a whole would never reach network 1.
+        epoch_size: how many labeled samples a network with a labeled side sees, before `limit_batches`; None: each of
+            them once.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class CoTrainingSampler(Sampler[BatchPlan]):
         rank: int = 0,
         world_size: int = 1,
         limit_batches: int | float | None = None,
+        epoch_size: int | None = None,
     ) -> None:
         require_integer("batch_size", batch_size, 1)
         require_integer("seed", seed, 0)
@@ -126,10 +129,14 @@ class CoTrainingSampler(Sampler[BatchPlan]):
         self.seed, self.epoch = seed, epoch
         self.rank, self.world_size = rank, world_size
         self.limit_batches = checked_limit(limit_batches)
+        self.epoch_size = epoch_size
 
     def steps(self, network: int) -> int:
         """How many steps `network` (0 or 1) takes."""
-        every = math.ceil(len(self.shares[network].labeled) / (self.batch_size * self.world_size))
+        samples = len(self.shares[network].labeled)
+        if samples and self.epoch_size is not None:
+            samples = self.epoch_size
+        every = math.ceil(samples / (self.batch_size * self.world_size))
         if self.limit_batches is None or every == 0:
             return every
         if isinstance(self.limit_batches, int):

@@ -1,4 +1,4 @@
-"""What a progress bar says, as one line of the width that there is."""
+"""The text of the progress bar, as one line that fits the width of the terminal."""
 
 from __future__ import annotations
 

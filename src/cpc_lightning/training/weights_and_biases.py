@@ -1,4 +1,4 @@
-"""The logger for Weights & Biases: where it cannot log, it says so before training; it draws what stage 1 finds."""
+"""The logger for Weights & Biases: fails before training if it cannot log; shows what stage 1 finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weak and strong views of a batch of vectors, on their device; what `Views` is to images.
+"""Weak and strong views of a batch of vectors, on their device; the counterpart of `Views` for images.
 
 The data set itself draws among the views that it keeps of an image (the image, its mirror image, crops): that is the
 weak view. Strong ones hide some of its numbers, shift all a little and mix it with another's. Draws are made on the

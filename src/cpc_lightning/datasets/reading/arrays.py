@@ -1,4 +1,4 @@
-"""Named arrays of a file that people made: .npz, .npy files that are called alike, Parquet. Nothing is unpickled."""
+"""Reads named arrays from .npz, Parquet, or .npy files with a common name. Pickled objects are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels as people write them: names, numbers with or without .0, and what says that an image has no label."""
+"""Reads labels as people write them: names, numbers with or without .0, words for a missing label."""
 
 from __future__ import annotations
 

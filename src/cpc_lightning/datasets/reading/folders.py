@@ -1,4 +1,4 @@
-"""Folders of images as people have them: with links, with what a NAS or a file manager adds, and with other files.
+"""Lists the images in a folder: follows links, and ignores files that a NAS or a file manager adds.
 
 Nothing is passed over in silence: a folder that may not be read is an error, and what is not looked at is counted.
 """

@@ -1,4 +1,4 @@
-"""Which files are images: the formats that are read, the endings of their names, and the decoder that HEIC takes."""
+"""The image formats that are read, the endings of their file names, and the decoder for HEIC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The idx format of MNIST and its kin: four files, each a header and then the bytes, perhaps gzipped.
+"""Reads the idx format of MNIST and similar sets: four files, each a header and the bytes, possibly gzipped.
 
 Source: http://yann.lecun.com/exdb/mnist: two zero bytes, the type of the values (8 for unsigned bytes), the number of
 dimensions, each dimension as a big-endian 32-bit integer, the values.

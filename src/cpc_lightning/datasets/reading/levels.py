@@ -1,4 +1,4 @@
-"""Images of any mode as 8-bit RGB: which levels become 0 and 255, and what shows through transparent pixels."""
+"""Converts images of any mode to 8-bit RGB: the range of their pixel values, and transparency."""
 
 from __future__ import annotations
 

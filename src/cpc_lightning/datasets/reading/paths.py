@@ -1,4 +1,4 @@
-"""File names by the million, in one buffer of bytes."""
+"""Keeps millions of file names in one buffer of bytes, to save memory."""
 
 from __future__ import annotations
 

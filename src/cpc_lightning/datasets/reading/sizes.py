@@ -1,4 +1,4 @@
-"""How large images are, by the headers of their files."""
+"""Reads the sizes of images from the headers of their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of a csv file, with the line that each stands in. What is wrong is an `InputError` that names the line."""
+"""Reads the rows of a csv file; errors are an `InputError` that names the line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a format gets to write, and what it answers.
+"""The contract of a format: what it gets, and what it returns.
 
 Shapes: N samples, K classes, D features.
 """

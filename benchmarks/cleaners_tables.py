@@ -1,0 +1,217 @@
+"""The tables of `cleaners.py`, made from its rows: accuracy and time, verdicts, the paper's claims, and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from measure import interval, spread
+
+Rows = Sequence[Mapping[str, str]]
+Cell = tuple[str, str]
+
+PLAIN, LONG = "none", "none, equal time"
+ACCURACY = "test_accuracy_last"
+FLAT = 5
+"""The learning curve's last epochs that are compared with as many before."""
+
+
+class Study:
+    """The rows, by set, kind of noise, choice and seed."""
+
+    def __init__(self, rows: Rows) -> None:
+        """Take the rows in the order in which cells and choices are to appear."""
+        self._rows = {(row["set"], row["noise"], row["choice"], row["seed"]): row for row in rows}
+        self.cells: list[Cell] = [*dict.fromkeys((row["set"], row["noise"]) for row in rows)]
+        self.choices: list[str] = [*dict.fromkeys(row["choice"] for row in rows)]
+
+    def values(self, cell: Cell, choice: str, measure: str = ACCURACY) -> dict[str, float]:
+        """The measure by seed, of the seeds that have it."""
+        return {
+            seed: float(row[measure])
+            for (*place, name, seed), row in self._rows.items()
+            if tuple(place) == cell and name == choice and row[measure]
+        }
+
+    def differences(
+        self, cell: Cell, first: tuple[str, str], second: tuple[str, str], scale: float = 1.0
+    ) -> list[float]:
+        """First less second, seed by seed; each is a choice and a measure."""
+        one, other = self.values(cell, *first), self.values(cell, *second)
+        return [scale * (one[seed] - other[seed]) for seed in one if seed in other]
+
+
+def tables(rows: Rows, curves: Rows) -> str:
+    """Markdown."""
+    study = Study(rows)
+    hosts = ", ".join(sorted({row["host"] for row in rows}))
+    commits = ", ".join(sorted({row["commit"] for row in rows}))
+    parts = [
+        "## Cleaners on sets that two cores can pay",
+        "",
+        "`python benchmarks/cleaners.py`; `--help` tells what the sets are. Test accuracy in % after the last epoch:",
+        "mean ± standard deviation over n seeds, which draw other labels too. In bold the best of a row that had not",
+        "the true labels.",
+        "",
+        *accuracy_table(study),
+        "",
+        "Seconds of one processor core for a run, as a multiple of plain training's:",
+        "",
+        *time_table(study),
+        "",
+        "AUC of clean against wrong labels in the final verdict, by the loss mixture and by prototypes:",
+        "",
+        *auc_table(study),
+        "",
+        "What the paper claims, and what is seen here: paired differences over seeds, with the 95 % interval of their",
+        "mean (Student's t). A claim holds where the interval lies above 0, does not hold where it lies below, and is",
+        "within noise otherwise.",
+        "",
+        *claims_table(study),
+        "",
+        f"Whether runs had come to their end: mean accuracy of the last {FLAT} epochs less that of the {FLAT} before.",
+        "",
+        *flat_table(study, curves),
+        "",
+        f"* host {hosts}, one thread a run, float32; code of {commits}",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[str]:
+    """Lines of Markdown."""
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + " --- |" * len(header)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def accuracy_table(study: Study) -> Iterator[str]:
+    """A row a cell, a column a choice."""
+
+    def rows() -> Iterator[Sequence[str]]:
+        for cell in study.cells:
+            found = {choice: [*study.values(cell, choice).values()] for choice in study.choices}
+            ranked = {name: fmean(values) for name, values in found.items() if values and name != "oracle"}
+            best = max(ranked, key=lambda name: ranked[name], default=None)
+            shown = [f"**{spread(v)}**" if name == best else spread(v) for name, v in found.items()]
+            counts = sorted({len(values) for values in found.values() if values})
+            yield [*cell, " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))), *shown]
+
+    return table(["set", "wrong labels", "n", *study.choices], rows())
+
+
+def time_table(study: Study) -> Iterator[str]:
+    """The mean over a set's cells of the ratio to plain training on the same seed."""
+    sets = [*dict.fromkeys(name for name, _ in study.cells)]
+
+    def rows() -> Iterator[Sequence[str]]:
+        for name in sets:
+            shown = []
+            for choice in study.choices:
+                ratios = [
+                    one / plain[seed]
+                    for cell in study.cells
+                    if cell[0] == name
+                    for plain in [study.values(cell, PLAIN, "seconds")]
+                    for seed, one in study.values(cell, choice, "seconds").items()
+                    if seed in plain
+                ]
+                shown.append(f"{fmean(ratios):.2f}" if ratios else "-")
+            yield [name, *shown]
+
+    return table(["set", *study.choices], rows())
+
+
+def auc_table(study: Study) -> Iterator[str]:
+    """A row a cell: the mixture of each cleaner that has one, and the prototypes."""
+    columns = [
+        (choice, measure)
+        for choice in study.choices
+        for measure in ("cleaner_auc_gmm", "cleaner_auc_cpc", "cleaner_auc_verdict")
+        if any(study.values(cell, choice, measure) for cell in study.cells) and choice != "oracle"
+    ]
+    names = [f"{choice}: {measure.rpartition('_')[2]}" for choice, measure in columns]
+
+    def rows() -> Iterator[Sequence[str]]:
+        for cell in study.cells:
+            shown = [spread([*study.values(cell, *column).values()], 3) for column in columns]
+            if set(shown) != {"-"}:
+                yield [*cell, *shown]
+
+    return table(["set", "wrong labels", *names], rows())
+
+
+@dataclass(frozen=True)
+class Claim:
+    """First lies above second, each a choice and a measure; differences are shown times `scale`."""
+
+    text: str
+    first: tuple[str, str]
+    second: tuple[str, str]
+    scale: float = 1.0
+
+
+CLAIMS = (
+    Claim("prototypes tell wrong labels better than the mixture that teaches them (Figure 3), agn",
+          ("cpc_agn", "cleaner_auc_cpc"), ("cpc_agn", "cleaner_auc_gmm"), 100),
+    Claim("the same, awr", ("cpc_awr", "cleaner_auc_cpc"), ("cpc_awr", "cleaner_auc_gmm"), 100),
+    Claim("prototypes tell them better than the mixture alone does, agn", ("cpc_agn", "cleaner_auc_cpc"),
+          ("gmm_agn", "cleaner_auc_gmm"), 100),
+    Claim("the same, awr", ("cpc_awr", "cleaner_auc_cpc"), ("gmm_awr", "cleaner_auc_gmm"), 100),
+    Claim("training with prototypes beats the mixture (Table 3), agn", ("cpc_agn", ACCURACY), ("gmm_agn", ACCURACY)),
+    Claim("the same, awr", ("cpc_awr", ACCURACY), ("gmm_awr", ACCURACY)),
+    Claim("prototypes with a mixture for each class beat those with one for all", ("cpc_awr", ACCURACY),
+          ("cpc_agn", ACCURACY)),
+    Claim("cpc_awr beats plain training, equal epochs", ("cpc_awr", ACCURACY), (PLAIN, ACCURACY)),
+    Claim("cpc_awr beats plain training, equal time", ("cpc_awr", ACCURACY), (LONG, ACCURACY)),
+    Claim("cpc_agn beats plain training, equal time", ("cpc_agn", ACCURACY), (LONG, ACCURACY)),
+)  # fmt: skip
+
+
+def verdict(differences: Sequence[float]) -> str:
+    """In words, by the 95 % interval; of one seed nothing can be said."""
+    if len(differences) < 2:
+        return "one seed"
+    low, high = interval(differences)
+    return "holds" if low > 0 else "does not hold" if high < 0 else "within noise"
+
+
+def claims_table(study: Study) -> Iterator[str]:
+    """A row a claim and cell."""
+
+    def rows() -> Iterator[Sequence[str]]:
+        for claim in CLAIMS:
+            for cell in study.cells:
+                found = study.differences(cell, claim.first, claim.second, claim.scale)
+                if found:
+                    low, high = interval(found) if len(found) > 1 else (float("nan"),) * 2
+                    shown = f"{fmean(found):+.2f}" + ("" if len(found) < 2 else f" ({low:+.2f} to {high:+.2f})")
+                    yield [claim.text, *cell, str(len(found)), shown, verdict(found)]
+
+    header = ["claim", "set", "wrong labels", "n", "difference, points", "it"]
+    return table(header, rows())
+
+
+def flat_table(study: Study, curves: Rows) -> Iterator[str]:
+    """A row a cell, a column a choice: the mean over seeds."""
+    found: dict[tuple[str, str, str, str], dict[int, float]] = {}
+    for row in curves:
+        place = row["set"], row["noise"], row["choice"], row["seed"]
+        found.setdefault(place, {})[int(row["epoch"])] = float(row["accuracy"])
+
+    def rise(accuracies: Mapping[int, float]) -> float:
+        ordered = [accuracies[epoch] for epoch in sorted(accuracies)]
+        return fmean(ordered[-FLAT:]) - fmean(ordered[-2 * FLAT : -FLAT])
+
+    def rows() -> Iterator[Sequence[str]]:
+        for cell in study.cells:
+            shown = []
+            for choice in study.choices:
+                rises = [rise(one) for (*place, name, _), one in found.items() if (*place, name) == (*cell, choice)]
+                shown.append(f"{fmean(rises):+.2f}" if rises else "-")
+            yield [*cell, *shown]
+
+    return table(["set", "wrong labels", *study.choices], rows())

@@ -1,0 +1,107 @@
+"""Numbers that the documentation quotes are those of the committed measurements (whole tables: tests/test_docs.py)."""
+
+import json
+import re
+
+import pytest
+from tests.docs.blocks import ROOT
+
+RESULTS = ROOT / "benchmarks/results"
+
+
+def measured(name):
+    """The rows of a result, each as its values by column."""
+    result = json.loads((RESULTS / f"{name}.json").read_text())
+    return [dict(zip(result["columns"], row, strict=True)) for row in result["rows"]]
+
+
+def cells(page, header):
+    """The cells of the table of a page of docs/ whose header begins so, row by row; of a file of results likewise."""
+    lines = (ROOT / page).read_text().splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith(header))
+    rows = []
+    for line in lines[first + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_verdicts_on_digits():
+    """The better of regression and cleanlab, the probe, and their paired difference, of each kind of noise."""
+    names = {"to the next class 40 %": "next class 40 %"}
+    found = {}
+    for data, noise, _, measure, regression, cleanlab, probe, difference, _ in cells(
+        "benchmarks/results/verdicts.md", "| set | noise | n |"
+    ):
+        if data == "digits":
+            better = max(regression.split(" ")[0], cleanlab.split(" ")[0])  # all have three decimals
+            found[noise, measure] = [better, probe.split(" ")[0], difference]
+    rows = cells("docs/features.md", "| noise | AUC, better of the two |")
+    assert len(rows) == 5
+    for noise, *numbers in rows:
+        noise = names.get(noise, noise)
+        assert numbers[0:3] == found[noise, "auc"], noise
+        assert numbers[3:6] == found[noise, "accuracy"], noise
+
+
+def test_threads_beside_other_work():
+    """Ratios to the best setting; the worst one is the largest of a row."""
+    by = {(row["workload"].split(" ")[0], row["setting"]): row for row in measured("threads")}
+    settings = ("2 threads", "2 threads, passive", "2 threads, spin 1,000", "1 thread")
+    rows = cells("docs/reliability.md", "| setting | PreAct ResNet-18, alone |")
+    assert len(rows) == len(settings)
+    for setting, row in zip(settings, rows, strict=True):
+        expected = []
+        for workload in ("PreAct", "small_resnet,"):
+            best = min(other["busy / best alone"] for (name, _), other in by.items() if name == workload)
+            mine = by[workload, setting]
+            expected += [mine["alone / best alone"], mine["busy / best alone"] / best]
+        assert row[1:] == [f"{ratio:.2f}" for ratio in [*expected, max(expected)]], setting
+
+
+def test_stage_1_at_the_size_of_webvision():
+    columns = ("one mixture", "class mixtures", "prototypes", "metrics", "labels.csv")
+    rows = cells("docs/distributed.md", "| samples | features | one mixture")
+    assert len(rows) == 2
+    for row, result in zip(rows, measured("webvision"), strict=False):
+        assert int(row[0].replace(",", "")) == result["samples"]
+        assert row[1] == f"{result['samples'] * 2048 * 2 / 1e9:.1f} GB"  # half precision, one network
+        for cell, column in zip(row[2:], columns, strict=True):
+            seconds = result[f"{column}, s"]
+            assert cell == f"{seconds:.{0 if seconds > 100 else 1}f} s, {result[f'{column}, MB']:.0f} MB", column
+
+
+def test_a_folder_of_photos():
+    found = {
+        row[1]: row[2:] for row in cells("benchmarks/results/photos.md", "| network | part |") if "Lite0" in row[0]
+    }
+    seconds, memory = found["the whole command"][0], found["the whole command"][-1]
+    page = " ".join((ROOT / "docs/features.md").read_text().split())
+    assert f"takes {seconds} s with EfficientNet-Lite0" in page
+    assert f"This is {found['ratio'][0]} times the bare forward passes" in page
+    assert f"needs {memory} of memory" in page
+
+
+def test_what_the_readme_says_of_its_table():
+    last10 = {row[0]: float(row[4].split(" ")[0]) for row in cells("README.md", "| run | n |")}
+    plain = last10["cleaner=none"]
+    readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs/cleaners.md").read_text()
+    assert f"is {last10['cleaner=cpc_awr'] - plain:.0f} points above plain training" in readme
+    worst = min(value for name, value in last10.items() if name != "cleaner=none") - plain
+    assert f"at least {int(worst)} points better than plain training" in page
+
+
+def test_what_speed_says_of_an_epoch():
+    page = (ROOT / "docs/speed.md").read_text()
+    shares = {}
+    for row in measured("where"):
+        shares.setdefault(row["workload"], {})[row["part"]] = float(row["share"].removesuffix(" %"))
+    networks = [sum(parts[name] for name in ("guess", "train")) for parts in shares.values()]
+    assert f"{min(networks):.0f} to {max(networks):.0f} % of an epoch" in page
+    assert max(parts["mixtures"] + parts["prototypes"] for parts in shares.values()) < 1
+    speeds = [float(row["of the stack"].removesuffix(" %")) for row in measured("utilisation")]
+    assert f"{round(min(speeds), -1):.0f} to {round(max(speeds), -1):.0f} % of the speed" in page
+    memory = [float(row["of the plain loop"]) for row in measured("memory") if row["side"] == "this library"]
+    assert memory == pytest.approx([2 / 3, 2 / 3], abs=0.03)
+    assert "two thirds of the memory" in re.sub(r"\s+", " ", page)

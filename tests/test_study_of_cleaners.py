@@ -1,0 +1,96 @@
+"""The study of cleaners: its statistics by hand, its settings, and its tables, made anew from the committed rows."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def study():
+    """benchmarks/cleaners.py as a module, its neighbours found as when it is run."""
+    pytest.importorskip("fontTools")
+    sys.path.insert(0, str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location("cleaners", BENCHMARKS / "cleaners.py")
+    module = sys.modules["cleaners"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture(scope="module")
+def made(study):
+    return sys.modules["cleaners_tables"]
+
+
+def row(choice, seed, accuracy, **more):
+    measures = {"cleaner_auc_gmm": "", "cleaner_auc_cpc": "", "cleaner_auc_verdict": "", "seconds": "10", "host": "h"}
+    place = {"set": "digits", "noise": "symmetric 80 %", "choice": choice, "seed": str(seed), "commit": "c"}
+    return {**place, "test_accuracy_last": str(accuracy), **measures, **more}
+
+
+ROWS = [
+    *(row("none", seed, accuracy) for seed, accuracy in ((1, 60), (2, 61), (3, 62))),
+    *(row("cpc_awr", seed, accuracy, seconds="25") for seed, accuracy in ((3, 65), (1, 61), (2, 63))),
+    row("oracle", 1, 99),
+]
+
+
+def test_differences_are_those_of_one_seed_and_the_interval_is_student_s(made):
+    """Differences 1, 2, 3: mean 2, standard deviation 1; t(0.975, 2) = 4.302653, over the root of 3: 2.484138."""
+    study = made.Study(ROWS)
+    cell = ("digits", "symmetric 80 %")
+    found = study.differences(cell, ("cpc_awr", made.ACCURACY), ("none", made.ACCURACY))
+    assert sorted(found) == [1, 2, 3]
+    assert made.interval(found) == (pytest.approx(-0.484138), pytest.approx(4.484138))
+    assert made.verdict(found) == "within noise"
+    assert made.verdict([2.0, 2.1, 2.2]) == "holds"  # 2.1 - 2.484138 * 0.1 > 0
+    assert made.verdict([-2.0, -2.1, -2.2]) == "does not hold"
+    assert made.verdict([5.0]) == "one seed"
+    assert study.differences(cell, ("gmm_agn", made.ACCURACY), ("none", made.ACCURACY)) == []
+
+
+def test_the_best_of_a_row_is_bold_and_is_not_the_oracle(made):
+    header, _, line = made.accuracy_table(made.Study(ROWS))
+    assert header == "| set | wrong labels | n | none | cpc_awr | oracle |"
+    assert line == "| digits | symmetric 80 % | 1 to 3 | 61.00 ± 1.00 | **63.00 ± 2.00** | 99.00 |"
+    assert [*made.time_table(made.Study(ROWS))][-1] == "| digits | 1.00 | 2.50 | 1.00 |"
+
+
+def test_a_curve_that_is_flat_at_its_end(made):
+    """Five epochs of mean 12 after five of mean 7, and an epoch before them that does not count."""
+    curves = [
+        {"set": "digits", "noise": "symmetric 80 %", "choice": "none", "seed": "1", "epoch": str(epoch),
+         "accuracy": str(accuracy)}
+        for epoch, accuracy in enumerate([99, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14])
+    ]  # fmt: skip
+    assert [*made.flat_table(made.Study(ROWS), curves)][-1] == "| digits | symmetric 80 % | +5.00 | - | - |"
+
+
+def test_pictures_are_shrunk_to_the_mean_of_what_falls_together(study):
+    image = np.array([[[0, 2, 10, 10], [4, 6, 10, 10], [1, 1, 0, 255], [1, 1, 255, 0]]], dtype=np.uint8)
+    assert study.shrink(image, 2).tolist() == [[[3, 10], [1, 128]]]  # 127.5, to the even number
+
+
+def test_the_settings_of_a_run(study):
+    settings = study.Run("clipart", "symmetric 40 %", "none, equal time", 2).settings()
+    assert {"training.epochs=72", "optimizer.schedule.milestones=[48]", "cleaner=none", "seed=2"} < set(settings)
+    assert "training.epochs=24" in study.Run("clipart", "symmetric 40 %", "none", 2).settings()
+
+
+def test_the_committed_tables_are_those_of_the_committed_rows(study, made):
+    rows, curves = (
+        study.read_rows(BENCHMARKS / "results" / name) for name in ("cleaners_runs.csv", "cleaners_curves.csv")
+    )
+    assert rows
+    assert made.tables(rows, curves) == (BENCHMARKS / "results" / "cleaners_runs.md").read_text()
+    ends = {tuple(row[name] for name in ("set", "noise", "choice", "seed")): row["accuracy"] for row in curves}
+    for row in rows:  # the curve's last epoch is the accuracy that the table has
+        end = ends[row["set"], row["noise"], row["choice"], row["seed"]]
+        assert float(row["test_accuracy_last"]) == pytest.approx(float(end), abs=0.006)
