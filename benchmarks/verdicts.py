@@ -231,7 +231,7 @@ def ours(cell: Cell, seed: int, parts: bool) -> list[Row]:
         settings=f"decays={found.decays} say={say}")  # fmt: skip
     if not parts:
         return rows
-    near, similarity = nearest(inputs, NEIGHBOURS)
+    near, similarity, _ = nearest(inputs, NEIGHBOURS)
     weights = 1 / torch.bincount(found.groups)[found.groups].float()
     fold = split_in_folds(cell.given, found.groups, FOLDS, seed)
     by_regression = predict_out_of_fold(inputs, fold, found.regressions)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from tests.runs import WITNESS, digest
 
 from cpc_lightning.app.command_line import main
 from cpc_lightning.app.run import run
+from cpc_lightning.cleaning import neighbours
 from cpc_lightning.errors import InputError
 
 SHORT = (
@@ -157,6 +159,20 @@ def test_mistakes_are_told_in_one_line_before_hours_of_computing(command, photos
     assert MISTAKES[setting] in err
     assert not (tmp_path / "run").exists()
     assert seen(counted) <= 2  # one image, to try what is to learn
+
+
+def test_what_very_many_samples_need_is_told_before_hours_of_computing(command, photos, tmp_path, monkeypatch, counted):
+    monkeypatch.setattr(neighbours, "MOST", 143)
+    monkeypatch.setitem(sys.modules, "faiss", None)  # import raises ImportError
+    line = "cleaner.neighbours=30: for 144 samples this needs faiss: pip install 'cpc-lightning[neighbours]'"
+    kept = [text for text in of(photos, tmp_path) if not text.startswith("cleaner")]
+    for cleaner in ("probe", "auto"):
+        code, _, err = command(*kept, f"cleaner={cleaner}", f"hydra.run.dir={tmp_path}/run")
+        assert (code, err) == (2, f"error: {line}\n")
+    assert not counted.exists()  # no network has seen an image
+    code, out, _ = command("mode=check", *kept, "cleaner=probe", f"hydra.run.dir={tmp_path}/run")
+    assert code == 2
+    assert line in " ".join(out.split())
 
 
 def test_weights_that_cannot_be_fetched_are_told_with_their_address(command, photos, tmp_path, monkeypatch):

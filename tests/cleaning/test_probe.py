@@ -53,6 +53,13 @@ def test_without_soft_targets_the_data_is_divided():
     assert first.targets is None
 
 
+def test_the_recall_is_told_where_not_all_pairs_are_compared(monkeypatch):
+    task, _ = make_task(vectors=True)
+    assert "stage1/neighbour_recall" not in ProbeCleaner().clean(task).scalars
+    monkeypatch.setattr("cpc_lightning.cleaning.neighbours.EXACT", 200)
+    assert 0.9 < ProbeCleaner().clean(task).scalars["stage1/neighbour_recall"] < 1
+
+
 def test_fixed_features_are_judged_once(monkeypatch):
     task, _ = make_task(vectors=True)
     times = []

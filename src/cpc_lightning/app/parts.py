@@ -21,7 +21,7 @@ from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.settings import check_kinds, check_run, select
 from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer, uses_gpu
 from cpc_lightning.backbones.network import Network
-from cpc_lightning.cleaning.evidence import Chooses, Cleaner
+from cpc_lightning.cleaning.evidence import Chooses, Cleaner, ComparesSamples
 from cpc_lightning.datasets.dataset import ImageDataset, Vectors
 from cpc_lightning.datasets.reading.image_files import ImageFiles
 from cpc_lightning.errors import InputError, require
@@ -138,7 +138,9 @@ class Parts:
     def ready(self) -> Parts:
         """Build all parts, in the order in which mistakes are best told."""
         self.check_method()
-        begun, dataset = self.begun, self.dataset
+        begun = self.begun
+        self.check_neighbours()  # before features are computed
+        dataset = self.dataset
         if begun is not None:
             check_same_data(begun.data, begun.noisy_labels, dataset)
         self.check_truth()
@@ -290,6 +292,13 @@ class Parts:
             known or not self.cleaner.needs_true_labels, "cleaner", "oracle",
             "needs the true label of every training sample, and this data set does not have them",
         )  # fmt: skip
+
+    def check_neighbours(self) -> None:
+        """Raise `InputError` where the cleaner compares more samples with each other than it can as things are here."""
+        cleaner, train = self.cleaner, self.noisy_images.train
+        if isinstance(cleaner, ComparesSamples) and self.settings["training"]["balanced_batches"] is None:
+            with settings_of("cleaner"):
+                cleaner.require_comparable(len(train), self.features.active or isinstance(train.images, Vectors))
 
     @cached_property
     def networks(self) -> list[Network]:

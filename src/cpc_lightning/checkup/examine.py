@@ -125,6 +125,7 @@ class Examination:
         findings.rows += label_findings(dataset.train, nominal_rate, dataset.class_names)
         if self.cleaner is not None:
             findings.attempt("labels", self.parts.check_truth)
+            findings.attempt("cleaner", self.parts.check_neighbours)
         workers = self.settings["training"]["num_workers"]
         workers = workers if isinstance(workers, int) else usable_cores()
         skips = self.settings["dataset"].get("on_bad_image") == "skip"

@@ -38,6 +38,7 @@ from cpc_lightning.cleaning.cpc import CpcCleaner
 from cpc_lightning.cleaning.evidence import Advice, Basis, CleaningResult, CleaningTask, Draw, Evidence, JudgesOthers
 from cpc_lightning.cleaning.floor import check_floor
 from cpc_lightning.cleaning.gmm import GmmCleaner
+from cpc_lightning.cleaning.neighbours import require_comparable
 from cpc_lightning.cleaning.noise_rate import NoiseEstimate, estimate_noise
 from cpc_lightning.cleaning.posterior import Posterior, infer_true_classes
 from cpc_lightning.cleaning.probe import ProbeCleaner
@@ -183,6 +184,11 @@ class AutoCleaner:
         noise = result.noise or self.noise
         scalars = result.scalars | ({} if noise is None else noise.scalars)
         return replace(result, noise=noise, advice=self._advice, scalars=scalars)
+
+    def require_comparable(self, samples: int, of_vectors: bool) -> None:
+        """Raise `InputError` where so many vectors cannot be compared with each other; of images some are."""
+        if of_vectors:
+            require_comparable(samples, "neighbours", self.neighbours)
 
     def judge(self, evidence: Evidence, draw: Draw, basis: Basis, head: PrototypeHead) -> Tensor:
         """Clean probability (n,) of samples outside the training set, by the chosen cleaner; NaN where it has none."""

@@ -216,6 +216,19 @@ class TakesSteps(Protocol):
 
 
 @runtime_checkable
+class ComparesSamples(Protocol):
+    """A cleaner that compares samples with each other: of very many, with the help of a package that may be missing."""
+
+    def require_comparable(self, samples: int, of_vectors: bool) -> None:
+        """Raise `InputError` where it is.
+
+        Args:
+            samples: how many there are.
+            of_vectors: whether the data set consists of features that do not change.
+        """
+
+
+@runtime_checkable
 class Remembers(Protocol):
     """A cleaner that keeps something of each sample from epoch to epoch, from the first epoch of the warm-up on.
 

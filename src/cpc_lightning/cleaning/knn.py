@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.floor import check_floor
-from cpc_lightning.cleaning.neighbours import BLOCK, nearest
+from cpc_lightning.cleaning.neighbours import BLOCK, nearest, require_comparable
 from cpc_lightning.cleaning.partition import Partition, co_divide, require_finite
 from cpc_lightning.errors import require_integer, require_number
 
@@ -70,6 +70,10 @@ class KnnCleaner:
         # The contract's threshold is one to be above, SSR's one to reach: the next smaller float32.
         self.threshold = max(0.0, float(np.nextafter(np.float32(select_from), np.float32(-1))))
         self.class_floor = class_floor
+
+    def require_comparable(self, samples: int, of_vectors: bool) -> None:
+        """Raise `InputError` where so many cannot be compared with each other; features of images are, too."""
+        require_comparable(samples, "neighbours", self.neighbours)
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Divide the task's samples for both networks.
@@ -126,7 +130,7 @@ def label_ratios(features: Tensor, labels: Tensor, classes: int, neighbours: int
     share = own.mean(dim=0)
     votes = own
     if min(neighbours, len(labels)) > 1:
-        near, _ = nearest(features.float().cpu(), neighbours - 1)
+        near = nearest(features.float().cpu(), neighbours - 1).near
         step = max(1, BLOCK // near.shape[1])
         counted = [
             torch.zeros(len(rows), classes, dtype=torch.float64).scatter_add_(

@@ -1,16 +1,18 @@
 """The most alike of the other samples by the cosine of standardised features, near copies, and what neighbours vote.
 
-Up to `EXACT` samples all pairs are compared. Of more, those of a cell with those of the cells around it (an inverted
-file: Jégou et al., "Product quantization for nearest neighbor search", TPAMI 2011, without the quantization): each cell
-of about 512 samples against its surroundings is one matrix product. How many cells that takes is read off samples whose
-neighbours are known, so that any data gets the same `RECALL`; where there are no cells, all pairs are compared.
+Up to `EXACT` samples all pairs are compared. Of more, faiss compares those of a list with those of the lists around it
+(an inverted file: Jégou et al., "Product quantization for nearest neighbor search", TPAMI 2011, without the
+quantization). How many lists that takes is read off samples whose neighbours are known, so that any data gets the same
+`RECALL`. faiss is an extra: without it all pairs are compared, up to `MOST` samples.
 
-Shapes: N samples, D features, K classes, k neighbours, C cells.
+Shapes: N samples, D features, K classes, k neighbours, L lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from math import isqrt
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from cpc_lightning.errors import require
+
 COPY = 0.995
 """Cosine of standardised features from which two samples are one picture: the same image saved anew lies above it."""
 
@@ -26,16 +30,19 @@ COMPONENTS = 256
 """Numbers of a vector that are looked at: of more, their principal components."""
 
 EXACT = 20_000
-"""So many samples are compared pair by pair: exact, for seconds more than cells take (18 s to 10 s of one core)."""
+"""So many samples are compared pair by pair: exact, in 4 s of a core."""
 
-CELL = 512
-"""Samples a cell, on average."""
+MOST = 200_000
+"""So many samples are compared pair by pair where there is no faiss: in about 8 min of a core."""
 
-RECALL = 0.98
-"""The share of a sample's true neighbours that is found where there are cells, on average."""
+RECALL = 0.95
+"""The share of a sample's true neighbours that is to be found where there are lists, on average."""
 
-PROBES, DRAWN, ROUNDS = 512, 48, 6
-"""Samples whose neighbours are known exactly; samples a cell that the means are made of, and how often."""
+PROBES, SAMPLES, ROUNDS = 512, 64, 10
+"""Samples whose neighbours are known exactly; samples a list that k-means sees, and how often."""
+
+AT_ONCE = 1 << 14
+"""Samples that faiss is asked about in one call: it can be stopped between two."""
 
 BLOCK = 1 << 25
 """So many numbers are held at once beside the data (128 MiB)."""
@@ -65,110 +72,110 @@ def leading(inputs: Tensor, components: int = COMPONENTS) -> Tensor:
     return turned
 
 
-def nearest(inputs: Tensor, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """The most alike of the other samples, by cosine: positions (N, k) int64 and cosines (N, k), the highest first.
+class Neighbours(NamedTuple):
+    """The most alike of the other samples, by cosine, the highest first.
 
-    k is `count`, or N - 1 where that is less. Beyond `EXACT` samples `RECALL` of them are found, and others nearly as
-    alike are in the place of the rest.
+    Attributes:
+        near: (N, k) int64 their positions.
+        cosines: (N, k) float32.
+        recall: the share of the true neighbours that was found, by `PROBES` samples; 1 where all pairs are compared.
+    """
+
+    near: Tensor
+    cosines: Tensor
+    recall: float
+
+
+def nearest(inputs: Tensor, count: int, seed: int = 0) -> Neighbours:
+    """Each sample's `count` neighbours, or N - 1 where that is less.
+
+    Beyond `EXACT` samples about `RECALL` of them are found, and others nearly as alike are in the place of the rest. It
+    is the same for the same seed and number of threads.
 
     Args:
         inputs: (N, D).
         count: k.
-        seed: of the samples that cells are made of.
+        seed: of k-means, and of the samples that the recall is measured by.
     """
-    count = min(count, len(inputs) - 1)
-    if len(inputs) <= EXACT:
-        unit = F.normalize(inputs, dim=1)
-        return _nearest_of(unit, torch.arange(len(unit)), unit, count)
-    return _nearest_in_cells(inputs, count, torch.Generator().manual_seed(seed))
+    unit = F.normalize(inputs, dim=1)
+    count = min(count, len(unit) - 1)
+    faiss = installed_faiss() if len(unit) > EXACT else None
+    if faiss is None:
+        return Neighbours(*_nearest_of(torch.arange(len(unit)), unit, count), 1.0)
+    return _nearest_in_lists(faiss, unit, count, seed)
 
 
-def _nearest_of(
-    rows: Tensor, own: Tensor, unit: Tensor, count: int, among: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The most alike to some samples, of all or of those at `among`.
+def require_comparable(samples: int, setting: str, value: object) -> None:
+    """Raise `InputError` where comparing so many samples takes faiss, and it is not installed."""
+    expected = f"for {samples:,} samples this needs faiss: pip install 'cpc-lightning[neighbours]'"
+    require(samples <= MOST or installed_faiss() is not None, setting, value, expected)
+
+
+def installed_faiss() -> ModuleType | None:
+    """The library, imported where it is needed only: it brings threads and a BLAS of its own. None where it is not."""
+    try:
+        import faiss
+    except ImportError:
+        return None
+    module: ModuleType = faiss
+    return module
+
+
+def _nearest_of(own: Tensor, unit: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The most alike of all other samples, exactly: positions (n, k) and cosines (n, k).
 
     Args:
-        rows: (n, D) the samples.
-        own: (n,) where in `unit` they are.
+        own: (n,) positions of the samples.
         unit: (N, D) all samples, of length 1.
         count: k.
-        among: (m,) positions in `unit`, the samples' own first; None: all of them.
     """
-    others = unit if among is None else unit[among]
-    first = 0 if among is None else int(among[0])
     found, cosines = [], []
-    step = max(1, BLOCK // len(others))
-    for part, places in zip(torch.split(rows, step), torch.split(own, step), strict=True):
-        similarity = part @ others.T
-        similarity[torch.arange(len(part)), places - first] = -torch.inf
+    for places in torch.split(own, max(1, BLOCK // len(unit))):
+        similarity = unit[places] @ unit.T
+        similarity[torch.arange(len(places)), places] = -torch.inf
         best = similarity.topk(count, dim=1)
         found.append(best.indices)
         cosines.append(best.values)
-    near = torch.cat(found)
-    return near if among is None else among[near], torch.cat(cosines)
+    return torch.cat(found), torch.cat(cosines)
 
 
-def _nearest_in_cells(inputs: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """As `nearest`, from the cells around each sample's own."""
-    means = _means_of_cells(inputs, len(inputs) // CELL, generator)
-    cell = torch.cat([(F.normalize(rows, dim=1) @ means.T).argmax(dim=1) for rows in torch.split(inputs, 4096)])
-    order = torch.argsort(cell, stable=True)
-    unit = torch.empty_like(inputs)
-    for places, rows in zip(torch.split(order, 4096), torch.split(unit, 4096), strict=True):
-        rows.copy_(F.normalize(inputs[places], dim=1))
-    members = torch.split(torch.arange(len(order)), torch.bincount(cell, minlength=len(means)).tolist())
-    around = (means @ means.T).fill_diagonal_(torch.inf).argsort(dim=1, descending=True)  # (C, C), itself first
-    wanted = _cells_wanted(unit, cell[order], around, count, generator)
-    near = torch.empty(len(inputs), count, dtype=torch.int64)
-    cosines = torch.empty(len(inputs), count)
-    for here, cells in zip(members, around.tolist(), strict=True):
-        if len(here):
-            others = _members_of(cells, members, wanted, count)
-            places = order[here]
-            found, cosines[places] = _nearest_of(unit[here], here, unit, count, others)
-            near[places] = order[found]
-    return near, cosines
+def _nearest_in_lists(faiss: Any, unit: Tensor, count: int, seed: int) -> Neighbours:
+    """As `nearest`, by faiss's inverted file."""
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    rows, lists = unit.numpy(), 2 * isqrt(len(unit))
+    means = faiss.IndexFlatIP(unit.shape[1])
+    index = faiss.IndexIVFFlat(means, unit.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
+    index.cp.seed, index.cp.niter = seed, ROUNDS
+    index.cp.max_points_per_centroid, index.cp.min_points_per_centroid = SAMPLES, 1
+    index.train(rows)
+    index.add(rows)
+    list_of = torch.from_numpy(means.search(rows, 1)[1][:, 0])
+    some = torch.randperm(len(unit), generator=torch.Generator().manual_seed(seed))[:PROBES]
+    true, highest = _nearest_of(some, unit, count)
+    around = torch.from_numpy(means.search(rows[some.numpy()], lists)[1])
+    index.nprobe = _lists_wanted(around, list_of[true])
+
+    near, cosines = torch.empty(len(unit), count, dtype=torch.int64), torch.empty(len(unit), count)
+    for places in torch.split(list_of.argsort(stable=True), AT_ONCE):  # one list's in a row: they look at the same
+        similarity, found = map(torch.from_numpy, index.search(rows[places.numpy()], count + 1))
+        best = similarity.masked_fill(found == places[:, None], -torch.inf).topk(count, dim=1)
+        near[places], cosines[places] = found.gather(1, best.indices), best.values
+    few = (near < 0).any(dim=1).nonzero().flatten()  # in the lists around them there are less than k
+    if len(few):
+        near[few], cosines[few] = _nearest_of(few, unit, count)
+    known = cosines[some] >= highest[:, -1:] - 1e-5  # among samples that are equally alike, any are right
+    return Neighbours(near, cosines, float(known.float().mean()))
 
 
-def _members_of(cells: Sequence[int], members: Sequence[Tensor], wanted: int, count: int) -> Tensor:
-    """The samples of the first cells: of as many as `wanted`, and of more until there are `count` beside oneself."""
-    chosen = [members[cell] for cell in cells[:wanted]]
-    total = sum(map(len, chosen))
-    for cell in cells[wanted:]:
-        if total > count:
-            break
-        chosen.append(members[cell])
-        total += len(members[cell])
-    return torch.cat(chosen)
-
-
-def _means_of_cells(inputs: Tensor, cells: int, generator: torch.Generator) -> Tensor:
-    """(C, D) directions, by spherical k-means on some of the samples; the same for the same generator."""
-    drawn = torch.randperm(len(inputs), generator=generator)[: cells * DRAWN]
-    some = F.normalize(inputs[drawn], dim=1)
-    means = some[:cells]
-    for _ in range(ROUNDS):
-        cell = torch.cat([(rows @ means.T).argmax(dim=1) for rows in torch.split(some, 4096)])
-        sums = torch.zeros_like(means).index_add_(0, cell, some)
-        means = torch.where(sums.norm(dim=1, keepdim=True) > 1e-6, F.normalize(sums, dim=1), means)
-    return means
-
-
-def _cells_wanted(unit: Tensor, cell: Tensor, around: Tensor, count: int, generator: torch.Generator) -> int:
-    """How many cells hold `RECALL` of the neighbours of samples, by some whose neighbours are looked for everywhere.
+def _lists_wanted(around: Tensor, list_of: Tensor) -> int:
+    """How many lists hold `RECALL` of the neighbours.
 
     Args:
-        unit: (N, D) in the order of cells.
-        cell: (N,) likewise.
-        around: (C, C) the cells by their distance from each.
-        count: k.
-        generator: draws the samples.
+        around: (n, L) all lists, by how near they are to each of some samples.
+        list_of: (n, k) those of the samples' neighbours.
     """
-    own = torch.randperm(len(unit), generator=generator)[:PROBES]
-    true, _ = _nearest_of(unit[own], own, unit, count)
-    rank = torch.empty_like(around).scatter_(1, around, torch.arange(len(around)).expand_as(around))
-    ranks = rank[cell[own][:, None], cell[true]].flatten().sort().values
+    rank = torch.empty_like(around).scatter_(1, around, torch.arange(around.shape[1]).expand_as(around))
+    ranks = rank.gather(1, list_of).flatten().sort().values
     return int(ranks[min(len(ranks) - 1, int(RECALL * len(ranks)))]) + 1
 
 

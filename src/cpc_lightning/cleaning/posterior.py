@@ -47,6 +47,7 @@ class Posterior:
         groups: (N,) int64, the same number for near copies.
         verdict: what regression, neighbours and class means say together.
         regressions: F of (D + 1, K), the weights of each fold's corrected regression.
+        recall: the share of the nearest neighbours that was found.
     """
 
     true_class: Tensor
@@ -58,6 +59,7 @@ class Posterior:
     groups: Tensor
     verdict: Verdict
     regressions: list[Tensor]
+    recall: float = 1.0
 
 
 def infer_true_classes(
@@ -83,7 +85,7 @@ def infer_true_classes(
         rounds: of forward-corrected regression; more make the matrix drift towards the identity.
     """
     inputs = leading(standardise(features))
-    near, similarity = nearest(inputs, neighbours)
+    near, similarity, recall = nearest(inputs, neighbours)
     groups = groups_of_copies(near, similarity)
     weights = 1 / torch.bincount(groups)[groups].float()
     fold = split_in_folds(labels, groups, folds, seed)
@@ -125,7 +127,7 @@ def infer_true_classes(
     judged = given_the_label(true_class, labels, matrix)
     alone = torch.bincount(labels, minlength=num_classes)[labels] == 1  # nobody else of its class: nobody can tell
     judged[alone] = F.one_hot(labels[alone], num_classes).float()
-    return Posterior(true_class, judged, matrix, noise_rate, given, (decay, corrected), groups, verdict, models)
+    return Posterior(true_class, judged, matrix, noise_rate, given, (decay, corrected), groups, verdict, models, recall)
 
 
 # Folds ----------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
 from cpc_lightning.cleaning.floor import check_floor
+from cpc_lightning.cleaning.neighbours import require_comparable
 from cpc_lightning.cleaning.noise_rate import NoiseEstimate, estimate_noise
 from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.cleaning.posterior import DECAYS, Posterior, infer_true_classes
@@ -78,6 +79,10 @@ class ProbeCleaner:
         self._known: tuple[Tensor, Tensor, Tensor, Posterior] | None = None
         self._noise: tuple[Sequence[Posterior], NoiseEstimate] | None = None
 
+    def require_comparable(self, samples: int, of_vectors: bool) -> None:
+        """Raise `InputError` where so many cannot be compared with each other; features of images are, too."""
+        require_comparable(samples, "neighbours", self.neighbours)
+
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Judge the task's samples; both networks' answers are the same where features are fixed."""
         classes = len(task.heads[0].prototypes)
@@ -95,9 +100,11 @@ class ProbeCleaner:
             every.append(found)
             labels.append(judged.noisy_labels)
         noise = self._estimate_noise(every, labels)
+        recall = min(one.recall for one in every)
+        scalars = noise.scalars | ({"stage1/neighbour_recall": recall} if recall < 1 else {})
         first, second = estimates
         return CleaningResult(
-            (first, second), co_divide(*partitions), self.threshold, {}, noise.scalars, self.class_floor, noise
+            (first, second), co_divide(*partitions), self.threshold, {}, scalars, self.class_floor, noise
         )
 
     def _estimate_noise(self, found: list[Posterior], labels: list[Tensor]) -> NoiseEstimate:
