@@ -94,3 +94,15 @@ def test_the_committed_tables_are_those_of_the_committed_rows(study, made):
     for row in rows:  # the curve's last epoch is the accuracy that the table has
         end = ends[row["set"], row["noise"], row["choice"], row["seed"]]
         assert float(row["test_accuracy_last"]) == pytest.approx(float(end), abs=0.006)
+
+
+def test_the_documentation_quotes_the_committed_rows(study, made):
+    found = made.Study(study.read_rows(BENCHMARKS / "results" / "cleaners_runs.csv"))
+    page = (BENCHMARKS.parent / "docs" / "cleaners.md").read_text()
+    for cell, text in {
+        ("letters", "symmetric 50 %"): "| 53 letters, 50 % symmetric noise, 30 epochs |",
+        ("clipart", "symmetric 40 %"): "| clip art in 17 classes, 40 % symmetric noise, 24 epochs |",
+    }.items():
+        shown = [f"{found.values(cell, choice)['1']:.2f}" for choice in ("none", "cpc_awr", "cpc_awr, own data")]
+        seconds = [found.values(cell, choice, "seconds")["1"] for choice in ("cpc_awr, own data", "none")]
+        assert f"{text} {' | '.join(shown)} | {seconds[0] / seconds[1]:.2f} |" in page
