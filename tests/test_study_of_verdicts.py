@@ -88,9 +88,9 @@ def test_scores_by_hand(verdicts):
     # Wrong: the second and fourth, of scores 0.2 and 0.6; one of two right ones, 0.4, lies below the latter.
     found = verdicts.judge_scores(cell, torch.tensor([0.9, 0.2, 0.4, 0.6]))
     assert found == {"auc": 0.75, "precision": 0.5}
-    assert verdicts.interval([0.5]) == "0.500"
+    assert verdicts.mean_and_half([0.5]) == "0.500"
     # mean 2, standard deviation 1, t(0.975, 2) = 4.3027, over the root of 3
-    assert verdicts.interval([1, 2, 3]) == "2.000 ± 2.484"
+    assert verdicts.mean_and_half([1, 2, 3]) == "2.000 ± 2.484"
 
 
 def test_a_table_of_rows(verdicts):

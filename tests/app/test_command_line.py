@@ -231,7 +231,7 @@ def test_help_names_every_group(command):
     assert code == 0
     for group in ("dataset", "noise", "cleaner", "backbone", "semisup", "optimizer", "trainer", "logger", "experiment"):
         assert f"\n    {group}  " in out or f"\n  {group}  " in out
-    assert "cpc_agn, cpc_awr, cpc_contrastive, gmm_agn, gmm_awr, none, oracle" in out
+    assert "gmm_awr, knn, mixture_2d, none, oracle, probe, uniform, wrong_events" in out
 
 
 def test_the_default_folder_is_named_after_the_choices(command, tmp_path, monkeypatch, small):

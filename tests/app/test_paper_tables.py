@@ -114,7 +114,7 @@ def test_the_rows_without_experiments_are_the_methods_that_the_library_does_not_
     assert set(TABLE_1) - set(RUNS_1) == {"ELR+", "LongReMix", "NGC", "NCR", "GJS"}
     assert set(TABLE_2) - set(PREFIX_2) == {"ELR+", "NCR", "ProtoMix", "LongReMix", "NGC", "GJS"}
     page = (ROOT / "docs/reproduce.md").read_text()
-    missing = re.search(r"Missing of Tables 1 and 2 are other methods: ([^.]*)\.", page)
+    missing = re.search(r"The methods ([^.]*) in Tables 1 and 2 are not part of the library\.", page)
     assert missing is not None
     assert set(re.split(r",\s+|\s+and\s+", missing[1])) == OTHER_METHODS
 

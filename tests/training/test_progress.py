@@ -112,7 +112,7 @@ def test_it_is_closed_before_an_error_is_told(notes, tmp_path, capsys):
     assert run(tmp_path / "run", "optimizer.network.lr=1e30") == 1
     assert notes[0].closed
     estimate, error = capsys.readouterr().err.splitlines()
-    assert estimate.startswith("about ")
+    assert estimate.startswith("this run takes about ")
     assert error.startswith("error: the loss became")
 
 
