@@ -54,7 +54,7 @@ def template(tmp_path_factory):
     """A folder with all that the commands name."""
     folder = tmp_path_factory.mktemp("documentation")
     for name in ("FOLDER", "FOLDER, the second"):
-        write_folders(folder / name, {"dark": 14, "light": 14})
+        write_folders(folder / name, {"0": 14, "1": 14})  # classes that RUN has, too
     table = write_table(folder / "table")
     shutil.copytree(table.parent / "photos", folder / "photos")
     shutil.copy(table, folder / "FILE.csv")
