@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -148,7 +149,7 @@ OF_CURVES = ("set", "noise", "choice", "seed", "epoch", *CURVES)
 # Data ---------------------------------------------------------------------------------------------------------------
 
 
-def shrink(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+def shrink(images: npt.NDArray[Any], size: int) -> npt.NDArray[np.uint8]:
     """(N, H, W) to (N, size, size), H and W multiples of it: the mean of what falls together."""
     factor = images.shape[1] // size
     together = images.reshape(len(images), size, factor, size, factor)
@@ -161,7 +162,7 @@ def letters() -> Arrays:
     return {
         "images": shrink(made["images"], 16), "labels": made["labels"],
         "test_images": shrink(made["test_images"], 16), "test_labels": made["test_labels"],
-    }  # type: ignore[arg-type]  # fmt: skip
+    }  # fmt: skip
 
 
 def fashion() -> Arrays:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from measure import interval, spread
+from measure import interval
+
+from cpc_lightning.report.sweep import mean_and_deviation
 
 Rows = Sequence[Mapping[str, str]]
 Cell = tuple[str, str]
@@ -96,7 +98,9 @@ def accuracy_table(study: Study) -> Iterator[str]:
             found = {choice: [*study.values(cell, choice).values()] for choice in study.choices}
             ranked = {name: fmean(values) for name, values in found.items() if values and not name.startswith("oracle")}
             best = max(ranked, key=lambda name: ranked[name], default=None)
-            shown = [f"**{spread(v)}**" if name == best else spread(v) for name, v in found.items()]
+            shown = [
+                f"**{mean_and_deviation(v)}**" if name == best else mean_and_deviation(v) for name, v in found.items()
+            ]
             counts = sorted({len(values) for values in found.values() if values})
             yield [*cell, " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))), *shown]
 
@@ -137,7 +141,7 @@ def auc_table(study: Study) -> Iterator[str]:
 
     def rows() -> Iterator[Sequence[str]]:
         for cell in study.cells:
-            shown = [spread([*study.values(cell, *column).values()], 3) for column in columns]
+            shown = [mean_and_deviation([*study.values(cell, *column).values()]) for column in columns]
             if set(shown) != {"-"}:
                 yield [*cell, *shown]
 

@@ -67,13 +67,6 @@ def append_rows(file: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
         writer.writerows(rows)
 
 
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """`mean ± standard deviation`; the mean alone of one value, "-" for none."""
-    if not values:
-        return "-"
-    return f"{fmean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
-
-
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """The confidence interval of the mean of two values or more, by Student's t: its ends."""
     half = float(student.ppf((1 + level) / 2, len(values) - 1)) * stdev(values) / len(values) ** 0.5

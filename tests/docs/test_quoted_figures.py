@@ -64,7 +64,7 @@ def test_stage_1_at_the_size_of_webvision():
     columns = ("one mixture", "class mixtures", "prototypes", "metrics", "labels.csv")
     rows = cells("docs/distributed.md", "| samples | features | one mixture")
     assert len(rows) == 2
-    for row, result in zip(rows, measured("webvision"), strict=False):
+    for row, result in zip(rows, measured("webvision")[: len(rows)], strict=True):
         assert int(row[0].replace(",", "")) == result["samples"]
         assert row[1] == f"{result['samples'] * 2048 * 2 / 1e9:.1f} GB"  # half precision, one network
         for cell, column in zip(row[2:], columns, strict=True):

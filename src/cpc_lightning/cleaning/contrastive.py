@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from cpc_lightning.cleaning.evidence import Basis, CleaningResult, CleaningTask, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.floor import check_floor
-from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.cleaning.prototypes import CHUNK, PrototypeHead
 from cpc_lightning.errors import TrainingError, require, require_integer, require_number
 
@@ -85,10 +84,7 @@ class ContrastiveCleaner:
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Train both networks' prototypes, in place, then divide the task's samples for both networks."""
         (first, first_loss), (second, second_loss) = self._estimate(task, 0), self._estimate(task, 1)
-        partitions = co_divide(
-            Partition.from_probability(task.draws[1].index, first.clean_probability, self.threshold),
-            Partition.from_probability(task.draws[0].index, second.clean_probability, self.threshold),
-        )
+        partitions = task.divide((first, second), self.threshold)
         scalars = {"prototypes/loss_1": first_loss, "prototypes/loss_2": second_loss}
         scalars |= {f"prototypes/steps_{number}": float(self.steps) for number in (1, 2)}
         thresholds = {"cpc": self.threshold}

@@ -9,7 +9,6 @@ from torch import Tensor
 from cpc_lightning.cleaning.evidence import Basis, CleaningResult, CleaningTask, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.floor import check_floor
 from cpc_lightning.cleaning.gmm import GmmCleaner
-from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.cleaning.prototypes import PrototypeFit, PrototypeHead, confident_predictions, fit_prototypes
 from cpc_lightning.errors import require, require_integer, require_number
 
@@ -90,10 +89,7 @@ class CpcCleaner:
         first, first_fit = self._estimate(task, 0, by_gmm)
         second, second_fit = self._estimate(task, 1, by_gmm)
         threshold = self.gmm.threshold if self.warming_up(task.progress) else self.threshold
-        partitions = co_divide(
-            Partition.from_probability(task.draws[1].index, first.clean_probability, threshold),
-            Partition.from_probability(task.draws[0].index, second.clean_probability, threshold),
-        )
+        partitions = task.divide((first, second), threshold)
         scalars = {
             "prototypes/loss_1": first_fit.loss,
             "prototypes/loss_2": second_fit.loss,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cpc_lightning.cleaning.noise_rate import NoiseEstimate
-from cpc_lightning.cleaning.partition import Partition
+from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.cleaning.prototypes import PrototypeHead
 
 CLASS_AGNOSTIC = -1
@@ -87,6 +87,22 @@ class CleaningTask:
     progress: float
     seed: int
     vectors: Tensor | None = None
+
+    def divide(self, estimates: tuple[Estimate, Estimate], threshold: float) -> tuple[Partition, Partition]:
+        """Partitions for network 1 and for network 2: each draw is divided by the other network's estimate.
+
+        Args:
+            estimates: by network 1 and by network 2, each of its peer's draw.
+            threshold: above it a label is trained on.
+
+        Raises:
+            ValueError: a clean probability is not finite or not in [0, 1].
+        """
+        (by_first, by_second), (first, second) = estimates, self.draws
+        return co_divide(
+            Partition.from_probability(second.index, by_first.clean_probability, threshold),
+            Partition.from_probability(first.index, by_second.clean_probability, threshold),
+        )
 
 
 @dataclass(frozen=True)

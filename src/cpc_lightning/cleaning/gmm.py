@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from cpc_lightning.cleaning.evidence import (
     LossMixture,
 )
 from cpc_lightning.cleaning.floor import check_floor
-from cpc_lightning.cleaning.partition import Partition, co_divide, require_finite
+from cpc_lightning.cleaning.partition import require_finite
 from cpc_lightning.cleaning.prototypes import PrototypeHead
 from cpc_lightning.errors import require_integer, require_number
 
@@ -66,18 +66,24 @@ def scale_like(losses: Tensor, loss_range: tuple[float, float]) -> Tensor:
     return ((losses - low) / (high - low)).clamp(0, 1)
 
 
+def two_gaussians(values: Array, seed: int) -> GaussianMixture:
+    """Two Gaussians with full covariance, fitted to values (n, d), n >= 2, with the constants of DivideMix."""
+    model = GaussianMixture(n_components=2, max_iter=10, tol=1e-2, reg_covar=REG_COVAR, random_state=seed % 2**32)
+    with warnings.catch_warnings():
+        # Ten iterations, converged or not, are the method's constant; and coinciding losses are no surprise here.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(values)
+    return model
+
+
 def fit_mixture(scaled: Array, seed: int) -> tuple[LossMixture, Array]:
-    """Fit two Gaussians to the scaled losses (n,), n >= 2, with scikit-learn and the constants of DivideMix.
+    """Fit two Gaussians to the scaled losses (n,), n >= 2.
 
     Returns:
         The mixture, and the posterior probability of its smaller-mean component (n,) float64.
     """
     column = np.asarray(scaled, dtype=np.float64).reshape(-1, 1)
-    model = GaussianMixture(n_components=2, max_iter=10, tol=1e-2, reg_covar=REG_COVAR, random_state=seed % 2**32)
-    with warnings.catch_warnings():
-        # Ten iterations, converged or not, are the method's constant; and coinciding losses are no surprise here.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(column)
+    model = two_gaussians(column, seed)
     means = model.means_.ravel()
     clean = int(means.argmin())
     order = [clean, 1 - clean]
@@ -111,6 +117,13 @@ def class_agnostic_probability(scaled: Array, seed: int) -> tuple[Array, dict[in
     return posterior, {CLASS_AGNOSTIC: mixture}
 
 
+def by_class(labels: Array) -> Iterator[tuple[int, Array]]:
+    """Each class among labels (n,), ascending, and the positions of its samples in their order."""
+    order = np.argsort(labels, kind="stable")  # one sort instead of K scans
+    classes, starts = np.unique(labels[order], return_index=True)
+    yield from zip(classes.tolist(), np.split(order, starts[1:]), strict=True)
+
+
 def class_aware_probability(scaled: Array, noisy_labels: Array, seed: int) -> tuple[Array, dict[int, LossMixture]]:
     """Clean probability q' from one mixture for each given class, on the same globally scaled losses.
 
@@ -132,10 +145,7 @@ def class_aware_probability(scaled: Array, noisy_labels: Array, seed: int) -> tu
     probability, mixtures = class_agnostic_probability(scaled, seed)
     if not mixtures:
         return probability, mixtures
-    # One sort instead of K scans; stable, so that each class keeps the order of its samples.
-    order = np.argsort(noisy_labels, kind="stable")
-    classes, starts = np.unique(noisy_labels[order], return_index=True)
-    for label, members in zip(classes.tolist(), np.split(order, starts[1:]), strict=True):
+    for label, members in by_class(noisy_labels):
         losses = scaled[members]
         if len(members) >= MIN_CLASS_SAMPLES and np.ptp(losses) > math.sqrt(REG_COVAR):
             mixtures[label], probability[members] = fit_mixture(losses, seed)
@@ -223,10 +233,7 @@ class GmmCleaner:
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Divide the task's samples for both networks."""
         first, second = self.estimate(task, 0), self.estimate(task, 1)
-        partitions = co_divide(
-            Partition.from_probability(task.draws[1].index, first.clean_probability, self.threshold),
-            Partition.from_probability(task.draws[0].index, second.clean_probability, self.threshold),
-        )
+        partitions = task.divide((first, second), self.threshold)
         return CleaningResult(
             (first, second), partitions, self.threshold, {"gmm": self.threshold}, {}, class_floor=self.class_floor
         )

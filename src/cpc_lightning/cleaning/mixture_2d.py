@@ -9,21 +9,18 @@ Shapes: n samples looked at.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from cpc_lightning.cleaning.cpc import CpcCleaner
 from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
 from cpc_lightning.cleaning.floor import check_floor
-from cpc_lightning.cleaning.gmm import REG_COVAR, Array, scale_losses
-from cpc_lightning.cleaning.partition import Partition, co_divide, require_finite
+from cpc_lightning.cleaning.gmm import Array, scale_losses, two_gaussians
+from cpc_lightning.cleaning.partition import require_finite
 from cpc_lightning.errors import require_number
 
 
@@ -103,10 +100,7 @@ class Mixture2dCleaner:
         else:
             chances = [self._joint(task, number, by_cpc.estimates[number]) for number in (0, 1)]
         first, second = (Estimate(chance) for chance in chances)
-        partitions = co_divide(
-            Partition.from_probability(task.draws[1].index, first.clean_probability, self.threshold),
-            Partition.from_probability(task.draws[0].index, second.clean_probability, self.threshold),
-        )
+        partitions = task.divide((first, second), self.threshold)
         return replace(
             by_cpc, estimates=(first, second), partitions=partitions, threshold=self.threshold, thresholds={},
             class_floor=self.class_floor,
@@ -153,12 +147,8 @@ def fit_pairs(pairs: Array, seed: int) -> Array:
     """
     if len(pairs) == 0 or not np.ptp(pairs, axis=0).any():
         return np.ones(len(pairs))
-    model = GaussianMixture(
-        n_components=2, covariance_type="full", max_iter=10, tol=1e-2, reg_covar=REG_COVAR, random_state=seed % 2**32
-    )
-    with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # ten iterations, converged or not, as for one loss
-        model.fit(pairs)
+    with threadpool_limits(1):
+        model = two_gaussians(pairs, seed)
     clean = int(np.square(model.means_).sum(axis=1).argmin())
     posterior: Array = model.predict_proba(pairs)[:, clean]
     return posterior

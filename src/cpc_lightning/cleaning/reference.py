@@ -7,7 +7,6 @@ from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import Basis, CleaningResult, CleaningTask, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.floor import check_floor
-from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.cleaning.prototypes import PrototypeHead
 from cpc_lightning.errors import InputError
 
@@ -60,14 +59,13 @@ class OracleCleaner:
             InputError: the true label of a sample is unknown.
         """
         estimates = []
-        partitions = []
         for judged in reversed(task.draws):  # network 1 judges network 2's draw
             if bool((judged.true_labels == -1).any()):  # -2, none of the classes, is known to be wrong
                 raise InputError("cleaner", "oracle", "needs true labels, and this data set has none")
-            clean_probability = (judged.noisy_labels == judged.true_labels).to(torch.float32)
-            estimates.append(Estimate(clean_probability))
-            partitions.append(Partition.from_probability(judged.index, clean_probability, HALF))
-        return CleaningResult((estimates[0], estimates[1]), co_divide(*partitions), HALF, {}, {}, self.class_floor)
+            estimates.append(Estimate((judged.noisy_labels == judged.true_labels).to(torch.float32)))
+        first, second = estimates
+        partitions = task.divide((first, second), HALF)
+        return CleaningResult((first, second), partitions, HALF, {}, {}, self.class_floor)
 
     def judge(self, evidence: Evidence, draw: Draw, basis: Basis, head: PrototypeHead) -> Tensor:
         """1 where the label is right, 0 where it is wrong, NaN where the truth is unknown; (n,)."""

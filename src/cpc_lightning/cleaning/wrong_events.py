@@ -18,8 +18,7 @@ from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.floor import check_floor
-from cpc_lightning.cleaning.gmm import MIN_CLASS_SAMPLES, Array
-from cpc_lightning.cleaning.partition import Partition, co_divide
+from cpc_lightning.cleaning.gmm import MIN_CLASS_SAMPLES, Array, by_class
 from cpc_lightning.errors import require, require_number
 
 FIRST_SHAPES = ((1.0, 2.0), (2.0, 1.0))
@@ -88,19 +87,16 @@ class WrongEventsCleaner:
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Divide the task's samples for both networks."""
-        estimates, partitions = [], []
-        for number in (0, 1):
-            judged = task.draws[1 - number]  # a network judges its peer's draw
-            share = self.share_of_events(number, judged, task.judging[number])
-            labels = judged.noisy_labels.cpu().numpy() if self.class_aware else None
-            chance = torch.from_numpy(clean_share(share.numpy(), labels)).float()
-            estimates.append(Estimate(chance))
-            partitions.append(Partition.from_probability(judged.index, chance, self.threshold))
-        first, second = estimates
+        first, second = self._estimate(task, 0), self._estimate(task, 1)
+        partitions = task.divide((first, second), self.threshold)
         scalars = {"wrong_events/epochs": float(self._looks.max()) if len(self._looks) else 0.0}
-        return CleaningResult(
-            (first, second), co_divide(*partitions), self.threshold, {}, scalars, class_floor=self.class_floor
-        )
+        return CleaningResult((first, second), partitions, self.threshold, {}, scalars, class_floor=self.class_floor)
+
+    def _estimate(self, task: CleaningTask, network: int) -> Estimate:
+        judged = task.draws[1 - network]  # a network judges its peer's draw
+        share = self.share_of_events(network, judged, task.judging[network])
+        labels = judged.noisy_labels.cpu().numpy() if self.class_aware else None
+        return Estimate(torch.from_numpy(clean_share(share.numpy(), labels)).float())
 
     def share_of_events(self, network: int, draw: Draw, seen: Evidence) -> Tensor:
         """(n,) float64, the share of looks in which `network` (0 or 1) predicted another class.
@@ -141,8 +137,7 @@ def clean_share(shares: Array, noisy_labels: Array | None) -> Array:
     scaled = (shares - shares.min()) / np.ptp(shares)
     probability = beta_mixture(scaled)
     if noisy_labels is not None:
-        order = np.argsort(noisy_labels, kind="stable")
-        for members in np.split(order, np.flatnonzero(np.diff(noisy_labels[order])) + 1):
+        for _, members in by_class(noisy_labels):
             if len(members) >= MIN_CLASS_SAMPLES and np.ptp(scaled[members]) > 0:
                 probability[members] = beta_mixture(scaled[members])
     return probability

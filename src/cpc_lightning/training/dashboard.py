@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pytorch_lightning as pl
@@ -17,7 +17,7 @@ from torch import Tensor
 from cpc_lightning.cleaning.evidence import CLASS_AGNOSTIC, LossMixture
 from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN, pictures_of
 from cpc_lightning.errors import first_line, one_line, require_integer
-from cpc_lightning.training.datamodule import CoTrainingDataModule
+from cpc_lightning.training.datamodule import datamodule_of
 from cpc_lightning.training.stage_one import StageOne, Verdict
 
 BINS = 50
@@ -113,7 +113,7 @@ class Dashboard(pl.Callback):
                     panel.show_suspects(suspects, trainer.current_epoch - 1)
 
     def _find(self, trainer: pl.Trainer) -> list[Suspect]:
-        datamodule = cast(CoTrainingDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        datamodule = datamodule_of(trainer)
         report = _stage_one(trainer).label_report(datamodule)
         pictures = pictures_of(datamodule.dataset.train.images)
         if report.clean_probability is None or self.suspects == 0 or pictures is None:

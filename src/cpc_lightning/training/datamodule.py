@@ -231,3 +231,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
         self.noisy_labels = state_dict["noisy_labels"]
         saved = state_dict["partitions"]
         self.partitions = None if saved is None else tuple(Partition.from_state(state) for state in saved)  # type: ignore[assignment]
+
+
+def datamodule_of(trainer: pl.Trainer) -> CoTrainingDataModule:
+    """The trainer's data module, by its kind."""
+    return cast(CoTrainingDataModule, trainer.datamodule)  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 
 from cpc_lightning.errors import one_line, require
-from cpc_lightning.training.datamodule import CoTrainingDataModule
+from cpc_lightning.training.datamodule import datamodule_of
 from cpc_lightning.training.displays import Artist, find_display
 from cpc_lightning.training.pace import (
     EVALUATION,
@@ -84,7 +84,7 @@ class RunProgress(ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find out what there is to do, and begin to show it."""
-        data = cast(CoTrainingDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        data = datamodule_of(trainer)
         self._epochs, self._warmup_epochs = cast(int, trainer.max_epochs), data.warmup_epochs or None
         sizes = {name: len(split) for name, split in data.dataset.evaluation.items()}
         watched = sum(sizes[name] for name in data.dataset.watched) or 1

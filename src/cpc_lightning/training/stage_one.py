@@ -30,7 +30,7 @@ from cpc_lightning.cleaning.trusted import believe
 from cpc_lightning.datasets.dataset import UNLABELED, Vectors
 from cpc_lightning.errors import TrainingError
 from cpc_lightning.report.labels import LabelReport
-from cpc_lightning.training.datamodule import CoTrainingDataModule
+from cpc_lightning.training.datamodule import CoTrainingDataModule, datamodule_of
 from cpc_lightning.training.distributed import broadcast_object, broadcast_tensors
 from cpc_lightning.training.measures import measure_losses, measure_result
 from cpc_lightning.training.module import CoTrainingModule
@@ -107,7 +107,7 @@ class StageOne(pl.Callback):
         """Give the final verdict where a callback, such as early stopping, ends the run before its last epoch."""
         if self._final is not None or not self._trained:
             return
-        every = cast(CoTrainingDataModule, trainer.datamodule).noisy_labels  # type: ignore[attr-defined]
+        every = datamodule_of(trainer).noisy_labels
         if self.verdict is None or self.verdict.epoch != self._trained or len(self.verdict.suggested) < len(every):
             self._judge(trainer, cast(CoTrainingModule, pl_module), final=True)
         self._final = self._conclusion()
@@ -115,7 +115,7 @@ class StageOne(pl.Callback):
     def _remember_warmup(self, trainer: pl.Trainer, module: CoTrainingModule) -> None:
         """Have a cleaner that remembers see an epoch that ends without a stage 1."""
         if isinstance(self.cleaner, Remembers):
-            datamodule = cast(CoTrainingDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+            datamodule = datamodule_of(trainer)
             self._remember(datamodule, self._observe(trainer, module, datamodule, datamodule.labeled))
 
     def _remember(self, datamodule: CoTrainingDataModule, seen: Observation) -> None:
@@ -134,7 +134,7 @@ class StageOne(pl.Callback):
             module: the networks.
             final: look at every label, not only at those that are trained on next.
         """
-        datamodule = cast(CoTrainingDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        datamodule = datamodule_of(trainer)
         self.verdict = None  # or two of them would be in memory
         index = (datamodule.labeled,) * 2 if final else datamodule.draws(self._trained)
         trusted = datamodule.trusted
@@ -246,7 +246,7 @@ class StageOne(pl.Callback):
         if trainer.is_global_zero:
             seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
             optimizers = (trainer.optimizers[2], trainer.optimizers[3])
-            images = cast(CoTrainingDataModule, trainer.datamodule).dataset.train.images  # type: ignore[attr-defined]
+            images = datamodule_of(trainer).dataset.train.images
             vectors = images.vectors if isinstance(images, Vectors) else None
             task = CleaningTask(draws, judging, learning, heads, optimizers, progress, seed, vectors)
             result = keep_floor(believe(self.cleaner.clean(task), draws), draws)
