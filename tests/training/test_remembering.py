@@ -4,7 +4,9 @@ import torch
 from tests.conftest import SMALL
 from tests.runs import WITNESS, assert_same_run
 
-from cpc_lightning.app.run import run
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.run import run, run_parts
+from cpc_lightning.app.settings import plain
 
 SIX = (*SMALL, "training.epochs=6", "training.warmup_epochs=3", "cleaner=wrong_events", "cleaner.class_aware=false")
 
@@ -37,3 +39,12 @@ def test_of_draws_only_what_was_looked_at_is_remembered(compose, tmp_path):
     looks = memory_of(tmp_path / "run")["looks"]
     assert int(looks.min()) == 3  # two in the warm-up, and the last verdict, on every label
     assert int(looks.max()) == 5
+
+
+def test_a_run_that_ends_early_does_not_count_its_last_epoch_twice(compose, tmp_path):
+    """An accuracy that is to stay below zero stops the run in its warm-up; the verdict then looks once more."""
+    below_zero = "monitor: test/accuracy, divergence_threshold: 0.0"
+    stop = f"+callbacks.stop={{_target_: pytorch_lightning.callbacks.EarlyStopping, {below_zero}}}"
+    parts = Parts(plain(compose(*SIX, stop, folder=tmp_path / "run"))).ready()
+    assert run_parts(parts, show=False)["epochs"] == 1
+    assert parts.stage_one.cleaner.state_dict()["looks"].tolist() == [1] * 1438

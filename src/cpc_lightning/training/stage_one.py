@@ -81,6 +81,7 @@ class StageOne(pl.Callback):
         self.noise: NoiseEstimate | None = None
         self.advice: Advice | None = None
         self._trained = 0  # epochs, in this process
+        self._remembered = 0  # the last epoch that the cleaner was shown
         self._loss_history: list[Tensor] = []  # newest last, each (2, N), min-max scaled
         self._final: dict[str, Any] | None = None  # what the last epoch's verdict says of every label
 
@@ -119,8 +120,9 @@ class StageOne(pl.Callback):
             self._remember(datamodule, self._observe(trainer, module, datamodule, datamodule.labeled))
 
     def _remember(self, datamodule: CoTrainingDataModule, seen: Observation) -> None:
-        """Give a cleaner that remembers what was seen of the samples that have a label."""
-        if isinstance(self.cleaner, Remembers):
+        """Give a cleaner that remembers what was seen of the samples that have a label, once an epoch."""
+        if isinstance(self.cleaner, Remembers) and self._remembered != self._trained:
+            self._remembered = self._trained
             index = seen.index[datamodule.noisy_labels[seen.index] != UNLABELED]
             draw = Draw(index, datamodule.noisy_labels[index], datamodule.true_labels[index])
             first, second = (replace(seen.of(r, draw), features=torch.empty(len(index), 0)) for r in (0, 1))
