@@ -59,8 +59,8 @@ def step_parts(ours: Ours, samples: int) -> dict[str, float]:
     clock, module = Clock(), ours.module
     for name in ("weak", "strong", "normalise"):
         setattr(module.views, name, clock.timed("views", getattr(module.views, name)))
-    module.risk.guess = clock.timed("guess", module.risk.guess)
-    module.risk.risk = clock.timed("train", module.risk.risk)
+    module.method.risk.guess = clock.timed("guess", module.method.risk.guess)
+    module.method.risk.risk = clock.timed("train", module.method.risk.risk)
     module.manual_backward = clock.timed("train", module.manual_backward)
     module.log = clock.timed("logging", module.log)
     images = ours.datamodule.dataset.train.images

@@ -21,6 +21,7 @@ from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.cleaning.prototypes import CHUNK, PrototypeHead
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.datasets.fashion_mnist import fashion_mnist
+from cpc_lightning.methods.method import Beginning
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.observation import HALF_BEYOND
@@ -108,9 +109,16 @@ def make_parts(config: DictConfig, dataset: ImageDataset) -> tuple[CoTrainingMod
         dataset, training.batch_size, config.seed, training.evaluation_batch_size, training.limit_batches,
         training.num_workers, views=method.views.per_image,
     )  # fmt: skip
+    classes = len(dataset.class_names)
+    method.method.begin(
+        Beginning(
+            (networks[0], networks[1]), method.views, method.risk, len(dataset.train), classes, training.epochs,
+            training.warmup_epochs,
+        )
+    )  # fmt: skip
     module = CoTrainingModule(
-        networks, method.risk, method.views, *method.optimizers, len(dataset.class_names), training.warmup_epochs,
-        ("test",), 0.0, config.seed, training.channels_last, training.compile,
+        networks, method.method, method.views, *method.optimizers, classes, training.warmup_epochs, ("test",),
+        config.seed, training.channels_last, training.compile,
     )  # fmt: skip
     return module, datamodule, method
 

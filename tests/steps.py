@@ -5,6 +5,7 @@ import torch
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.settings import plain
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
+from cpc_lightning.methods.method import Beginning
 from cpc_lightning.training.module import CoTrainingModule
 
 GRAY = (1, 8, 8)
@@ -18,9 +19,8 @@ def build_module(config, monkeypatch, image=GRAY, device="cpu", **options) -> Co
     split = Split(images, torch.arange(20) % 10)
     dataset = ImageDataset("set", tuple("0123456789"), split, {"test": split})
     torch.manual_seed(0)
-    method = Parts(plain(config))
-    networks = [method.make_network(dataset) for _ in range(2)]
-    module = CoTrainingModule(networks, method.risk, method.views, *method.optimizers, 10, warmup_epochs=1, **options)
+    parts = Parts(plain(config))
+    module = module_of(parts, [parts.make_network(dataset) for _ in range(2)], 10, 20, **options)
     module.to(device)
     optimizers, _ = module.configure_optimizers()
     monkeypatch.setattr(module, "optimizers", lambda: optimizers)
@@ -29,6 +29,18 @@ def build_module(config, monkeypatch, image=GRAY, device="cpu", **options) -> Co
     monkeypatch.setattr(module, "lr_schedulers", list)
     monkeypatch.setattr(CoTrainingModule, "current_epoch", 3)
     return module
+
+
+def module_of(
+    parts, networks, num_classes, num_samples, confidence_penalty=0.0, warmup_policy=None, **options
+) -> CoTrainingModule:
+    """The module of networks that have learnt nothing, with the method and all else that the parts make."""
+    views, method = parts.views, parts.method
+    beginning = Beginning(
+        tuple(networks), views, parts.risk, num_samples, num_classes, 3, 1, confidence_penalty, warmup_policy
+    )
+    method.begin(beginning)
+    return CoTrainingModule(networks, method, views, *parts.optimizers, num_classes, warmup_epochs=1, **options)
 
 
 def batch(network: int, warmup: bool, unlabeled: int = 6, image=GRAY) -> dict:

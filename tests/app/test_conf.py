@@ -29,6 +29,7 @@ GROUPS = {
     "optimizer",
     "trainer",
     "logger",
+    "method",
     "callbacks",
     "experiment",
     "features",

@@ -87,7 +87,7 @@ def test_a_gpu_whose_memory_runs_out_ends_the_run_with_the_batch_size(monkeypatc
     def fail(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr("cpc_lightning.training.module.CoTrainingModule._vicinal_losses", fail)
+    monkeypatch.setattr("cpc_lightning.methods.codivide.CoDivide.vicinal_losses", fail)
     code, _, error = command(*small, "training.batch_size=48", "cleaner=gmm_agn", f"hydra.run.dir={tmp_path / 'run'}")
     assert code == 1
     last = error.splitlines()[-1]

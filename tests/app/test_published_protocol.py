@@ -52,9 +52,10 @@ def test_clothing1ms_warm_up_draws_as_many_batches_of_twice_the_size(parts):
 def test_augdescs_saw_warms_up_on_strong_views(parts, name, dataset, warm, strong):
     """Its presets: SAW has warmup_transform transform_strong_c1m_c10 beside transform_strong_c1m_in in training."""
     module = parts(name, dataset).module
-    assert (module.warmup_views and module.warmup_views.policy.policy) == warm
+    warmup_views = module.method.warmup_views
+    assert (warmup_views and warmup_views.policy.policy) == warm
     assert module.views.policy.policy == strong
-    for views in filter(None, (module.views, module.warmup_views)):
+    for views in filter(None, (module.views, warmup_views)):
         assert (views.policy.fill, views.policy.augdesc) == (128, True)
 
 

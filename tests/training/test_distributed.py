@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
+from tests.steps import module_of
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
@@ -26,7 +27,6 @@ from cpc_lightning.cleaning.wrong_events import WrongEventsCleaner
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.distributed import gather_by_index
-from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.stage_one import StageOne
 
 CPU = torch.device("cpu")
@@ -64,10 +64,6 @@ def parts(backbone):
     test = Split(ArrayImages(numbers(7, 1, 8, 8, seed=1)), torch.arange(7) % 4)
     dataset = ImageDataset("set", tuple("abcd"), Split(images, labels), {"test": test})
     return networks, dataset, method
-
-
-def module_of(networks, method):
-    return CoTrainingModule(networks, method.risk, method.views, *method.optimizers, 4, warmup_epochs=1)
 
 
 def gathered(rank, world):
@@ -116,7 +112,7 @@ def divided(rank, world):
                 buffer.add_(1.0)
     datamodule, module = (
         CoTrainingDataModule(dataset, 12, seed=1, evaluation_batch_size=10),
-        module_of(networks, method),
+        module_of(method, networks, 4, COUNT),
     )
     optimizers, _ = module.configure_optimizers()
     trainer = datamodule.trainer = SimpleNamespace(
@@ -145,7 +141,7 @@ def remembered(rank, world):
     networks, dataset, method = parts(Flat)
     datamodule, module = (
         CoTrainingDataModule(dataset, 12, seed=1, evaluation_batch_size=10),
-        module_of(networks, method),
+        module_of(method, networks, 4, COUNT),
     )
     module.warmup_epochs = 2
     stage_one = StageOne(WrongEventsCleaner(class_aware=False), seed=1)
@@ -166,7 +162,7 @@ def remembered(rank, world):
 def trained(rank, world, backbone, cleaner, epochs):
     """A run under Lightning with a global batch of 12."""
     networks, dataset, method = parts(backbone)
-    module, datamodule = module_of(networks, method), CoTrainingDataModule(dataset, 12 // world, seed=1)
+    module, datamodule = module_of(method, networks, 4, COUNT), CoTrainingDataModule(dataset, 12 // world, seed=1)
     steps, draws, accuracies = [], [], []
     step, views = module.training_step, module.views.strong
     module.views.strong = lambda images: draws.append(torch.rand(1).item()) or views(images)

@@ -52,7 +52,7 @@ def forwarded_in_warmup(module, asked):
     shown = []
     module.network(0).register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].clone()))
     torch.manual_seed(7)
-    module._warmup_losses(asked)
+    module.method.warmup_losses(module.step_of(asked))
     return (255 * (0.305 + 0.376 * shown[0])).round().to(torch.uint8)
 
 
@@ -93,9 +93,9 @@ def test_the_confidence_penalty_enters_the_warmup_loss(module):
     """With weight w the loss grows by w times the mean of sum p log p: for uniform predictions -w log 10."""
     for parameter in module.network(0).classifier.parameters():
         nn.init.zeros_(parameter)
-    plain = module._warmup_losses(batch(0, True))["loss"]
-    module.confidence_penalty = 2.0
-    penalised = module._warmup_losses(batch(0, True))["loss"]
+    plain = module.method.warmup_losses(module.step_of(batch(0, True)))["loss"]
+    module.method.confidence_penalty = 2.0
+    penalised = module.method.warmup_losses(module.step_of(batch(0, True)))["loss"]
     assert plain.item() == pytest.approx(2.302585, abs=1e-5)
     assert penalised.item() == pytest.approx(2.302585 - 2 * 2.302585, abs=1e-5)
 
@@ -192,7 +192,7 @@ def test_an_evaluation_is_one_pass_of_each_backbone(module):
 
 def test_views_come_as_view_by_image(module):
     images = torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 8, 8) * 50
-    views = module._views_of(images[None], lambda batch: batch)
+    views = module.step_of(batch(0, True)).made(images[None], lambda batch: batch, 2)
     assert views.shape == (2, 3, 1, 8, 8)
     assert torch.equal(views[0], views[1])
     assert torch.equal(views[1, 2], module.views.normalise(images[2:])[0])
@@ -207,7 +207,7 @@ def test_images_that_come_as_views_keep_each_view_in_its_place(module, monkeypat
             seen.append(step)
             raise InterruptedError
 
-    module.risk = Step()
+    module.method.risk = Step()
     monkeypatch.setattr(module.views, "weak", lambda images: images)
     monkeypatch.setattr(module.views, "strong", lambda images: images + 100)
     asked = batch(0, False)
@@ -230,14 +230,14 @@ def test_a_step_is_mixmatch_on_weak_views_mixed_with_themselves_or_with_strong_o
     """By hand: of each image two views to guess on; "weak" mixes these (DivideMix), all else two more (AugDesc)."""
     module = make_module(f"views.policy={policy}", "semisup.lambda_u=5", "semisup.mixup_alpha=4")
     network, peer = copy.deepcopy(module.network(0)), copy.deepcopy(module.network(1))
-    asked, guess, weak = batch(0, False, unlabeled=4), module.risk.guess, module.views.weak
+    asked, guess, weak = batch(0, False, unlabeled=4), module.method.risk.guess, module.views.weak
     made, guessed, forwarded = [], [], []
     with monkeypatch.context() as patch:
         patch.setattr(module.views, "weak", lambda images, *more: made.append(len(images)) or weak(images, *more))
-        patch.setattr(module.risk, "guess", lambda *views: guessed.append(guess(*views)) or guessed[-1])
+        patch.setattr(module.method.risk, "guess", lambda *views: guessed.append(guess(*views)) or guessed[-1])
         module.network(0).register_forward_pre_hook(lambda _, inputs: forwarded.append(inputs[0].clone()))
         torch.manual_seed(5)
-        losses = module._vicinal_losses(asked)
+        losses = module.method.vicinal_losses(module.step_of(asked))
 
     torch.manual_seed(5)
     sides, mixes, views = [], [], module.views

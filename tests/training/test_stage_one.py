@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import ks_2samp
 from tests.conftest import SMALL
+from tests.steps import module_of
 
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.settings import plain
@@ -18,7 +19,6 @@ from cpc_lightning.training.callbacks import EpochTable
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.distributed import gather_by_index
 from cpc_lightning.training.measures import measure_losses, measure_result
-from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.observation import Columns, Observation, observe_batch
 from cpc_lightning.training.stage_one import StageOne
 
@@ -48,7 +48,7 @@ def fit(folder, probe, **more):
     method = Parts(plain(config))
     dataset = method.dataset
     networks = [method.make_network(dataset) for _ in range(2)]
-    module = CoTrainingModule(networks, method.risk, method.views, *method.optimizers, 10, warmup_epochs=1)
+    module = module_of(method, networks, 10, len(dataset.train))
     datamodule = CoTrainingDataModule(dataset, 64, seed=1, **more)
     seen = []
     step = module.training_step

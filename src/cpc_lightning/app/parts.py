@@ -24,8 +24,10 @@ from cpc_lightning.backbones.network import Network
 from cpc_lightning.cleaning.evidence import Chooses, Cleaner, ComparesSamples
 from cpc_lightning.datasets.dataset import ImageDataset, Vectors
 from cpc_lightning.datasets.reading.image_files import ImageFiles
-from cpc_lightning.errors import InputError, require
+from cpc_lightning.errors import InputError, require, require_number
 from cpc_lightning.features.features import Features, NoFeatures
+from cpc_lightning.methods.codivide import CoDivide
+from cpc_lightning.methods.method import Beginning, Method
 from cpc_lightning.noise.noise import Noise, keep_certain
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.training.callbacks import EpochTable
@@ -124,7 +126,7 @@ class Parts:
         """
         self.check_run()
         self.check_kinds(switches=True)
-        _ = self.cleaner, self.risk, self.features, self.views, self.noise, self.optimizers
+        _ = self.method, self.cleaner, self.risk, self.features, self.views, self.noise, self.optimizers
         self.check_kinds()
 
     def check_run(self) -> None:
@@ -153,10 +155,27 @@ class Parts:
     # The method -------------------------------------------------------------------------------------------------------
 
     @cached_property
+    def method(self) -> Method:
+        """How networks learn; it has not begun."""
+        if "method" not in self.settings:  # a run of before there were several
+            return CoDivide()
+        method: Method = build(self.settings, "method", "losses")
+        for text in [] if method.takes_risk else self.overrides:
+            name, value = text.lstrip("+~").partition("=")[::2]
+            expected = "is not for this method, which does not learn with the empirical vicinal risk"
+            require(name.partition(".")[0] != "semisup", name, value, expected)
+        return method
+
+    @cached_property
     def cleaner(self) -> Cleaner:
         """Answers who is clean."""
         self.check_run()
         cleaner: Cleaner = build(self.settings, "cleaner", "clean")
+        name, method = type(cleaner).__name__, type(self.method).__name__
+        expected = f"divides the data, and method {method} trains on all of it: take cleaner=none"
+        require(self.method.takes_cleaner or not cleaner.active, "cleaner", name, expected)
+        expected = f"divides nothing, and method {method} needs a division of the data"
+        require(cleaner.active or not self.method.needs_cleaner, "cleaner", name, expected)
         training = self.settings["training"]
         epochs, warmup_epochs = training["epochs"], training["warmup_epochs"]
         expected = f"must be more than training.warmup_epochs={warmup_epochs}, or there is no stage 2"
@@ -302,12 +321,13 @@ class Parts:
 
     @cached_property
     def networks(self) -> list[Network]:
-        """Network 1 and network 2, initialised differently, from the run's seed."""
+        """Network 1 and network 2, initialised differently, from the run's seed; or one, twice."""
         _ = self.dataset
         pl.seed_everything(self.settings["seed"], workers=True, verbose=False)
         torch.set_float32_matmul_precision("high")
         check_views(self.views, self.dataset)
-        networks = [self.make_network(self.dataset) for _ in range(2)]
+        networks = [self.make_network(self.dataset) for _ in range(1 if self.method.trains_one else 2)]
+        networks = [networks[0], networks[-1]]
         check_network(networks[0], self.views, self.dataset)
         return networks
 
@@ -334,32 +354,40 @@ class Parts:
     def datamodule(self) -> CoTrainingDataModule:
         """Serves both networks."""
         training, dataset, views, cleaner = self.settings["training"], self.dataset, self.views, self.cleaner
+        method = self.method
         with settings_of("training"):
             return CoTrainingDataModule(
                 dataset, training["batch_size"], self.settings["seed"], training["evaluation_batch_size"],
                 training["limit_batches"], training["num_workers"], training["balanced_batches"], views.per_image,
                 training["warmup_epochs"] if cleaner.active else 0, training["warmup_batch_size"],
-                training["full_epochs"],
+                training["full_epochs"], views.per_image if method.many_views else 1,
+                method.trains_one or method.together,
             )  # fmt: skip
 
     @cached_property
     def module(self) -> CoTrainingModule:
-        """Trains both networks."""
-        training, networks = self.settings["training"], self.networks
+        """Trains the networks."""
+        training, (first, second), num_classes = self.settings["training"], self.networks, len(self.dataset.class_names)
         _ = self.datamodule, self.risk, self.optimizers
-        penalty = training["confidence_penalty"] if self.cleaner.active else 0.0  # it prepares a division of the data
+        divides = self.cleaner.active  # which a warm-up prepares
+        penalty, policy = (training[name] for name in ("confidence_penalty", "warmup_policy"))
         with settings_of("training"):
+            require_number("confidence_penalty", penalty, 0.0)
+            self.method.begin(
+                Beginning(
+                    (first, second), self.views, self.risk, len(self.dataset.train), num_classes, training["epochs"],
+                    training["warmup_epochs"], penalty if divides else 0.0, policy if divides else None,
+                )
+            )  # fmt: skip
             return CoTrainingModule(
-                networks, self.risk, self.views, *self.optimizers, len(self.dataset.class_names),
-                training["warmup_epochs"], tuple(self.dataset.watched), penalty, self.settings["seed"],
-                training["channels_last"], training["compile"],
-                training["warmup_policy"] if self.cleaner.active else None,
+                (first, second), self.method, self.views, *self.optimizers, num_classes, training["warmup_epochs"],
+                tuple(self.dataset.watched), self.settings["seed"], training["channels_last"], training["compile"],
             )  # fmt: skip
 
     @cached_property
     def stage_one(self) -> StageOne:
         """Knows the verdict on the labels."""
-        return StageOne(self.cleaner, self.settings["seed"])
+        return StageOne(self.cleaner, self.settings["seed"], self.method.judge)
 
     @cached_property
     def select(self) -> SelectNetworks | None:

@@ -27,8 +27,8 @@ from cpc_lightning.features.features import Features
 from cpc_lightning.training.forecast import Forecast
 
 METHOD = (
-    "backbone", "features", "cleaner", "training", "semisup", "optimizer", "views", "dataset.crop", "embedding_size",
-    "vector_views",
+    "backbone", "features", "cleaner", "training", "semisup", "method", "optimizer", "views", "dataset.crop",
+    "embedding_size", "vector_views",
 )  # fmt: skip
 """What `experiment=photos` brings itself."""
 SMALL = 64

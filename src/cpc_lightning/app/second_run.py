@@ -19,7 +19,7 @@ from cpc_lightning.report.pictures import file_of
 from cpc_lightning.report.run_folder import RunFolder, as_item
 from cpc_lightning.training.same_run import as_now, flatten, renamed
 
-GROUPS = ("backbone", "semisup", "optimizer", "cleaner", "features", "vector_views")
+GROUPS = ("backbone", "method", "semisup", "optimizer", "cleaner", "features", "vector_views")
 """Groups whose choices say which settings there are; the data set's is a table now, and no noise is added again."""
 KEPT = (*(f"{group}." for group in (*GROUPS, "views", "training", "dataset.crop")), "dataset.on_bad_image", "seed")
 """What the second run takes over from the first, where a table of photos would bring other values."""

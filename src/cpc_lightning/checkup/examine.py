@@ -179,7 +179,7 @@ class Examination:
         kept_features = 2 * samples * network.classifier.in_features * self.cleaner.needs_features
         trained = sum(p.numel() * p.element_size() for p in network.parameters())
         state = 2 * (weight_bytes(network) + state_copies(self.optimizers[0]) * trained)
-        rows = VIEWS * self.settings["training"]["batch_size"] * (2 if self.risk.forwards_unlabeled else 1)
+        rows = self.settings["training"]["batch_size"] * self.parts.method.forwarded(self.risk)
         narrow = str(self.settings["trainer"]["precision"]).startswith(("16", "bf16"))
         images = [split.images for split in (dataset.train, *dataset.evaluation.values())]
         need = Memory(
@@ -232,7 +232,7 @@ def plan_of(settings: Mapping[str, Any], cleaner: Cleaner, noise: Noise) -> Plan
     """What the run is to do, as the protocol sees it."""
     kinds = ((NoNoise, "none"), (SymmetricNoise, "symmetric"), (AsymmetricNoise, "asymmetric"))
     kind: Any = next((kind for of, kind in kinds if isinstance(noise, of)), "other")
-    names = ("training", "cleaner", "semisup", "optimizer", "noise", "views", "backbone")
+    names = ("training", "cleaner", "method", "semisup", "optimizer", "noise", "views", "backbone")
     flat = flatten({name: settings[name] for name in names})
     crop = settings["dataset"].get("crop") or {}
     flat |= {f"dataset.crop.{name}": crop[name] for name in crop if name in ("resize", "random_resized")}
@@ -250,7 +250,7 @@ def largest_batch(datamodule: CoTrainingDataModule) -> int:
     images, first = datamodule.dataset.train.images, torch.tensor([0])
     samples = max(len(split) for split in (datamodule.dataset.train, *datamodule.dataset.evaluation.values()))
     return max(
-        images.fetch_views(first, 1, 0).nbytes * datamodule.warmup_batch_size,
+        images.fetch_views(first, datamodule.warmup_views, 0).nbytes * datamodule.warmup_batch_size,
         images.fetch_views(first, datamodule.views, 0).nbytes * 2 * datamodule.batch_size,
         images.fetch(first).nbytes * min(datamodule.evaluation_batch_size, samples),
     )

@@ -80,8 +80,8 @@ class LabelReport:
 
     @property
     def clean_probability(self) -> Tensor | None:
-        """(N,) the mean of both networks' clean probabilities."""
-        return None if self.clean_probabilities is None else self.clean_probabilities.mean(dim=0)
+        """(N,) the mean of both networks' clean probabilities, or that of the one that judges."""
+        return None if self.clean_probabilities is None else self.clean_probabilities.nanmean(dim=0)
 
     @property
     def noise_rate(self) -> tuple[float, float, float] | None:
@@ -118,7 +118,7 @@ class LabelReport:
         if each is None or threshold is None or below is None:
             return None
         otherwise, judged = int((below & ~self._agreed).sum()), int((~each[0].isnan()).sum())
-        by_both = below & (each <= threshold).all(dim=0)
+        by_both = below & ~(each > threshold).any(dim=0)
         agreed = int((by_both & self._agreed).sum())
         nothing_below = judged > 0 and not bool(below.any())
         return (
@@ -195,7 +195,7 @@ class LabelReport:
         judged = [blank] * 4
         if self.clean_probabilities is not None and suspected is not None:
             chances = self.clean_probabilities[:, part]
-            shown = (*chances, chances.mean(dim=0))
+            shown = (*chances, chances.nanmean(dim=0))
             judged = [["" if value != value else f"{value:.6f}" for value in column.tolist()] for column in shown]
             verdicts = zip(suspected[part].tolist(), judged[2], strict=True)
             judged.append(["" if chance == "" else "true" if value else "false" for value, chance in verdicts])

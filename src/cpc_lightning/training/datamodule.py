@@ -23,6 +23,8 @@ LARGEST_BATCH = 2**16
 class CoTrainingDataModule(pl.LightningDataModule):
     """Serves both networks from one training loader: first all batches of network 1, then all of network 2.
 
+    Where a method has one network, or trains both together, there are those of network 1 alone.
+
     `partitions` decides what they train on. While it is None (network warm-up, or no cleaner), both train on all
     samples, or on a draw of them. Stage 1 writes it, this class only reads it; it is part of the checkpoint, as are the
     noisy labels. Warm-up has a batch size of its own and is never cut short.
@@ -48,6 +50,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
         warmup_epochs: int = 0,
         warmup_batch_size: int | None = None,
         full_epochs: bool = False,
+        warmup_views: int = 1,
+        alone: bool = False,
     ) -> None:
         """Take the data and how to batch it.
 
@@ -69,6 +73,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
             full_epochs: whether a network takes as many steps in an epoch of stage 2 as if all samples were on the
                 labeled side, which then goes round more than once. False: as many as it takes to see the labeled side
                 once, as in DivideMix and CPC; the fewer labels look clean, the fewer they are.
+            warmup_views: as `views`, before there is a division.
+            alone: whether there are no batches of network 2.
         """
         super().__init__()
         warmup_batch_size = batch_size if warmup_batch_size is None else warmup_batch_size
@@ -89,6 +95,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         require(isinstance(full_epochs, bool), "full_epochs", full_epochs, "must be true or false")
         self.balanced_batches, self.views, self.full_epochs = balanced_batches, views, full_epochs
         self.warmup_epochs, self.warmup_batch_size = warmup_epochs, warmup_batch_size
+        self.warmup_views, self.alone = warmup_views, alone
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
         self.trusted = dataset.train.trusted
@@ -104,7 +111,11 @@ class CoTrainingDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches for the current epoch, from the current partitions."""
         sampler = self.sampler(self.trainer.current_epoch if self.trainer else 0)
-        return self._loader("train", CoTrainingDataset(self.dataset.train, self.noisy_labels, self.views), sampler)
+        return self._loader("train", self.training_dataset(), sampler)
+
+    def training_dataset(self) -> CoTrainingDataset:
+        """The training set as the sampler's plans ask for it."""
+        return CoTrainingDataset(self.dataset.train, self.noisy_labels, self.views, self.warmup_views)
 
     def sampler(self, epoch: int) -> CoTrainingSampler:
         """The steps of both networks in `epoch`, from the current partitions."""
@@ -121,6 +132,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
                 )
                 for p in self.partitions
             )
+        if self.alone:
+            second = warmup_share(self.labeled[:0])
         return CoTrainingSampler(
             (first, second),
             batch_size=self.batch_size_in(epoch),
@@ -136,6 +149,11 @@ class CoTrainingDataModule(pl.LightningDataModule):
     def labeled(self) -> Tensor:
         """Positions of the images that come with a label, int64, ascending."""
         return torch.nonzero(self.noisy_labels != UNLABELED).flatten()
+
+    @property
+    def turns(self) -> int:
+        """How many networks have batches of their own in an epoch."""
+        return 1 if self.alone else 2
 
     def most_steps(self, epoch: int, processes: int) -> int:
         """How many steps a network takes in `epoch` with that many processes, where all samples are labeled."""
@@ -165,7 +183,9 @@ class CoTrainingDataModule(pl.LightningDataModule):
         size = self.balanced_batches * self.batch_size_in(epoch) * self._world_size
         classes = len(self.dataset.class_names)
         labels = self.noisy_labels[everything]
-        first, second = (everything[balanced_draw(labels, size, classes, self.seed, epoch, r)] for r in (0, 1))
+        first, second = (
+            everything[balanced_draw(labels, size, classes, self.seed, epoch, r)] for r in (0, 0 if self.alone else 1)
+        )
         return first, second
 
     @property

@@ -87,8 +87,8 @@ def forecast(
     answers = max(1, counts[STAGE_ONE])
     cleaning = costs.cleaning + (costs.first_cleaning - costs.cleaning) / answers * (done == 0)
     seconds = {
-        WARMUP: 2 * data.most_steps(0, processes) * costs.warmup + samples * look * costs.remembers,
-        STAGE_TWO: 2 * max(1.0, share * steps) * costs.stage_two,
+        WARMUP: data.turns * data.most_steps(0, processes) * costs.warmup + samples * look * costs.remembers,
+        STAGE_TWO: data.turns * max(1.0, share * steps) * costs.stage_two,
         EVALUATION: sum(sizes[name] for name in data.dataset.watched) * look,
         STAGE_ONE: samples * look + cleaning,
         HELD_OUT: sum(sizes.values()) * look,

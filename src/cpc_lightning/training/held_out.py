@@ -21,7 +21,7 @@ from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.observation import FIELDS, Columns, observe_batch
 from cpc_lightning.training.progress import shown
-from cpc_lightning.training.stage_one import StageOne
+from cpc_lightning.training.stage_one import StageOne, of_each_network
 
 
 def held_out_reports(
@@ -46,7 +46,7 @@ def held_out_reports(
         reports[name] = LabelReport(
             noisy_labels=split.labels,
             true_labels=_true_labels(split),
-            clean_probabilities=torch.stack(judged) if judged else None,
+            clean_probabilities=of_each_network(torch.stack(judged), module) if judged else None,
             threshold=of_training.threshold,
             suggested=seen["suggested"],
             confidence=seen["confidence"],

@@ -3,7 +3,8 @@
 `BatchLoader(CoTrainingDataset(...), batch_sampler=sampler)` takes their answers as they are.
 
 Shapes: N samples, B batch, U unlabeled batch (B, or 0), C channels, H x W pixels; V is 1 for images of which all views
-are made, or the number of views (one in warm-up, else the weak ones and then the strong ones, if those are others).
+are made, or the number of views (the weak ones and then the strong ones, if those are others; one where a step before
+the division takes one).
 Where a data set consists of vectors, (D) float32 takes the place of (C, H, W) uint8.
 """
 
@@ -67,20 +68,21 @@ class CoTrainingDataset(Dataset[TrainingBatch]):
         split: N images; its own labels are not looked at.
         noisy_labels: (N,) int64 given labels.
         views: of each image in stage 2 (`Views.per_image`).
+        warmup_views: of each image before there is a division.
     """
 
-    def __init__(self, split: Split, noisy_labels: Tensor, views: int = 2 * VIEWS) -> None:
+    def __init__(self, split: Split, noisy_labels: Tensor, views: int = 2 * VIEWS, warmup_views: int = 1) -> None:
         _require_one_each(split, noisy_labels)
         self.images = split.images
         self.noisy_labels = noisy_labels
-        self.views = views
+        self.views, self.warmup_views = views, warmup_views
 
     def __len__(self) -> int:
         return len(self.noisy_labels)
 
     def __getitems__(self, plan: BatchPlan) -> TrainingBatch:
         """The batch that `plan` describes."""
-        views = 1 if plan.warmup else self.views
+        views = self.warmup_views if plan.warmup else self.views
         labeled_images = self.images.fetch_views(plan.labeled, views, plan.seed)
         nothing = len(plan.unlabeled) == 0
         return {

@@ -1,6 +1,7 @@
-"""The LightningModule: co-trains two networks with manual optimization.
+"""The LightningModule: trains two networks, or one, with manual optimization.
 
-The module knows neither noise nor cleaner. A batch says which network it trains and carries what that takes.
+The module knows neither noise nor cleaner, and a method says what a step does. A batch says which network it trains and
+carries what that takes.
 """
 
 from __future__ import annotations
@@ -12,29 +13,28 @@ from typing import Any, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torchmetrics.classification import MulticlassAccuracy
 
 from cpc_lightning.backbones.layout import match_layout, may_be_channels_last
 from cpc_lightning.backbones.network import Network
-from cpc_lightning.errors import InputError, TrainingError, first_line, require, require_integer, require_number
-from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, SemisupBatch, confidence_penalty
+from cpc_lightning.errors import InputError, TrainingError, first_line, require, require_integer
+from cpc_lightning.methods.method import Method, Step
 from cpc_lightning.views.vector_views import VectorViews
-from cpc_lightning.views.views import VIEWS, Views
+from cpc_lightning.views.views import Views
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 MakeSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
 
 
 class CoTrainingModule(pl.LightningModule):
-    """Trains network 1 for its part of each epoch with network 2 fixed, then the reverse."""
+    """Takes the steps of a method: of network 1 for its part of each epoch, then of network 2; or of both at once."""
 
     def __init__(
         self,
         networks: Sequence[Network],
-        risk: EmpiricalVicinalRisk,
+        method: Method,
         views: Views | VectorViews,
         network_optimizer: MakeOptimizer,
         head_optimizer: MakeOptimizer,
@@ -42,53 +42,46 @@ class CoTrainingModule(pl.LightningModule):
         num_classes: int,
         warmup_epochs: int,
         evaluation_names: Sequence[str] = ("test",),
-        confidence_penalty: float = 0.0,
         seed: int = 0,
         channels_last: bool = False,
         compile: bool = False,
-        warmup_policy: str | None = None,
     ) -> None:
         """Take the parts.
 
         Args:
-            networks: network 1 and network 2, initialised differently.
-            risk: stage 2's loss.
+            networks: network 1 and network 2, initialised differently; of a method that trains one, that one twice.
+            method: what a step does; it has begun, with these networks.
             views: makes weak, strong and evaluation views of uint8 images; or of vectors, (D) float32 in the place of
                 (C, H, W) uint8 here and below.
             network_optimizer: makes the optimizer of a backbone and its classifier.
             head_optimizer: makes the optimizer of a projector and its prototypes; stage 1 steps it.
             schedule: makes the learning rate schedule of a network, in epochs.
             num_classes: K.
-            warmup_epochs: W, epochs before the first stage 2; lambda_u ramps up from there.
+            warmup_epochs: W, epochs before the first stage 2.
             evaluation_names: names of the evaluation sets of every epoch, in the order of their loaders.
-            confidence_penalty: weight of the negative entropy in warm-up.
             seed: every epoch re-seeds from (seed, epoch, process), so that a resumed run draws what this one would.
             channels_last: store the weights of convolutions with the channels as neighbours in memory, which their fast
                 kernels read without reordering; not of networks that would break there (`may_be_channels_last`).
                 Checkpoints load with either.
             compile: have torch.compile write the backbones' code, in place: names in checkpoints stay.
-            warmup_policy: what views add in warm-up (a policy of `Views`): AugDesc's SAW, strong augmentation in
-                warm-up. None: they are weak.
         """
         super().__init__()
         require_integer("warmup_epochs", warmup_epochs, 1)
-        require_number("confidence_penalty", confidence_penalty, 0.0)
         require(isinstance(channels_last, bool), "channels_last", channels_last, "must be true or false")
         require(isinstance(compile, bool), "compile", compile, "must be true or false")
         self.automatic_optimization = False
         self.networks = nn.ModuleList(networks)
-        for network in networks:
-            if channels_last and may_be_channels_last(network):
+        self.method, self.views = method, views
+        for network in self.modules():  # those that a method averages, too
+            if channels_last and isinstance(network, Network) and may_be_channels_last(network):
                 network.to(memory_format=torch.channels_last)
         if compile:
             require_compiler()
             for network in networks:
                 network.backbone.compile(dynamic=False)
         self.compiled, self._full_batch = compile, 0
-        self.risk, self.views = risk, views
-        self.warmup_views = None if warmup_policy is None else views.with_policy(warmup_policy, "warmup_policy")
         self._make_optimizers = (network_optimizer, head_optimizer, schedule)
-        self.warmup_epochs, self.confidence_penalty, self.seed = warmup_epochs, confidence_penalty, seed
+        self.warmup_epochs, self.seed = warmup_epochs, seed
         self.evaluation_names = tuple(evaluation_names)
         self.accuracies = nn.ModuleDict(
             {name: accuracies(num_classes) for name in dict.fromkeys((*self.evaluation_names, "test"))}
@@ -116,7 +109,8 @@ class CoTrainingModule(pl.LightningModule):
         partial = self.compiled and len(images) < self._full_batch
         inputs = self.views.normalise(self.views.evaluation(images))
         with torch.compiler.set_stance("force_eager") if partial else nullcontext():
-            return self.network(0).features_and_logits(inputs), self.network(1).features_and_logits(inputs)
+            first = self.network(0).features_and_logits(inputs)
+            return first, first if self.method.trains_one else self.network(1).features_and_logits(inputs)
 
     def network(self, number: int) -> Network:
         """Network 1 (`number` 0) or network 2 (1)."""
@@ -133,7 +127,8 @@ class CoTrainingModule(pl.LightningModule):
         """Re-seed, so that an epoch's draws do not depend on how the run got there; log its learning rates."""
         sequence = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
-        for number, schedule in enumerate(self.lr_schedulers(), start=1):  # type: ignore[arg-type]
+        self.method.begin_epoch(self.current_epoch)
+        for number, schedule in self._of_each(self.lr_schedulers()):  # type: ignore[arg-type]
             self.log(f"train/learning_rate_{number}", schedule.get_last_lr()[0])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -142,74 +137,49 @@ class CoTrainingModule(pl.LightningModule):
             self.trainer.model.require_forward_param_sync = True
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """One step of one network."""
+        """One step of one network, or of both together."""
         number = int(batch["network"])
-        optimizer = self.optimizers()[number]  # type: ignore[index]
-        losses = self.losses(batch)
-        optimizer.zero_grad(set_to_none=True)
+        optimizers = self.optimizers()[:2] if self.method.together else [self.optimizers()[number]]  # type: ignore[index]
+        step = self.step_of(batch)
+        losses = self.method.losses(step)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         self.manual_backward(losses["loss"])
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
+        self.method.after_step(step)
         self._unchecked.append((number, batch_idx, batch["index"], losses["loss"].detach()))
         if losses["loss"].device.type == "cpu" or len(self._unchecked) == 50:  # a look costs a GPU a synchronisation
             self._check_losses()
         for name, loss in losses.items():
+            if self.method.together and name == "loss":
+                continue  # the sum of "loss_1" and "loss_2"
+            shown = name if self.method.together else f"{name}_{number + 1}"
             self.log(
-                f"train/{name}_{number + 1}", loss.detach(), on_step=False, on_epoch=True,
+                f"train/{shown}", loss.detach(), on_step=False, on_epoch=True,
                 batch_size=len(batch["labels"]), prog_bar=name == "loss", sync_dist=True,
             )  # fmt: skip
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The losses of a step; "loss" is the one to descend on."""
-        return self._warmup_losses(batch) if batch["warmup"] else self._vicinal_losses(batch)
-
-    def _warmup_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Cross-entropy on one view each, and the confidence penalty where it is asked for."""
-        network = self.network(batch["network"])
-        network.train()
-        make_view = self.views.weak if self.warmup_views is None else self.warmup_views.strong
-        logits = network(self.views.normalise(make_view(batch["labeled_images"][0]))).float()
-        loss = F.cross_entropy(logits, batch["labels"])
-        if self.confidence_penalty:
-            loss = loss + self.confidence_penalty * confidence_penalty(logits)
-        return {"loss": loss}
-
-    def _vicinal_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The empirical vicinal risk (Eq. 1, 11-13) of the batch's network, its peer fixed."""
-        network, peer = self.network(batch["network"]), self.network(1 - batch["network"])
-        weak_labeled, strong_labeled = self._weak_and_strong(batch["labeled_images"])
-        weak_unlabeled, strong_unlabeled = self._weak_and_strong(batch["unlabeled_images"])
-        step = SemisupBatch(
-            weak_labeled=weak_labeled,
-            strong_labeled=strong_labeled,
+    def step_of(self, batch: dict[str, Any]) -> Step:
+        """The step that a batch asks for."""
+        return Step(
+            number=int(batch["network"]),
+            networks=(self.network(0), self.network(1)),
+            views=self.views,
+            warmup=bool(batch["warmup"]),
+            epoch=self.current_epoch + float(batch["epoch_share"]),
+            images=batch["labeled_images"],
             labels=batch["labels"],
             clean_probability=batch["clean_probability"],
-            weak_unlabeled=weak_unlabeled,
-            strong_unlabeled=strong_unlabeled,
             targets=batch.get("targets"),
+            index=batch["index"],
+            unlabeled_images=batch["unlabeled_images"],
+            unlabeled_index=batch["unlabeled_index"],
         )
-        losses = self.risk(network, peer, step, self.current_epoch + batch["epoch_share"], self.warmup_epochs)
-        return {
-            "loss": losses.total,
-            "labeled_loss": losses.labeled,
-            "unlabeled_loss": losses.unlabeled,
-            "prior_penalty": losses.penalty,
-        }
 
-    def _weak_and_strong(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised weak and strong views, each (`VIEWS`, B, C, h, w); one tensor where the strong ones are the weak.
-
-        Args:
-            images: (V, B, C, H, W) uint8, V = 1, or `views.per_image`: the weak views first.
-        """
-        weak = self._views_of(images[:VIEWS], self.views.weak)
-        strong = weak if self.views.strong_are_weak else self._views_of(images[-VIEWS:], self.views.strong)
-        return weak, strong
-
-    def _views_of(self, images: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """`VIEWS` normalised views of each image: (V, B, C, H, W) uint8, V = `VIEWS` or 1 -> (`VIEWS`, B, C, h, w)."""
-        images = images.expand(VIEWS, *images.shape[1:])
-        views = self.views.normalise(make(images.flatten(0, 1)))
-        return views.view(VIEWS, images.shape[1], *views.shape[1:])
+    def _of_each(self, parts: Iterable[Any]) -> Iterable[tuple[int, Any]]:
+        """Parts of network 1 and network 2 with their numbers; of a method that trains one network, the first alone."""
+        return [*enumerate(parts, start=1)][: 1 if self.method.trains_one else 2]
 
     def on_train_epoch_end(self) -> None:
         """Step the learning rate schedules (not done for you under manual optimization)."""
@@ -233,10 +203,16 @@ class CoTrainingModule(pl.LightningModule):
         self._unchecked.clear()
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[Any]]:
-        """Optimizers of network 1, network 2, head 1, head 2, and the schedules of the first two."""
+        """Optimizers of network 1, network 2, head 1, head 2, and the schedules of the first two.
+
+        Of a method that trains one network all are there; only its own ever step.
+        """
         network_optimizer, head_optimizer, schedule = self._make_optimizers
         networks = (self.network(0), self.network(1))
-        of_networks = [network_optimizer([*n.backbone.parameters(), *n.classifier.parameters()]) for n in networks]
+        of_networks = [
+            network_optimizer([*n.backbone.parameters(), *n.classifier.parameters(), *self.method.parameters_of(r)])
+            for r, n in enumerate(networks)
+        ]
         of_heads = [head_optimizer(n.head.parameters()) for n in networks]
         return [*of_networks, *of_heads], [schedule(optimizer) for optimizer in of_networks]
 
@@ -289,7 +265,8 @@ class CoTrainingModule(pl.LightningModule):
 
     def _log_accuracies(self, name: str) -> None:
         for key, accuracy in self._accuracies(name).items():
-            if self._prototypes_fitted or not key.startswith("prototype"):
+            again = self.method.trains_one and key.endswith("_2")  # it is network 1
+            if not again and (self._prototypes_fitted or not key.startswith("prototype")):
                 self.log(f"{name}/{key}", 100 * accuracy.compute(), prog_bar=key == "accuracy")
             accuracy.reset()
 

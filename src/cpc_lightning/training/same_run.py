@@ -24,6 +24,7 @@ RENAMED: Mapping[str, str] = {"experiment=webvision_inception": "experiment=divi
 """What had another name in an earlier version: settings ("training.epochs") and choices ("cleaner=cpc_awr")."""
 
 AS_BEFORE: Mapping[str, Any] = {
+    "method._target_": "cpc_lightning.methods.codivide.CoDivide",
     "report": False,
     "semisup.forward_unlabeled": False,
     "semisup.prior_weight": 1.0,

@@ -39,7 +39,8 @@ class SelectNetworks(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look whether this epoch's networks are the best so far. Listed after stage 1, which trains their heads."""
         module = cast(CoTrainingModule, pl_module)
-        measured = [float(trainer.callback_metrics[f"{VALIDATION}/accuracy_{number}"]) for number in (1, 2)]
+        numbers = (1, 1) if module.method.trains_one else (1, 2)
+        measured = [float(trainer.callback_metrics[f"{VALIDATION}/accuracy_{number}"]) for number in numbers]
         better = [number for number in (0, 1) if measured[number] > self.accuracy[number]]
         for number in better:
             network = module.network(number)

@@ -68,15 +68,23 @@ class StageOne(pl.Callback):
     call at the end of the last epoch gives the final verdict on the labels.
 
     Attributes:
-        cleaner: answers who is clean.
+        cleaner: answers who is clean; where it divides nothing, what the method ranks labels with at the end.
+        divides: whether the cleaner divides the data after every epoch.
         verdict: the last stage 1's; None before the first.
         noise: what the cleaner last estimated of the wrong labels; None where it estimates nothing.
         advice: what a cleaner that chooses for itself has chosen; None before, and for others.
     """
 
-    def __init__(self, cleaner: Cleaner, seed: int) -> None:
-        """Take the cleaner, and the seed of its fits and draws."""
-        self.cleaner, self.seed = cleaner, seed
+    def __init__(self, cleaner: Cleaner, seed: int, judge: Cleaner | None = None) -> None:
+        """Take the parts.
+
+        Args:
+            cleaner: answers who is clean.
+            seed: of its fits and draws.
+            judge: who says at the end what labels to trust, where the cleaner never divides the data; None: nobody.
+        """
+        self.divides, self.seed = cleaner.active, seed
+        self.cleaner = cleaner if cleaner.active or judge is None else judge
         self.verdict: Verdict | None = None
         self.noise: NoiseEstimate | None = None
         self.advice: Advice | None = None
@@ -90,28 +98,29 @@ class StageOne(pl.Callback):
         self._follow(cast(CoTrainingModule, pl_module))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Divide the data once the warm-up is over; without an active cleaner only look, at the very end."""
+        """Divide the data once the warm-up is over; where nothing divides it only look, at the very end."""
         module = cast(CoTrainingModule, pl_module)
         self._trained = trainer.current_epoch + 1
         final = self._trained == trainer.max_epochs
-        if not (self._trained >= module.warmup_epochs if self.cleaner.active else final):
+        if not (self._trained >= module.warmup_epochs if self.divides else final):
             self._remember_warmup(trainer, module)
             return
         begin = time.monotonic()
         for name, value in self._judge(trainer, module, final).items():
-            pl_module.log(name, value)
+            if not (module.method.trains_one and name.endswith("_2")):  # which is network 1
+                pl_module.log(name, value)
         pl_module.log("stage1/seconds", time.monotonic() - begin)
         if final:
-            self._final = self._conclusion()
+            self._final = self._conclusion(module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Give the final verdict where a callback, such as early stopping, ends the run before its last epoch."""
         if self._final is not None or not self._trained:
             return
-        every = datamodule_of(trainer).noisy_labels
+        every, module = datamodule_of(trainer).noisy_labels, cast(CoTrainingModule, pl_module)
         if self.verdict is None or self.verdict.epoch != self._trained or len(self.verdict.suggested) < len(every):
-            self._judge(trainer, cast(CoTrainingModule, pl_module), final=True)
-        self._final = self._conclusion()
+            self._judge(trainer, module, final=True)
+        self._final = self._conclusion(module)
 
     def _remember_warmup(self, trainer: pl.Trainer, module: CoTrainingModule) -> None:
         """Have a cleaner that remembers see an epoch that ends without a stage 1."""
@@ -155,10 +164,13 @@ class StageOne(pl.Callback):
             learning = seen.of(0, draws[0]), seen.of(1, draws[1])
             say_doing(trainer, "stage 1, dividing")
             result = self._divide(trainer, module, draws, judging, learning, progress, self._trained)
-            datamodule.partitions = result.partitions
+            if self.divides:
+                datamodule.partitions = result.partitions
             self._take(trainer, module, result)
             values = measure_result(result, draws)
-            if self._trained == module.warmup_epochs:
+            if not self.divides:
+                values = {name: value for name, value in values.items() if not name.startswith("partition/")}
+            elif self._trained == module.warmup_epochs:
                 values |= measure_losses(judging, draws)
         light = replace(judging[0], features=torch.empty(0)), replace(judging[1], features=torch.empty(0))
         self.verdict = Verdict(self._trained, draws, light, result, seen.suggested, seen.confidence, progress)
@@ -171,7 +183,7 @@ class StageOne(pl.Callback):
             self.advice = result.advice
             self._follow(module)
             if trainer.is_global_zero:
-                kept = module.risk.lambda_u
+                kept = module.method.follow(self.advice.lambda_u)
                 own = "" if kept == self.advice.lambda_u else f" (semisup.lambda_u={kept:g} is set, and stays)"
                 print(f"chosen: {self.advice}{own}")
 
@@ -179,14 +191,16 @@ class StageOne(pl.Callback):
         """Give the choice to this process's cleaner and learner."""
         if self.advice is not None and isinstance(self.cleaner, Chooses):
             self.cleaner.advice, self.cleaner.noise = self.advice, self.noise
-            module.risk.follow(self.advice.lambda_u)
+            module.method.follow(self.advice.lambda_u)
 
-    def _conclusion(self) -> dict[str, Any]:
+    def _conclusion(self, module: CoTrainingModule) -> dict[str, Any]:
         """What the present verdict, on every label, says of each of them."""
         verdict = cast(Verdict, self.verdict)
-        result = verdict.result
+        result, clean = verdict.result, None
+        if result is not None:
+            clean = of_each_network(on_every_label(result, verdict.draws, len(verdict.suggested)), module)
         return {
-            "clean_probabilities": result and on_every_label(result, verdict.draws, len(verdict.suggested)),
+            "clean_probabilities": clean,
             "threshold": result and result.threshold,
             "suggested": verdict.suggested,
             "confidence": verdict.confidence,
@@ -321,6 +335,13 @@ def on_every_label(result: CleaningResult, draws: tuple[Draw, Draw], count: int)
     for number, (estimate, judged) in enumerate(zip(result.estimates, reversed(draws), strict=True)):
         probabilities[number, judged.index] = estimate.clean_probability.cpu()
     return probabilities
+
+
+def of_each_network(clean: Tensor, module: CoTrainingModule) -> Tensor:
+    """Clean probabilities (2, N), in place, with NaN as those of network 2 where the method trains one network."""
+    if module.method.trains_one:
+        clean[1] = torch.nan
+    return clean
 
 
 def bases_of(verdict: Verdict, result: CleaningResult) -> list[Basis]:

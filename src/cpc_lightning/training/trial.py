@@ -26,7 +26,6 @@ from cpc_lightning.cleaning.evidence import Cleaner, CleaningTask, Draw, Evidenc
 from cpc_lightning.datasets.dataset import Vectors
 from cpc_lightning.files import usable_cores
 from cpc_lightning.training.datamodule import CoTrainingDataModule
-from cpc_lightning.training.loading import CoTrainingDataset
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.samplers import BatchPlan
 
@@ -127,7 +126,7 @@ class Trial:
     def _step(self, warmup: bool, classes: int | None = None) -> float:
         """Seconds of a step of one network with its batch; on soft targets of K = `classes`, if given."""
         data = self.data
-        dataset = CoTrainingDataset(data.dataset.train, data.noisy_labels, data.views)
+        dataset = data.training_dataset()
         size = data.batch_size_in(0) if warmup else data.batch_size
 
         def batch_of(count: int) -> dict[str, Any]:
@@ -140,7 +139,7 @@ class Trial:
         def step(batch: dict[str, Any]) -> None:
             batch = {name: self._placed(value) for name, value in batch.items()}
             with self.context():
-                loss = self.module.losses(batch)["loss"]
+                loss = self.module.method.losses(self.module.step_of(batch))["loss"]
             self.optimizers[0].zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizers[0].step()

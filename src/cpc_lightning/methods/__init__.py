@@ -1,0 +1,1 @@
+"""How networks learn from images and labels of which some are wrong."""

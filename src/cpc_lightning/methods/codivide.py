@@ -1,0 +1,84 @@
+"""CPC, DivideMix, AugDesc: plain cross-entropy until a cleaner has divided the data, then the empirical vicinal risk.
+
+Shapes: B batch, U unlabeled batch, V views, K classes.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from cpc_lightning.methods.method import Beginning, Method, Step
+from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, SemisupBatch, confidence_penalty
+from cpc_lightning.views.views import VIEWS
+
+
+class CoDivide(Method):
+    """Trains network 1 for its part of each epoch with network 2 fixed, then the reverse (Algorithm 1).
+
+    Which cleaner divides the data makes it CPC (`cpc_*`) or DivideMix (`gmm_agn`), which views make it AugDesc; without
+    a cleaner it is plain training of two networks.
+    """
+
+    takes_cleaner = True
+    takes_risk = True
+
+    def begin(self, beginning: Beginning) -> None:
+        """Take the risk, and how to warm up."""
+        policy, views = beginning.warmup_policy, beginning.views
+        self.risk, self.warmup_epochs = beginning.risk, beginning.warmup_epochs
+        self.confidence_penalty = beginning.confidence_penalty
+        self.warmup_views = None if policy is None else views.with_policy(policy, "warmup_policy")
+
+    def losses(self, step: Step) -> dict[str, Tensor]:
+        """The losses of warm-up or of stage 2."""
+        return self.warmup_losses(step) if step.warmup else self.vicinal_losses(step)
+
+    def warmup_losses(self, step: Step) -> dict[str, Tensor]:
+        """Cross-entropy on one view each, and the confidence penalty where it is asked for."""
+        step.network.train()
+        if self.warmup_views is None:
+            (images,) = step.weak()
+        else:
+            (images,) = step.made(step.images[:1], self.warmup_views.strong, 1)
+        logits = step.network(images).float()
+        loss = F.cross_entropy(logits, step.labels)
+        if self.confidence_penalty:
+            loss = loss + self.confidence_penalty * confidence_penalty(logits)
+        return {"loss": loss}
+
+    def vicinal_losses(self, step: Step) -> dict[str, Tensor]:
+        """The empirical vicinal risk (Eq. 1, 11-13) of the step's network, its peer fixed."""
+        weak_labeled, strong_labeled = weak_and_strong(step)
+        weak_unlabeled, strong_unlabeled = weak_and_strong(step, unlabeled=True)
+        batch = SemisupBatch(
+            weak_labeled=weak_labeled,
+            strong_labeled=strong_labeled,
+            labels=step.labels,
+            clean_probability=step.clean_probability,
+            weak_unlabeled=weak_unlabeled,
+            strong_unlabeled=strong_unlabeled,
+            targets=step.targets,
+        )
+        losses = self.risk(step.network, step.peer, batch, step.epoch, self.warmup_epochs)
+        return {
+            "loss": losses.total,
+            "labeled_loss": losses.labeled,
+            "unlabeled_loss": losses.unlabeled,
+            "prior_penalty": losses.penalty,
+        }
+
+    def forwarded(self, risk: EmpiricalVicinalRisk) -> int:
+        """The strong views, of both halves where the unlabeled one is forwarded."""
+        return VIEWS * (2 if risk.forwards_unlabeled else 1)
+
+    def follow(self, lambda_u: float) -> float:
+        """Take the weight of the unlabeled loss that a cleaner has chosen, unless one was set; the one that holds."""
+        self.risk.follow(lambda_u)
+        return lambda_u if self.risk.lambda_u is None else self.risk.lambda_u
+
+
+def weak_and_strong(step: Step, unlabeled: bool = False) -> tuple[Tensor, Tensor]:
+    """Weak and strong views of a side, each (`VIEWS`, B, C, h, w); one tensor where the strong ones are the weak."""
+    weak = step.weak(VIEWS, unlabeled)
+    return weak, weak if step.views.strong_are_weak else step.strong(VIEWS, unlabeled)
