@@ -1,7 +1,7 @@
 """Co-teaching: of every batch each network learns the samples whose labels cost its peer least.
 
-Han et al., "Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy Labels", NeurIPS 2018, Algorithm 1,
-and its code (github.com/bhanML/Co-teaching, main.py and loss.py), whose schedule of the rate is followed.
+Han et al., "Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy Labels", NeurIPS 2018, Algorithm
+1, and its code (github.com/bhanML/Co-teaching, main.py and loss.py), whose schedule of the rate is followed.
 
 Shapes: B batch, K classes.
 """
@@ -31,8 +31,8 @@ class CoTeaching(Method):
         Args:
             forget_rate: tau, the share of a batch that is left out in the end: the noise rate, which has to be guessed.
             gradual_epochs: T_k, epochs over which the share grows to it.
-            exponent: c, of that growth: the share in epoch t, counted from 0, is tau (t / (T_k - 1))^c, as the code's
-                linspace has it; the paper has (t / T_k)^c.
+            exponent: c, of that growth: the share in epoch t, counted from 0, is tau (t / (T_k - 1))^c. With c = 1 that
+                is the code's; the paper has (t / T_k)^c.
 
         Raises:
             InputError: a setting is out of its range.
