@@ -2,7 +2,7 @@
 
     python benchmarks/cleaners.py                       # the runs that are missing, for 40 minutes at most; then tables
     python benchmarks/cleaners.py --sets letters --choices cpc_awr gmm_awr --seeds 1     # some of them
-    python benchmarks/cleaners.py --choices ablations    # a group of choices: paper, own, later, ablations
+    python benchmarks/cleaners.py --choices paper later  # groups of choices: paper, own, later, "later, own"
     python benchmarks/cleaners.py --table                # the tables alone, from the rows that there are
 
 Sets (they are made once, in --data):
@@ -122,6 +122,7 @@ SETS = {
 PAPERS = ("semisup=mixmatch", "semisup.lambda_u=0", "training.full_epochs=false")
 OWN = ("semisup=unmixed", "training.full_epochs=true", "views.policy=weak")
 PLAIN, LONG = "none", "none, equal time"
+LATER = ("uniform", "knn", "wrong_events", "mixture_2d", "probe")
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "paper": {
         PLAIN: ("cleaner=none",),
@@ -129,6 +130,8 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
         **{name: (f"cleaner={name}", *PAPERS) for name in ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr", "oracle")},
     },
     "own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in ("gmm_agn", "cpc_agn", "cpc_awr", "oracle")},
+    "later": {name: (f"cleaner={name}", *PAPERS) for name in LATER},
+    "later, own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in LATER},
 }
 """By group and name the settings of every choice."""
 
