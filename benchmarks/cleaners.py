@@ -104,7 +104,7 @@ SETS = {
     "fashion": Set(
         (*SMALL, "views.policy=cifar10", "views.flip=true"), 30, 8,
         {
-            "symmetric 80 %": symmetric(0.8), "instance 40 %": INSTANCE,
+            "symmetric 50 %": symmetric(0.5), "symmetric 80 %": symmetric(0.8), "instance 40 %": INSTANCE,
             "asymmetric 40 %": asymmetric("{0: 6, 2: 4, 5: 7, 7: 9}"),
         },
     ),
@@ -226,19 +226,31 @@ def files_of(name: str, folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the study."""
+    """One run of a study.
+
+    Attributes:
+        set: of `SETS`.
+        noise: of that set's.
+        choice: what is compared, by name.
+        seed: of the run.
+        chosen: the choice's settings.
+        times: so many times the set's epochs.
+    """
 
     set: str
     noise: str
     choice: str
     seed: int
+    chosen: tuple[str, ...]
+    times: int = 1
 
     def settings(self) -> list[str]:
         """Without those that name files."""
-        chosen = next(names[self.choice] for names in CHOICES.values() if self.choice in names)
         of_set = SETS[self.set]
-        schedule = of_set.schedule(LONGER if self.choice == LONG else 1)
-        return [*of_set.settings, *of_set.noises[self.noise], *schedule, *chosen, f"seed={self.seed}"]
+        return [
+            *of_set.settings, *of_set.noises[self.noise], *of_set.schedule(self.times), *self.chosen,
+            f"seed={self.seed}",
+        ]  # fmt: skip
 
     @property
     def key(self) -> dict[str, str]:
@@ -267,7 +279,7 @@ def train(run: Run, data: Path, commit: str) -> tuple[dict[str, str], list[dict[
             epochs = list(csv.DictReader(file))
     row = run.key | {
         **{name: "" if summary.get(name) is None else f"{summary[name]:.6g}" for name in NUMBERS},
-        "seconds": f"{used.ru_utime + used.ru_stime:.1f}", "settings": " ".join(settings), "version": version,
+        "seconds": f"{used.ru_utime + used.ru_stime:.1f}", "megabytes": str(used.ru_maxrss // 1024), "settings": " ".join(settings), "version": version,
         "commit": commit, "host": cpu_name(),
     }  # fmt: skip
     curves = [
@@ -279,9 +291,18 @@ def train(run: Run, data: Path, commit: str) -> tuple[dict[str, str], list[dict[
     return row, curves
 
 
-def run_missing(runs: Sequence[Run], data: Path, jobs: int, minutes: float) -> None:
-    """Train what has no row yet, in the order given; no run begins after that many minutes."""
-    file, curves = RESULTS / "cleaners_runs.csv", RESULTS / "cleaners_curves.csv"
+def run_missing(runs: Sequence[Run], study: str, columns: Sequence[str], data: Path, jobs: int, minutes: float) -> None:
+    """Train what has no row yet, in the order given; no run begins after that many minutes.
+
+    Args:
+        runs: all of the study.
+        study: the rows go to RESULTS/STUDY_runs.csv, the curves to STUDY_curves.csv.
+        columns: of the rows.
+        data: where the sets' files are, or are to be.
+        jobs: runs at once.
+        minutes: see above.
+    """
+    file, curves = RESULTS / f"{study}_runs.csv", RESULTS / f"{study}_curves.csv"
     done = {tuple(row[name] for name in ("set", "noise", "choice", "seed")) for row in read_rows(file)}
     missing = [run for run in runs if tuple(run.key.values()) not in done]
     commit = subprocess.run(
@@ -296,7 +317,7 @@ def run_missing(runs: Sequence[Run], data: Path, jobs: int, minutes: float) -> N
             return
         row, epochs = train(run, data, commit)
         with lock:
-            append_rows(file, COLUMNS, [row])
+            append_rows(file, columns, [{name: row[name] for name in columns}])
             append_rows(curves, OF_CURVES, epochs)
         print(*run.key.values(), row["test_accuracy_last"], row["seconds"], "s", flush=True)
 
@@ -319,13 +340,14 @@ def main() -> None:
     options = parser.parse_args()
     if not options.table:
         asked = [name for choice in options.choices for name in CHOICES.get(choice, {choice: ()})]
+        settings = {choice: chosen for names in CHOICES.values() for choice, chosen in names.items()}
         runs = [
-            Run(name, noise, choice, seed)
+            Run(name, noise, choice, seed, settings[choice], LONGER if choice == LONG else 1)
             for seed, name in product(options.seeds, options.sets)
             for noise, choice in product(SETS[name].noises, asked)
             if options.noises is None or noise in options.noises
         ]
-        run_missing(runs, options.data, options.jobs, options.minutes)
+        run_missing(runs, "cleaners", COLUMNS, options.data, options.jobs, options.minutes)
     text = tables(read_rows(RESULTS / "cleaners_runs.csv"), read_rows(RESULTS / "cleaners_curves.csv"))
     print(text)
     (RESULTS / "cleaners_runs.md").write_text(text)

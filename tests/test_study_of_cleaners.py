@@ -79,9 +79,9 @@ def test_pictures_are_shrunk_to_the_mean_of_what_falls_together(study):
 
 
 def test_the_settings_of_a_run(study):
-    settings = study.Run("clipart", "symmetric 40 %", "none, equal time", 2).settings()
+    settings = study.Run("clipart", "symmetric 40 %", "none, equal time", 2, ("cleaner=none",), 3).settings()
     assert {"training.epochs=72", "optimizer.schedule.milestones=[48]", "cleaner=none", "seed=2"} < set(settings)
-    assert "training.epochs=24" in study.Run("clipart", "symmetric 40 %", "none", 2).settings()
+    assert "training.epochs=24" in study.Run("clipart", "symmetric 40 %", "none", 2, ()).settings()
 
 
 def test_the_committed_tables_are_those_of_the_committed_rows(study, made):
