@@ -279,8 +279,8 @@ def train(run: Run, data: Path, commit: str) -> tuple[dict[str, str], list[dict[
             epochs = list(csv.DictReader(file))
     row = run.key | {
         **{name: "" if summary.get(name) is None else f"{summary[name]:.6g}" for name in NUMBERS},
-        "seconds": f"{used.ru_utime + used.ru_stime:.1f}", "megabytes": str(used.ru_maxrss // 1024), "settings": " ".join(settings), "version": version,
-        "commit": commit, "host": cpu_name(),
+        "seconds": f"{used.ru_utime + used.ru_stime:.1f}", "megabytes": str(used.ru_maxrss // 1024),
+        "settings": " ".join(settings), "version": version, "commit": commit, "host": cpu_name(),
     }  # fmt: skip
     curves = [
         run.key
