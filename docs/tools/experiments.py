@@ -38,6 +38,11 @@ class Cell:
     more: str
 
 
+def name_of(path: Path) -> str:
+    """What is typed for the experiment of a file."""
+    return path.relative_to(FOLDER).with_suffix("").as_posix()
+
+
 def read(path: Path) -> Cell:
     """The cell of one file; `ValueError` where its head lacks one of the parts."""
     lines = [line[1:].strip() for line in path.read_text().splitlines() if line.startswith("# ")]
@@ -53,13 +58,14 @@ def read(path: Path) -> Cell:
         more = f"{remark[0][0].upper()}{remark[0][1:].strip(' .')}. {more}"
     published = published.replace(" over three seeds", "").rstrip(",")
     more = re.sub(r"Its row of Table 4, one setting at a time.*", "Sweeps of Table 4: in the file's head.", more)
-    return Cell(path.stem, command, what.rstrip(": ("), published.strip(" ."), hours.split(".")[0], more.strip())
+    return Cell(name_of(path), command, what.rstrip(": ("), published.strip(" ."), hours.split(".")[0], more.strip())
 
 
 def table() -> str:
-    """The table in Markdown: a row for each cell, first the paper's own rows, then the baselines."""
-    paths = [path for path in FOLDER.glob("*.yaml") if path.stem not in OWN]
-    paths.sort(key=lambda path: (path.stem.startswith(("augdesc_", "dividemix_")), path.stem))
+    """The table in Markdown: a row for each cell, first the paper's own rows, then the baselines, then other methods."""
+    paths = [path for path in FOLDER.rglob("*.yaml") if name_of(path) not in OWN]
+    paths.sort(key=lambda path: (path.parent.name, path.stem.startswith(("augdesc_", "dividemix_")), path.stem))
+    paths.sort(key=lambda path: path.parent != FOLDER)
     cells = [read(path) for path in paths]
     rows = [
         f"| {cell.what} | {cell.published} | {cell.hours} "
