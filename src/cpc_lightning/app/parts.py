@@ -224,6 +224,17 @@ class Parts:
                 raise blame(f"optimizer.{name}", self.settings["optimizer"][name], error) from error
         return network, head, schedule
 
+    @property
+    def set_aside(self) -> str:
+        """In a line, what a method does that no cleaner divides the data for; "" of others."""
+        method = self.method
+        if self.cleaner.active or method.judge is None:
+            return ""
+        return (
+            f"{type(method).__name__} trains on all labels: no cleaner divides the data, and at the end "
+            f"{type(method.judge).__name__} ranks the labels"
+        )
+
     # Data and networks ------------------------------------------------------------------------------------------------
 
     @cached_property
