@@ -109,7 +109,8 @@ def test_the_walk_finds_every_group():
 
 @pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if "/" in leaf])
 def test_every_leaf_composes_into_a_method(compose, leaf):
-    group, choice = leaf.rsplit("/", 1)
+    cut = leaf.split if leaf.startswith("experiment/") else leaf.rsplit  # experiments of a method have a folder
+    group, choice = cut("/", 1)
     if group == "hparams_search":
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     value = f"[{choice}]" if group == "logger" else choice
