@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 from statistics import fmean
 
 from measure import interval
@@ -53,8 +54,8 @@ def tables(rows: Rows, curves: Rows) -> str:
         "## Cleaners on sets that two cores can pay",
         "",
         "`python benchmarks/cleaners.py`; `--help` tells what the sets are. Test accuracy in % after the last epoch:",
-        "mean ± standard deviation over n seeds, which draw other labels too. In bold the best of a row that had not",
-        "the true labels.",
+        "mean ± standard deviation over n seeds, which draw other labels too. In bold the best of a column that had",
+        "not the true labels.",
         "",
         *accuracy_table(study),
         "",
@@ -82,7 +83,7 @@ def tables(rows: Rows, curves: Rows) -> str:
     return "\n".join(parts)
 
 
-def table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[str]:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Lines of Markdown."""
     yield "| " + " | ".join(header) + " |"
     yield "|" + " --- |" * len(header)
@@ -90,62 +91,61 @@ def table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[str]
         yield "| " + " | ".join(row) + " |"
 
 
+def heads(cells: Sequence[Cell]) -> list[str]:
+    """A column's name for each cell."""
+    return [" ".join(cell) for cell in cells]
+
+
 def accuracy_table(study: Study) -> Iterator[str]:
-    """A row a cell, a column a choice."""
+    """A row a choice, a column a cell."""
 
-    def rows() -> Iterator[Sequence[str]]:
-        for cell in study.cells:
-            found = {choice: [*study.values(cell, choice).values()] for choice in study.choices}
-            ranked = {name: fmean(values) for name, values in found.items() if values and not name.startswith("oracle")}
-            best = max(ranked, key=lambda name: ranked[name], default=None)
-            shown = [
-                f"**{mean_and_deviation(v)}**" if name == best else mean_and_deviation(v) for name, v in found.items()
-            ]
-            counts = sorted({len(values) for values in found.values() if values})
-            yield [*cell, " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))), *shown]
+    def shown(cell: Cell, choice: str) -> str:
+        values = [*study.values(cell, choice).values()]
+        text = mean_and_deviation(values)
+        return f"**{text}**" if values and fmean(values) == best.get(cell) else text
 
-    return table(["set", "wrong labels", "n", *study.choices], rows())
+    best: dict[Cell, float] = {}
+    for cell, choice in product(study.cells, study.choices):
+        values = study.values(cell, choice).values()
+        if values and not choice.startswith("oracle"):
+            best[cell] = max(best.get(cell, 0.0), fmean(values))
+    counts = {cell: sorted({len(study.values(cell, choice)) for choice in study.choices} - {0}) for cell in study.cells}
+    ns = [" to ".join(map(str, dict.fromkeys((found[0], found[-1])))) for found in counts.values()]
+    rows = ([choice, *(shown(cell, choice) for cell in study.cells)] for choice in study.choices)
+    return table(["cleaner", *heads(study.cells)], chain([["n", *ns]], rows))
 
 
 def time_table(study: Study) -> Iterator[str]:
-    """The mean over a set's cells of the ratio to plain training on the same seed."""
+    """A row a choice: the mean over a set's cells of the ratio to plain training on the same seed."""
     sets = [*dict.fromkeys(name for name, _ in study.cells)]
 
-    def rows() -> Iterator[Sequence[str]]:
-        for name in sets:
-            shown = []
-            for choice in study.choices:
-                ratios = [
-                    one / plain[seed]
-                    for cell in study.cells
-                    if cell[0] == name
-                    for plain in [study.values(cell, PLAIN, "seconds")]
-                    for seed, one in study.values(cell, choice, "seconds").items()
-                    if seed in plain
-                ]
-                shown.append(f"{fmean(ratios):.2f}" if ratios else "-")
-            yield [name, *shown]
+    def shown(name: str, choice: str) -> str:
+        ratios = [
+            one / plain[seed]
+            for cell in study.cells
+            if cell[0] == name
+            for plain in [study.values(cell, PLAIN, "seconds")]
+            for seed, one in study.values(cell, choice, "seconds").items()
+            if seed in plain
+        ]
+        return f"{fmean(ratios):.2f}" if ratios else "-"
 
-    return table(["set", *study.choices], rows())
+    rows = ([choice, *(shown(name, choice) for name in sets)] for choice in study.choices)
+    return table(["cleaner", *sets], rows)
 
 
 def auc_table(study: Study) -> Iterator[str]:
-    """A row a cell: the mixture of each cleaner that has one, and the prototypes."""
-    columns = [
-        (choice, measure)
+    """A row for each mixture, for prototypes, and for what other cleaners say."""
+    names = {"gmm": "the mixture", "cpc": "prototypes", "verdict": "the verdict"}
+    rows = (
+        [f"{choice}: {what}", *(mean_and_deviation([*values.values()]) for values in found)]
         for choice in study.choices
-        for measure in ("cleaner_auc_gmm", "cleaner_auc_cpc", "cleaner_auc_verdict")
-        if any(study.values(cell, choice, measure) for cell in study.cells) and not choice.startswith("oracle")
-    ]
-    names = [f"{choice}: {measure.rpartition('_')[2]}" for choice, measure in columns]
-
-    def rows() -> Iterator[Sequence[str]]:
-        for cell in study.cells:
-            shown = [mean_and_deviation([*study.values(cell, *column).values()]) for column in columns]
-            if set(shown) != {"-"}:
-                yield [*cell, *shown]
-
-    return table(["set", "wrong labels", *names], rows())
+        if not choice.startswith("oracle")
+        for source, what in names.items()
+        for found in [[study.values(cell, choice, f"cleaner_auc_{source}") for cell in study.cells]]
+        if any(found)
+    )
+    return table(["cleaner", *heads(study.cells)], rows)
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,15 @@ CLAIMS = (
           (LONG, ACCURACY)),
     Claim("cpc_awr beats plain training, equal time", ("cpc_awr", ACCURACY), (LONG, ACCURACY)),
     Claim("cpc_agn beats plain training, equal time", ("cpc_agn", ACCURACY), (LONG, ACCURACY)),
+    *(
+        Claim(f"{name}, a later cleaner, beats cpc_awr", (name, ACCURACY), ("cpc_awr", ACCURACY))
+        for name in ("uniform", "knn", "wrong_events", "mixture_2d", "probe")
+    ),
+    *(
+        Claim(f"{name}, a later cleaner, beats cpc_awr, both as for own data", (f"{name}, own data", ACCURACY),
+              ("cpc_awr, own data", ACCURACY))
+        for name in ("uniform", "knn", "wrong_events", "mixture_2d", "probe")
+    ),
 )  # fmt: skip
 
 
@@ -207,7 +216,7 @@ def claims_table(study: Study) -> Iterator[str]:
 
 
 def flat_table(study: Study, curves: Rows) -> Iterator[str]:
-    """A row a cell, a column a choice: the mean over seeds."""
+    """A row a choice, a column a cell: the mean over seeds."""
     found: dict[tuple[str, str, str, str], dict[int, float]] = {}
     for row in curves:
         place = row["set"], row["noise"], row["choice"], row["seed"]
@@ -217,12 +226,9 @@ def flat_table(study: Study, curves: Rows) -> Iterator[str]:
         ordered = [accuracies[epoch] for epoch in sorted(accuracies)]
         return fmean(ordered[-FLAT:]) - fmean(ordered[-2 * FLAT : -FLAT])
 
-    def rows() -> Iterator[Sequence[str]]:
-        for cell in study.cells:
-            shown = []
-            for choice in study.choices:
-                rises = [rise(one) for (*place, name, _), one in found.items() if (*place, name) == (*cell, choice)]
-                shown.append(f"{fmean(rises):+.2f}" if rises else "-")
-            yield [*cell, *shown]
+    def shown(cell: Cell, choice: str) -> str:
+        rises = [rise(one) for (*place, name, _), one in found.items() if (*place, name) == (*cell, choice)]
+        return f"{fmean(rises):+.2f}" if rises else "-"
 
-    return table(["set", "wrong labels", *study.choices], rows())
+    rows = ([choice, *(shown(cell, choice) for cell in study.cells)] for choice in study.choices)
+    return table(["cleaner", *heads(study.cells)], rows)

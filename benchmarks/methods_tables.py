@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from statistics import fmean
 
-from cleaners_tables import ACCURACY, Cell, Rows, Study, table, verdict
+from cleaners_tables import ACCURACY, Cell, Rows, Study, heads, table, verdict
 from measure import interval
 
 from cpc_lightning.report.sweep import mean_and_deviation
@@ -44,11 +44,6 @@ def tables(rows: Rows) -> str:
         "",
     ]
     return "\n".join(parts)
-
-
-def heads(cells: Sequence[Cell]) -> list[str]:
-    """A column's name for each cell."""
-    return [" ".join(cell) for cell in cells]
 
 
 def accuracy_table(study: Study) -> Iterator[str]:

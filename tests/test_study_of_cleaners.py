@@ -56,11 +56,12 @@ def test_differences_are_those_of_one_seed_and_the_interval_is_student_s(made):
     assert study.differences(cell, ("gmm_agn", made.ACCURACY), ("none", made.ACCURACY)) == []
 
 
-def test_the_best_of_a_row_is_bold_and_is_not_the_oracle(made):
-    header, _, line = made.accuracy_table(made.Study(ROWS))
-    assert header == "| set | wrong labels | n | none | cpc_awr | oracle |"
-    assert line == "| digits | symmetric 80 % | 1 to 3 | 61.00 ± 1.00 | **63.00 ± 2.00** | 99.00 |"
-    assert [*made.time_table(made.Study(ROWS))][-1] == "| digits | 1.00 | 2.50 | 1.00 |"
+def test_the_best_of_a_column_is_bold_and_is_not_the_oracle(made):
+    assert [*made.accuracy_table(made.Study(ROWS))] == [
+        "| cleaner | digits symmetric 80 % |", "| --- | --- |", "| n | 1 to 3 |", "| none | 61.00 ± 1.00 |",
+        "| cpc_awr | **63.00 ± 2.00** |", "| oracle | 99.00 |",
+    ]  # fmt: skip
+    assert [*made.time_table(made.Study(ROWS))][2:] == ["| none | 1.00 |", "| cpc_awr | 2.50 |", "| oracle | 1.00 |"]
 
 
 def test_a_curve_that_is_flat_at_its_end(made):
@@ -70,7 +71,7 @@ def test_a_curve_that_is_flat_at_its_end(made):
          "accuracy": str(accuracy)}
         for epoch, accuracy in enumerate([99, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14])
     ]  # fmt: skip
-    assert [*made.flat_table(made.Study(ROWS), curves)][-1] == "| digits | symmetric 80 % | +5.00 | - | - |"
+    assert [*made.flat_table(made.Study(ROWS), curves)][2:] == ["| none | +5.00 |", "| cpc_awr | - |", "| oracle | - |"]
 
 
 def test_pictures_are_shrunk_to_the_mean_of_what_falls_together(study):

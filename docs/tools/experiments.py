@@ -62,7 +62,7 @@ def read(path: Path) -> Cell:
 
 
 def table() -> str:
-    """The table in Markdown: a row for each cell, first the paper's own rows, then the baselines, then other methods."""
+    """The table in Markdown, a row for each cell: first the paper's own, then the baselines, then other methods."""
     paths = [path for path in FOLDER.rglob("*.yaml") if name_of(path) not in OWN]
     paths.sort(key=lambda path: (path.parent.name, path.stem.startswith(("augdesc_", "dividemix_")), path.stem))
     paths.sort(key=lambda path: path.parent != FOLDER)
