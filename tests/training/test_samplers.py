@@ -12,7 +12,14 @@ from torch.utils.data import DataLoader
 from cpc_lightning.datasets.dataset import ArrayImages, Split
 from cpc_lightning.errors import InputError
 from cpc_lightning.training.loading import CoTrainingDataset, EvaluationDataset, as_is
-from cpc_lightning.training.samplers import CoTrainingSampler, NetworkShare, balanced_draw, warmup_share, weighted_draw
+from cpc_lightning.training.samplers import (
+    BatchPlan,
+    CoTrainingSampler,
+    NetworkShare,
+    balanced_draw,
+    warmup_share,
+    weighted_draw,
+)
 
 
 def partition(labeled: list[int], unlabeled: list[int]) -> NetworkShare:
@@ -292,6 +299,7 @@ def test_a_loader_gives_the_batches_of_the_plans(workers, pin):
             "labels",
             "clean_probability",
             "targets",
+            "certain",
             "unlabeled_images",
             "index",
             "unlabeled_index",
@@ -370,3 +378,17 @@ def test_targets_and_weights_reach_the_plans():
         assert sorted(plan.labeled.tolist()) == [4, 7, 7, 7]
         wanted = [[1, 0] if position == 4 else [0.25, 0.75] for position in plan.labeled.tolist()]
         assert pickle.loads(pickle.dumps(plan)).targets.tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("targets", "probability", "unlabeled", "certain"),
+    [(True, 1.0, 0, True), (True, 0.9, 0, False), (True, 1.0, 2, False), (False, 1.0, 0, False)],
+)
+def test_targets_are_certain_where_nothing_else_counts(targets, probability, unlabeled, certain):
+    images = ArrayImages(torch.zeros(4, 1, 2, 2, dtype=torch.uint8))
+    dataset = CoTrainingDataset(Split(images, torch.arange(4)), torch.arange(4))
+    plan = BatchPlan(
+        0, torch.tensor([0, 1]), torch.tensor([1.0, probability]), torch.arange(unlabeled), False, 0.0, 0,
+        torch.eye(4)[:2] if targets else None,
+    )  # fmt: skip
+    assert dataset.__getitems__(plan)["certain"] is certain

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cpc_lightning.methods.method import Beginning, Method, Step
-from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, SemisupBatch, confidence_penalty
+from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, EvrLosses, SemisupBatch, confidence_penalty
+from cpc_lightning.semisup.mixmatch import sharpen
 from cpc_lightning.views.views import VIEWS
 
 
@@ -48,7 +49,16 @@ class CoDivide(Method):
         return {"loss": loss}
 
     def vicinal_losses(self, step: Step) -> dict[str, Tensor]:
-        """The empirical vicinal risk (Eq. 1, 11-13) of the step's network, its peer fixed."""
+        """The empirical vicinal risk (Eq. 1, 11-13) of the step's network, its peer fixed.
+
+        Where targets are certain, as those of `cleaner=probe`, no network is asked for a guess that would not count.
+        """
+        if step.certain and step.targets is not None:
+            strong = step.weak(VIEWS) if step.views.strong_are_weak else step.strong(VIEWS)
+            targets = sharpen(step.targets.float(), self.risk.temperature)
+            nothing = strong[:, :0], targets[:0]
+            losses = self.risk.risk(step.network, strong, targets, *nothing, step.epoch, self.warmup_epochs)
+            return named(losses)
         weak_labeled, strong_labeled = weak_and_strong(step)
         weak_unlabeled, strong_unlabeled = weak_and_strong(step, unlabeled=True)
         batch = SemisupBatch(
@@ -61,12 +71,7 @@ class CoDivide(Method):
             targets=step.targets,
         )
         losses = self.risk(step.network, step.peer, batch, step.epoch, self.warmup_epochs)
-        return {
-            "loss": losses.total,
-            "labeled_loss": losses.labeled,
-            "unlabeled_loss": losses.unlabeled,
-            "prior_penalty": losses.penalty,
-        }
+        return named(losses)
 
     def forwarded(self, risk: EmpiricalVicinalRisk) -> int:
         """The strong views, of both halves where the unlabeled one is forwarded."""
@@ -76,6 +81,16 @@ class CoDivide(Method):
         """Take the weight of the unlabeled loss that a cleaner has chosen, unless one was set; the one that holds."""
         self.risk.follow(lambda_u)
         return lambda_u if self.risk.lambda_u is None else self.risk.lambda_u
+
+
+def named(losses: EvrLosses) -> dict[str, Tensor]:
+    """What is logged of a step."""
+    return {
+        "loss": losses.total,
+        "labeled_loss": losses.labeled,
+        "unlabeled_loss": losses.unlabeled,
+        "prior_penalty": losses.penalty,
+    }
 
 
 def weak_and_strong(step: Step, unlabeled: bool = False) -> tuple[Tensor, Tensor]:

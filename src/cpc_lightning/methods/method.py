@@ -63,6 +63,7 @@ class Step:
         index: (B,) int64 positions in the training set.
         unlabeled_images: (V, U, C, H, W) uint8.
         unlabeled_index: (U,) int64.
+        certain: whether the targets are all that there is to learn: nothing is unlabeled, and no probability below 1.
     """
 
     number: int
@@ -77,6 +78,7 @@ class Step:
     index: Tensor
     unlabeled_images: Tensor
     unlabeled_index: Tensor
+    certain: bool = False
 
     @property
     def network(self) -> Network:

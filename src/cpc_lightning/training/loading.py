@@ -36,6 +36,7 @@ class TrainingBatch(TypedDict):
         labels: (B,) int64 given labels.
         clean_probability: (B,) float32.
         targets: (B, K) float32 what to learn in place of the labels; None: the labels.
+        certain: whether these targets are all that there is to learn: nothing is unlabeled, and no probability below 1.
         unlabeled_images: (V, U, C, H, W) uint8.
         index: (B,) int64 positions of the labeled images in the training set.
         unlabeled_index: (U,) int64.
@@ -48,6 +49,7 @@ class TrainingBatch(TypedDict):
     labels: Tensor
     clean_probability: Tensor
     targets: Tensor | None
+    certain: bool
     unlabeled_images: Tensor
     index: Tensor
     unlabeled_index: Tensor
@@ -93,6 +95,7 @@ class CoTrainingDataset(Dataset[TrainingBatch]):
             "labels": self.noisy_labels[plan.labeled],
             "clean_probability": plan.clean_probability,
             "targets": plan.targets,
+            "certain": plan.targets is not None and nothing and bool((plan.clean_probability == 1).all()),
             # Image files cannot stack zero images: the shape is the labeled side's.
             "unlabeled_images": (
                 labeled_images[:, :0] if nothing else self.images.fetch_views(plan.unlabeled, views, plan.seed + 1)

@@ -175,6 +175,7 @@ class CoTrainingModule(pl.LightningModule):
             index=batch["index"],
             unlabeled_images=batch["unlabeled_images"],
             unlabeled_index=batch["unlabeled_index"],
+            certain=bool(batch.get("certain", False)),
         )
 
     def _of_each(self, parts: Iterable[Any]) -> Iterable[tuple[int, Any]]:
