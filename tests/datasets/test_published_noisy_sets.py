@@ -1,7 +1,6 @@
 """ANIMAL-10N, Food-101N and Red Mini-ImageNet: layouts as published, and what is said of damaged ones."""
 
 import json
-import os
 
 import pytest
 import torch
@@ -269,15 +268,13 @@ def test_rates_that_there_are_not(tmp_path, rate):
         assert "must be one of 0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8" in str(error)
 
 
-def test_annotations_may_lie_in_the_folder_itself(tmp_path):
+@pytest.mark.parametrize("inside", [True, False])
+def test_annotations_lie_beside_the_folder_or_in_it(tmp_path, monkeypatch, inside):
     folder = write_mini_imagenet_red(tmp_path)
-    (folder.parent / "mini-imagenet-annotations.json").rename(folder / "mini-imagenet-annotations.json")
-    before = os.getcwd()
-    os.chdir(folder.parent)
-    try:
-        assert mini_imagenet_red("mini-imagenet", CROP).train.true_labels.tolist() == [0, 1, 2, -2, 2, -1]
-    finally:
-        os.chdir(before)
+    if inside:
+        (folder.parent / "mini-imagenet-annotations.json").rename(folder / "mini-imagenet-annotations.json")
+    monkeypatch.chdir(folder)  # whose name "." does not say what is around it
+    assert mini_imagenet_red(".", CROP).train.true_labels.tolist() == [0, 1, 2, -2, 2, -1]
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def truth(path: bytes, label: int, clean: Mapping[str, bool]) -> int:
 
 def clean_ids(folder: Path) -> dict[str, bool]:
     """Of each annotated image, by its id, whether its label is right."""
-    places = [place / ANNOTATIONS for place in (folder, folder.absolute().parent)]
+    places = [place / ANNOTATIONS for place in (folder, folder / "..")]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         raise InputError("root", str(folder), f"there is no {ANNOTATIONS} in it or beside it")
