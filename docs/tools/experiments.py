@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "conf" / "experiment"
 PAGE = ROOT / "docs" / "reproduce.md"
 BEGIN, END = "<!-- cells: python docs/tools/experiments.py -->", "<!-- end of cells -->"
-OWN = ("digits_sym80", "fashion_mnist_asym40", "photos")
+OWN = ("animal10n", "cifar10_pair45", "digits_sym80", "fashion_mnist_asym40", "food101n", "mini_imagenet_red", "photos")
 """Experiments that are no cell of a table."""
 
 

@@ -25,7 +25,7 @@ from cpc_lightning.app.command_line import main
 from cpc_lightning.app.compose import CONFIG_MODULE, config_groups
 
 # Choices that only other machines have, or that would fetch something.
-ELSEWHERE = {"trainer": ("gpu",), "dataset": ("clothing1m", "webvision")}
+ELSEWHERE = {"trainer": ("gpu",), "dataset": ("animal10n", "clothing1m", "food101n", "mini_imagenet_red", "webvision")}
 BASE = ["noise=symmetric", "callbacks=none"]
 DRAWN = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 

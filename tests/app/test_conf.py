@@ -11,6 +11,7 @@ from tests.datasets.cifar_files import write_cifar10, write_cifar100
 from tests.datasets.embedding_files import write_embeddings
 from tests.datasets.image_trees import write_clothing1m, write_folders, write_table, write_webvision
 from tests.datasets.labeled import labeled
+from tests.datasets.noisy_sets import write_animal10n, write_food101n, write_mini_imagenet_red
 
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.settings import plain
@@ -95,6 +96,14 @@ def dataset_settings(choice: str, folder: Path) -> list[str]:
     if choice == "clothing1m":
         write_clothing1m(folder)
         return [f"dataset.root={folder}"]
+    if choice == "animal10n":
+        write_animal10n(folder)
+        return [f"dataset.root={folder}"]
+    if choice == "food101n":
+        noisy, clean = write_food101n(folder)
+        return [f"dataset.root={noisy}", f"dataset.test_root={clean}"]
+    if choice == "mini_imagenet_red":
+        return [f"dataset.root={write_mini_imagenet_red(folder)}"]
     if choice == "webvision":
         return [f"dataset.ilsvrc_root={write_webvision(folder)}", f"dataset.root={folder}", "dataset.num_classes=8"]
     if choice == "fashion_mnist" and not Path("/usr/share/datasets/fashion-mnist").is_dir():

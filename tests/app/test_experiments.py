@@ -137,7 +137,10 @@ CELLS = {
     "dividemix_cifar100_sym80": Cell("cifar100", 0.8, False, "Gmm", False, 0.5, 1, 30, 150, 300, 150, policy="weak"),
     "dividemix_cifar100_sym90": Cell("cifar100", 0.9, False, "Gmm", False, 0.6, 5, 30, 150, 300, 150, policy="weak"),
 }
-OWN = {"digits_sym80", "fashion_mnist_asym40", "photos"}  # of this library: no paper says what they must be
+OWN = {
+    "animal10n", "cifar10_pair45", "digits_sym80", "fashion_mnist_asym40", "food101n", "mini_imagenet_red", "photos",
+}  # fmt: skip
+"""Of this library, or of data that the paper does not have: no paper says what they must be."""
 
 for name, cell in CELLS.items():
     if name.startswith("dividemix_cifar"):  # its code: --batch_size 64, and twice that in warm-up
@@ -215,7 +218,8 @@ def check_noise(config: DictConfig, cell: Cell) -> None:
 
 def test_embeddings_of_our_own_experiments(compose):
     assert {name: compose(f"experiment={name}").embedding_size for name in OWN} == {
-        "digits_sym80": 64, "fashion_mnist_asym40": 128, "photos": 128,
+        "animal10n": 128, "cifar10_pair45": 128, "digits_sym80": 64, "fashion_mnist_asym40": 128, "food101n": 128,
+        "mini_imagenet_red": 128, "photos": 128,
     }  # fmt: skip
 
 

@@ -101,6 +101,12 @@ GOES_WRONG = [
         ("steps", "warning", "holds each of the 1,438 images more than once"),
     ),
     (
+        ["noise=pair", "noise.rate=0.5", "cleaner=cpc_awr", "training.confidence_penalty=0"],
+        ("protocol", "warning", "noise.rate=0.5: from one half on"),
+        ("protocol", "warning", "training.confidence_penalty=0: with typical mistakes"),
+        ("protocol", "warning", "one mixture for all classes"),
+    ),
+    (
         ["training.batch_size=1", "views.mean=[0.5,0.5,0.5]", "backbone=torchvision", "backbone.name=resnet51"],
         ("training", "error", "training.batch_size=1"),
         ("views", "error", "views.mean"),

@@ -18,7 +18,7 @@ from cpc_lightning.analysis.metrics import noise_rate
 from cpc_lightning.datasets.dataset import ArrayImages, Split
 from cpc_lightning.datasets.reading.label_files import read_labels
 from cpc_lightning.errors import InputError
-from cpc_lightning.noise.noise import AsymmetricNoise, FileNoise, NoNoise, SymmetricNoise, keep_certain
+from cpc_lightning.noise.noise import AsymmetricNoise, FileNoise, NoNoise, PairNoise, SymmetricNoise, keep_certain
 
 DIGITS_MAP = {7: 1, 2: 7, 5: 6, 6: 5, 3: 8}
 TWENTY = torch.arange(20) % 10  # 0 1 2 ... 9 0 1 2 ... 9
@@ -66,9 +66,13 @@ def test_golden_labels():
     assert others.tolist() == [0, 8, 0, 3, 3, 5, 9, 7, 9, 9, 2, 1, 2, 5, 4, 5, 6, 5, 6, 7]
     asymmetric = corrupt(AsymmetricNoise(0.5), TWENTY, 10, DIGITS_MAP, 0)
     assert asymmetric.tolist() == [0, 1, 7, 3, 4, 5, 5, 7, 8, 9, 0, 1, 2, 8, 4, 5, 6, 1, 8, 9]
+    pair = corrupt(PairNoise(0.5), TWENTY, 10, None, 0)
+    assert pair.tolist() == [0, 2, 3, 3, 5, 5, 7, 7, 9, 9, 1, 1, 2, 4, 4, 5, 6, 8, 9, 0]
 
 
-@pytest.mark.parametrize("noise", [SymmetricNoise(0.5), SymmetricNoise(0.5, False), AsymmetricNoise(0.5), NoNoise()])
+@pytest.mark.parametrize(
+    "noise", [SymmetricNoise(0.5), SymmetricNoise(0.5, False), AsymmetricNoise(0.5), PairNoise(0.5), NoNoise()]
+)
 def test_same_seed_same_labels_whatever_else_is_drawn(noise):
     seed_all(1)
     first = corrupt(noise, TWENTY, 10, DIGITS_MAP, 7)
@@ -80,7 +84,9 @@ def test_same_seed_same_labels_whatever_else_is_drawn(noise):
     assert first.dtype == torch.int64
 
 
-@pytest.mark.parametrize("noise", [SymmetricNoise(0.5), SymmetricNoise(0.5, False), AsymmetricNoise(0.5)])
+@pytest.mark.parametrize(
+    "noise", [SymmetricNoise(0.5), SymmetricNoise(0.5, False), AsymmetricNoise(0.5), PairNoise(0.5)]
+)
 def test_other_seed_other_labels(noise):
     assert not torch.equal(corrupt(noise, TWENTY, 10, DIGITS_MAP, 0), corrupt(noise, TWENTY, 10, DIGITS_MAP, 1))
 
@@ -95,6 +101,7 @@ def test_exactly_the_whole_part_of_the_rate_is_drawn(percent, size, seed):
     assert int((noisy != 0).sum()) == percent * size // 100
     flipped = corrupt(AsymmetricNoise(percent / 100, {0: 3}), labels, 5, None, seed)
     assert int((flipped == 3).sum()) == percent * size // 100
+    assert int((corrupt(PairNoise(percent / 100), labels, 5, None, seed) == 1).sum()) == percent * size // 100
 
 
 def test_a_third_of_three_is_one():
@@ -151,8 +158,25 @@ def test_asymmetric_prefers_its_own_map():
     assert noisy.tolist() == [9, 1, 2, 3, 4, 5, 6, 7, 8, 9] * 2
 
 
+@pytest.mark.parametrize(("num_classes", "expected"), [(10, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]), (2, [1, 0])])
+def test_pair_at_full_rate_takes_every_class_to_the_next_and_the_last_to_the_first(num_classes, expected):
+    """Whatever map the data set has: that is of classes that are alike, not of neighbours in the list."""
+    labels = torch.arange(num_classes)
+    assert corrupt(PairNoise(1.0), labels, num_classes, {0: 0}, 3).tolist() == expected
+
+
+def test_pair_changes_its_share_of_every_class_and_to_nothing_but_the_next():
+    labels = torch.arange(50_000) % 10
+    noisy = corrupt(PairNoise(0.45), labels, 10, None, 0)
+    changed = noisy != labels
+    assert int(changed.sum()) == 22_500
+    assert torch.equal(noisy[changed], (labels[changed] + 1) % 10)
+    for k in range(10):
+        assert changed[labels == k].float().mean().item() == pytest.approx(0.45, abs=0.03)
+
+
 def test_no_noise_and_rate_zero_change_nothing():
-    for noise in (NoNoise(), SymmetricNoise(0.0), AsymmetricNoise(0)):
+    for noise in (NoNoise(), SymmetricNoise(0.0), AsymmetricNoise(0), PairNoise(0)):
         assert corrupt(noise, TWENTY, 10, DIGITS_MAP, 0).tolist() == TWENTY.tolist()
 
 
@@ -176,11 +200,12 @@ def test_nominal_rates():
     assert NoNoise().nominal_rate is None
     assert SymmetricNoise(0.9).nominal_rate == 0.9
     assert AsymmetricNoise(0.4).nominal_rate == 0.4
+    assert PairNoise(0.45).nominal_rate == 0.45
     assert FileNoise("labels.npy").nominal_rate is None
 
 
 @pytest.mark.parametrize("rate", [1.5, -0.1, float("nan"), float("inf"), "0.5", None, True])
-@pytest.mark.parametrize("noise", [SymmetricNoise, AsymmetricNoise])
+@pytest.mark.parametrize("noise", [SymmetricNoise, AsymmetricNoise, PairNoise])
 def test_wrong_rates_are_named(noise, rate):
     assert error_of(noise, rate).setting == "rate"
 
@@ -194,7 +219,7 @@ def test_wrong_class_maps_are_named(class_map):
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 0.5])
-@pytest.mark.parametrize("noise", [SymmetricNoise(0.5), AsymmetricNoise(0.5)])
+@pytest.mark.parametrize("noise", [SymmetricNoise(0.5), AsymmetricNoise(0.5), PairNoise(0.5)])
 def test_wrong_seeds_are_named(noise, seed):
     assert error_of(corrupt, noise, TWENTY, 10, DIGITS_MAP, seed).setting == "seed"
 

@@ -31,7 +31,7 @@ from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Images, pi
 from cpc_lightning.datasets.vectors import ArrayVectors
 from cpc_lightning.errors import InputError, count_of, first_line
 from cpc_lightning.files import usable_cores
-from cpc_lightning.noise.noise import AsymmetricNoise, Noise, NoNoise, SymmetricNoise
+from cpc_lightning.noise.noise import AsymmetricNoise, Noise, NoNoise, PairNoise, SymmetricNoise
 from cpc_lightning.noise.open_set import MixedImages
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.observation import HALF_BEYOND
@@ -232,7 +232,7 @@ def examine(parts: Any, folder: Path | None, findings: Findings) -> bool:
 
 def plan_of(settings: Mapping[str, Any], cleaner: Cleaner, noise: Noise) -> Plan:
     """What the run is to do, as the protocol sees it."""
-    kinds = ((NoNoise, "none"), (SymmetricNoise, "symmetric"), (AsymmetricNoise, "asymmetric"))
+    kinds = ((NoNoise, "none"), (SymmetricNoise, "symmetric"), (AsymmetricNoise | PairNoise, "asymmetric"))
     kind: Any = next((kind for of, kind in kinds if isinstance(noise, of)), "other")
     names = ("training", "cleaner", "method", "semisup", "optimizer", "noise", "views", "backbone")
     flat = flatten({name: settings[name] for name in names})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-REAL_NOISE = ("clothing1m", "webvision")
+REAL_NOISE = ("animal10n", "clothing1m", "food101n", "mini_imagenet_red", "webvision")
 """Data sets whose labels are wrong as they come."""
 
 CIFAR = {

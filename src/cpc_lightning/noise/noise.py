@@ -1,4 +1,4 @@
-"""The contract of label noise; symmetric noise, asymmetric noise, labels from a file.
+"""The contract of label noise; symmetric, asymmetric and pair noise, labels from a file.
 
 Draws come from numpy's RandomState, whose stream is frozen by numpy's policy (NEP 19): a seed gives the same labels on
 any machine, with any version of numpy and torch. Shapes: N samples, K classes.
@@ -124,6 +124,29 @@ class AsymmetricNoise:
                 require(is_class, "class_map", dict(class_map), expected)
             table[source] = target
         return table
+
+
+class PairNoise:
+    """A share of the samples, drawn without replacement, gets the label of the next class: k becomes k + 1, modulo K.
+
+    The "pair flipping" of Co-teaching (Han et al. 2018, Section 4), whose code draws each sample's label by a
+    transition matrix with 1 - rate on the diagonal; here exactly int(rate * N) samples are drawn, as everywhere else.
+
+    Args:
+        rate: share of the samples, in [0, 1]. All that are drawn change, so that the actual share of wrong labels is
+            the same.
+    """
+
+    def __init__(self, rate: float) -> None:
+        require_number("rate", rate, 0, 1)
+        self.nominal_rate: float | None = float(rate)
+        self.rate = float(rate)
+
+    def corrupt(self, dataset: ImageDataset, seed: int) -> Split:
+        """Noisy labels; see `Noise`."""
+        num_classes = len(dataset.class_names)
+        following = {k: (k + 1) % num_classes for k in range(num_classes)}
+        return AsymmetricNoise(self.rate, following).corrupt(dataset, seed)
 
 
 class FileNoise:

@@ -1,6 +1,6 @@
 """Reads text files that list images: lines `PATH LABEL` (Clothing1M, WebVision) or lines `PATH`.
 
-Everything wrong raises an `InputError` named "root" that gives file and line.
+Everything wrong raises an `InputError` that gives file and line, named "root" unless said otherwise.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ def require_folder(setting: str, folder: object) -> Path:
     return path
 
 
-def lines_of(root: Path, name: str) -> Iterator[tuple[int, bytes]]:
+def lines_of(root: Path, name: str, setting: str = "root") -> Iterator[tuple[int, bytes]]:
     """Number and content of the lines of `root`/`name` that are not blank, without white space around them."""
     try:
         regular = stat.S_ISREG(os.stat(root / name).st_mode)  # a pipe would keep its reader waiting
-        require(regular, "root", str(root / name), "is no file")
+        require(regular, setting, str(root / name), "is no file")
         with open(root / name, "rb") as file:
             for number, line in enumerate(file, 1):
                 content = line.strip()
                 if content:
                     yield number, content
     except FileNotFoundError:
-        raise InputError("root", str(root), f"there is no {name}") from None
+        raise InputError(setting, str(root), f"there is no {name}") from None
     except OSError as error:
-        raise InputError("root", str(root / name), f"cannot be read: {error.strerror or error}") from None
+        raise InputError(setting, str(root / name), f"cannot be read: {error.strerror or error}") from None
 
 
 def labeled_lines(root: Path, name: str, num_labels: int) -> Iterator[tuple[bytes, int]]:
@@ -62,7 +62,7 @@ def is_inside(path: bytes) -> bool:
     return path[:1] != b"/" and (b".." not in path or b".." not in path.split(b"/"))
 
 
-def wrong_line(root: Path, name: str, number: int, line: bytes, expected: str) -> InputError:
+def wrong_line(root: Path, name: str, number: int, line: bytes, expected: str, setting: str = "root") -> InputError:
     """The error that names a line of `root`/`name`."""
     shown = line[:80].decode(errors="replace")
-    return InputError("root", str(root / name), f"line {number} is {shown!r}: {expected}")
+    return InputError(setting, str(root / name), f"line {number} is {shown!r}: {expected}")
