@@ -144,7 +144,8 @@ def assert_same(ours, theirs, where=""):
         for place, (our, their) in enumerate(zip(ours, theirs, strict=True)):
             assert_same(our, their, f"{where}/{place}")
     elif isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs), where
+        assert torch.equal(torch.nan_to_num(ours), torch.nan_to_num(theirs)), where
+        assert torch.equal(ours != ours, theirs != theirs), where
     else:
         assert ours == theirs or ours != ours, where
 
