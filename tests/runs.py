@@ -146,7 +146,8 @@ def assert_same(ours, theirs, where=""):
     elif isinstance(ours, torch.Tensor) and ours.is_floating_point():
         assert torch.equal(ours.nan_to_num(-9), theirs.nan_to_num(-9)), where
     elif isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs), where
+        assert torch.equal(torch.nan_to_num(ours), torch.nan_to_num(theirs)), where
+        assert torch.equal(ours != ours, theirs != theirs), where
     else:
         assert ours == theirs or ours != ours, where
 

@@ -16,6 +16,7 @@ def own(tmp_path):
         "experiment/nowhere": "training:\n  epochs: 3\n",
         "experiment/fine": "# @package _global_\ndefaults:\n  - override /noise: fine\nnoise:\n  rate: 0.25\n",
         "experiment/kind": "# @package _global_\nembedding_size: word\n",
+        "experiment/mine/low": "# @package _global_\ndefaults:\n  - override /noise: fine\nnoise:\n  rate: 0.25\n",
     }
     for name, text in leaves.items():
         (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -41,8 +42,10 @@ def test_a_mistake_in_an_own_choice_is_one_line(command, own, tmp_path, choice, 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_sound_experiment_sets_what_others_have_brought(command, own, small, tmp_path):
-    code, _, err = command(*small[2:], "cleaner=none", "experiment=fine", *own)
+@pytest.mark.parametrize("choice", ["fine", "mine/low"])
+def test_a_sound_experiment_sets_what_others_have_brought(command, own, small, tmp_path, choice):
+    """It may lie in a folder, whose name is then part of its own."""
+    code, _, err = command(*small[2:], "cleaner=none", f"experiment={choice}", *own)
     assert (code, err) == (0, "")
     with (tmp_path / "run/metrics.csv").open(newline="") as file:
         assert {row["noise/rate_nominal"] for row in csv.DictReader(file)} == {"0.25"}
@@ -60,6 +63,8 @@ def test_help_knows_own_choices(command, own):
     assert code == 0
     assert "rate: 0.5" in out
     assert "  noise: asymmetric, cifar100n, cifar10n, file, fine," in out
+    assert " mine/low," in out
+    assert "experiment/mine" not in out
 
 
 def test_an_option_that_shows_something_has_one_line_for_a_mistake(command):

@@ -36,6 +36,7 @@ def changed(name, value):
         ("noise.map", {0: 7}),
         ("callbacks.mine", {"_target_": "mine.Callback"}),
         ("training.limit", 3),
+        ("noise", {"_target_": "mine.Noise", "strength": 2}),  # another thing, of other settings
     ],
 )
 def test_names_that_are_fine(name, value):
@@ -53,6 +54,7 @@ def test_names_that_are_fine(name, value):
         ("training.share", ..., "training.share=(deleted): is needed"),
         ("noise", ..., "noise=(deleted): is needed"),
         ("noise._target_", ..., "noise._target_=(deleted): is needed"),
+        ("noise.rate", ..., "noise.rate=(deleted): is needed"),
     ],
 )
 def test_names_that_are_not(name, value, line):

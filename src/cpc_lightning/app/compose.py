@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CONFIG_MODULE = "cpc_lightning.conf"
 PROTOCOLS = ("experiment", "hparams_search")  # groups whose files set settings of other groups, and bring none
 LISTS = ("logger", "callbacks", "experiment")  # groups of which several choices go together
+IN_FOLDERS = ("experiment",)  # groups whose choices may lie in folders, which then are part of their names
 
 
 @dataclass(frozen=True)
@@ -191,14 +192,20 @@ def check_group(override: Override, groups: Mapping[str, Sequence[str]]) -> None
 def config_groups(folders: Iterable[Traversable] = ()) -> dict[str, list[str]]:
     """Choices of each group in conf/ and in other `folders`, and of the groups within ("noise/source").
 
-    Folders whose name begins with "_" hold what choices share.
+    Folders whose name begins with "_" hold what choices share; those within `experiment` hold choices of it, such as
+    elr/cifar10_sym20.
     """
     groups: dict[str, list[str]] = {}
 
     def walk(folder: Any, name: str) -> None:
-        leaves = [leaf.name for leaf in folder.iterdir() if leaf.name.endswith(".yaml")]
-        if name and leaves:
-            groups[name] = sorted({*groups.get(name, ()), *(leaf.removesuffix(".yaml") for leaf in leaves)})
+        choices = [leaf.name.removesuffix(".yaml") for leaf in folder.iterdir() if leaf.name.endswith(".yaml")]
+        group, _, inside = name.partition("/")
+        if inside and group in IN_FOLDERS:
+            choices = [f"{inside}/{choice}" for choice in choices]
+        else:
+            group = name
+        if group and choices:
+            groups[group] = sorted({*groups.get(group, ()), *choices})
         for inner in folder.iterdir():
             if inner.is_dir() and not inner.name.startswith(("_", ".")) and name.count("/") == 0:
                 walk(inner, f"{name}/{inner.name}".lstrip("/"))

@@ -45,7 +45,8 @@ def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
 def check_names(given: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
     """Raise `InputError` for a setting that the yaml files do not have, or one of theirs that is not there.
 
-    A node that names what to build (`_target_`) takes further settings, which its constructor judges.
+    A node that names what to build (`_target_`) takes further settings, which its constructor judges. One that names
+    something else than usual, such as another schedule, need not have the usual settings.
 
     Args:
         given: the settings, nested.
@@ -69,7 +70,14 @@ def check_names(given: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
     for name in known:
         while name.rpartition(".")[0] not in {"", *there}:
             name = name.rpartition(".")[0]
-        require(name in there or name.split(".")[0] in OWN_PARTS, name, "(deleted)", "is needed")
+        own = name.split(".")[0] in OWN_PARTS or builds_another(name.rpartition(".")[0], given, usual)
+        require(name in there or own, name, "(deleted)", "is needed")
+
+
+def builds_another(name: str, given: Mapping[str, Any], usual: Mapping[str, Any]) -> bool:
+    """Whether the node with this full name builds (`_target_`) something else in `given` than in `usual`."""
+    ours, theirs = select(given, f"{name}._target_"), select(usual, f"{name}._target_")
+    return ours is not None and theirs is not None and ours != theirs
 
 
 def select(settings: Mapping[str, Any], name: str) -> Any:
