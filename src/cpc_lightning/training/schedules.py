@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -35,4 +36,4 @@ def cosine(
         wave = (1 + math.cos(math.pi * min(epoch / epochs, 1))) / 2
         return (least + (1 - least) * wave) * float(gamma ** sum(epoch >= m for m in milestones))
 
-    return LambdaLR(optimizer, [lambda epoch, rate=rate: share(rate, epoch) for rate in rates])
+    return LambdaLR(optimizer, [partial(share, rate) for rate in rates])
