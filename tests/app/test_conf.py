@@ -123,6 +123,8 @@ def test_every_leaf_composes_into_a_method(compose, leaf):
     if group == "hparams_search":
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     value = f"[{choice}]" if group == "logger" else choice
+    if group.startswith("experiment/"):  # of a method: experiment=METHOD/CELL
+        group, value = leaf.split("/", 1)
     Parts(plain(compose(*WITHIN.get(group, []), f"{group}={value}", *NEEDS.get(leaf, [])))).check_method()
 
 
@@ -174,7 +176,9 @@ def test_cleaners_say_what_the_loop_needs(compose, choice):
     cleaner = Parts(plain(compose(f"cleaner={choice}"))).cleaner
     assert cleaner.history_length >= 1
     assert cleaner.needs_true_labels == (choice == "oracle")
-    assert cleaner.needs_features == choice.startswith(("auto", "cpc", "knn", "mixture_2d", "probe"))
+    assert cleaner.needs_features == choice.startswith(
+        ("auto", "cpc", "graph", "knn", "mixture_2d", "neighbour_labels", "probe")
+    )
     assert cleaner.active == (choice != "none")
 
 

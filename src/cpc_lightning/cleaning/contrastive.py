@@ -114,13 +114,20 @@ class ContrastiveCleaner:
 
 
 def corrected_labels(
-    probabilities: Tensor, noisy_labels: Tensor, given: Tensor, predicted: Tensor, confidence: Tensor
+    probabilities: Tensor,
+    noisy_labels: Tensor,
+    given: Tensor,
+    predicted: Tensor,
+    confidence: Tensor,
+    share: float = CLASSIFIER_SHARE,
+    threshold: float = PSEUDO_THRESHOLD,
 ) -> tuple[Tensor, Tensor]:
     """MoPro's labels, and which samples are learnt from.
 
-    Softmax of classifier and of prototypes are averaged. The class whose mean is above `PSEUDO_THRESHOLD` is the label;
-    else the given one, if its mean is above 1 / K; else the sample is left out. A mean above 0.8 of two takes more than
-    0.6 from each, so that the class can only be the one that the classifier predicts: its whole softmax is not needed.
+    Softmax of classifier and of prototypes are averaged. The class whose mean is above `threshold` is the label; else
+    the given one, if its mean is above 1 / K; else the sample is left out. A mean above 0.8 of two takes more than 0.6
+    from each, so that the class can only be the one that the classifier predicts: its whole softmax is not needed. That
+    holds where (`threshold` - 1 + `share`) / `share` is at least 1/2.
 
     Args:
         probabilities: (B, K) softmax of the prototypes.
@@ -128,6 +135,8 @@ def corrected_labels(
         given: (B,) softmax of the given label by the classifier.
         predicted: (B,) int64 class with its largest softmax.
         confidence: (B,) that largest softmax.
+        share: weight of the classifier's softmax in the mean.
+        threshold: of the mean.
 
     Returns:
         (B,) int64 labels and (B,) bool.
@@ -135,14 +144,16 @@ def corrected_labels(
 
     def mean(by_classifier: Tensor, classes: Tensor) -> Tensor:
         by_prototypes = probabilities.gather(1, classes[:, None]).squeeze(1)
-        return CLASSIFIER_SHARE * by_classifier + (1 - CLASSIFIER_SHARE) * by_prototypes
+        return share * by_classifier + (1 - share) * by_prototypes
 
-    pseudo = mean(confidence, predicted) > PSEUDO_THRESHOLD
+    pseudo = mean(confidence, predicted) > threshold
     kept = mean(given, noisy_labels) > 1 / probabilities.shape[1]
     return torch.where(pseudo, predicted, noisy_labels), kept | pseudo
 
 
-def move_prototypes(prototypes: Tensor, embeddings: Tensor, labels: Tensor, used: Tensor) -> None:
+def move_prototypes(
+    prototypes: Tensor, embeddings: Tensor, labels: Tensor, used: Tensor, momentum: float = MOMENTUM
+) -> None:
     """c_y = m c_y + (1 - m) v' for one sample after the other, in place; then every prototype at length 1.
 
     Args:
@@ -150,12 +161,13 @@ def move_prototypes(prototypes: Tensor, embeddings: Tensor, labels: Tensor, used
         embeddings: (B, d) in their order.
         labels: (B,) int64.
         used: (B,) bool, the samples that move one.
+        momentum: m.
     """
     of_class = F.one_hot(labels, len(prototypes)) * used[:, None].to(prototypes.dtype)
     counts = of_class.sum(dim=0)
     later = ((counts - of_class.cumsum(dim=0)) * of_class).sum(dim=1)  # of the same class, after each sample
-    prototypes.mul_(MOMENTUM ** counts[:, None])
-    shares = torch.where(used, (1 - MOMENTUM) * MOMENTUM**later, 0)
+    prototypes.mul_(momentum ** counts[:, None])
+    shares = torch.where(used, (1 - momentum) * momentum**later, 0)
     prototypes.index_add_(0, labels, shares[:, None] * embeddings)
     prototypes.copy_(F.normalize(prototypes, dim=1))
 
@@ -233,10 +245,12 @@ def fit_contrastive(
 
 
 @torch.no_grad()
-def label_probability(head: PrototypeHead, features: Tensor, noisy_labels: Tensor) -> Tensor:
+def label_probability(
+    head: PrototypeHead, features: Tensor, noisy_labels: Tensor, temperature: float = TEMPERATURE
+) -> Tensor:
     """Softmax over similarities to all prototypes, of the given label: (n,) on the features' device."""
     found = []
     for v, y in zip(torch.split(features, CHUNK), torch.split(noisy_labels, CHUNK), strict=True):
-        scores = F.normalize(head.embed(v), dim=1) @ head.prototypes.t() / TEMPERATURE
+        scores = F.normalize(head.embed(v), dim=1) @ head.prototypes.t() / temperature
         found.append(scores.softmax(dim=1).gather(1, y.to(scores.device)[:, None]).squeeze(1).to(features.device))
     return torch.cat(found)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cpc_lightning.cleaning.noise_rate import NoiseEstimate
 from cpc_lightning.cleaning.partition import Partition, co_divide
@@ -77,6 +77,7 @@ class CleaningTask:
         seed: seeds the fits and the draw of mini-batches.
         vectors: (N, D) floating point, what the whole training set consists of where that is features and no images;
             None for images.
+        classifiers: of network 1 and of network 2, features (n, D) -> logits (n, K): `Evidence` keeps no whole softmax.
     """
 
     draws: tuple[Draw, Draw]
@@ -87,6 +88,7 @@ class CleaningTask:
     progress: float
     seed: int
     vectors: Tensor | None = None
+    classifiers: tuple[nn.Module, nn.Module] | None = None
 
     def divide(self, estimates: tuple[Estimate, Estimate], threshold: float) -> tuple[Partition, Partition]:
         """Partitions for network 1 and for network 2: each draw is divided by the other network's estimate.
@@ -245,10 +247,21 @@ class ComparesSamples(Protocol):
 
 
 @runtime_checkable
-class Remembers(Protocol):
+class Keeps(Protocol):
+    """A cleaner that keeps something from one stage 1 to the next, which travels through checkpoints."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it keeps: plain tensors on the CPU."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Go on from what `state_dict` gave."""
+
+
+@runtime_checkable
+class Remembers(Keeps, Protocol):
     """A cleaner that keeps something of each sample from epoch to epoch, from the first epoch of the warm-up on.
 
-    Every process has it remember the same, and what it remembers travels through checkpoints.
+    Every process has it remember the same.
     """
 
     def remember(self, draw: Draw, seen: tuple[Evidence, Evidence]) -> None:
@@ -258,12 +271,6 @@ class Remembers(Protocol):
             draw: all samples with a label that were looked at, ascending.
             seen: what network 1 and network 2 say of them; without features, and without a loss history.
         """
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What it remembers: plain tensors on the CPU."""
-
-    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Remember what `state_dict` gave."""
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,7 @@ class SampleMemory(nn.Module):
 
         Of a sample that comes twice the later row counts, and that of the process with the higher rank.
         """
-        values = values.detach().to(self.rows.dtype)
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            index, values = _of_all(index), _of_all(values)
+        index, values = of_all(index), of_all(values.detach().to(self.rows.dtype))
         kept, inverse = torch.unique(index, return_inverse=True)
         places = torch.arange(len(index), device=index.device)
         last = torch.zeros_like(kept).scatter_reduce(0, inverse, places, "amax", include_self=False)
@@ -59,8 +57,11 @@ class SampleMemory(nn.Module):
         self.rows = state["rows"].to(self.rows.device)
 
 
-def _of_all(values: Tensor) -> Tensor:
-    """The values (B, ...) of all processes, one after the other; each has as many."""
+def of_all(values: Tensor) -> Tensor:
+    """The values (B, ...) of all processes, one after the other; each has as many. Without gradients."""
+    values = values.detach()
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return values
     parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, values.contiguous())
     return torch.cat(parts)

@@ -58,7 +58,7 @@ class Step:
         epoch: epochs done so far, fractional within an epoch (3.5 is the middle of the fourth).
         images: (V, B, C, H, W) uint8 of the labeled side, V = 1, or `views.per_image`: weak ones first.
         labels: (B,) int64 given labels.
-        clean_probability: (B,) float32.
+        clean_probability: (B,) float32; with `mixes_sides`, 0 of a sample that is not labeled.
         targets: (B, K) what to learn in place of the labels; None: the labels.
         index: (B,) int64 positions in the training set.
         unlabeled_images: (V, U, C, H, W) uint8.
@@ -120,6 +120,7 @@ class Method(nn.Module):
         takes_cleaner: a cleaner may divide the data for it; else all steps are on all samples, with their labels.
         needs_cleaner: it cannot do without one.
         takes_risk: it learns with the empirical vicinal risk, the settings `semisup`.
+        mixes_sides: a batch of divided data is drawn from all samples with a label, and its unlabeled side is empty.
         many_views: a step without a division takes several views of an image, not one weak view.
         judge: ranks the labels at the end of a run in which no cleaner divides the data; None: nobody does.
     """
@@ -129,6 +130,7 @@ class Method(nn.Module):
     takes_cleaner: ClassVar[bool] = False
     needs_cleaner: ClassVar[bool] = False
     takes_risk: ClassVar[bool] = False
+    mixes_sides: ClassVar[bool] = False
     many_views: ClassVar[bool] = False
     judge: Cleaner | None = None
 

@@ -19,6 +19,9 @@ from cpc_lightning.views.views import VIEWS
 
 LARGEST_BATCH = 2**16
 
+LEAST = 1e-6
+"""The clean probability of a labeled sample where both sides are one, if its own is below."""
+
 
 class CoTrainingDataModule(pl.LightningDataModule):
     """Serves both networks from one training loader: first all batches of network 1, then all of network 2.
@@ -52,6 +55,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         full_epochs: bool = False,
         warmup_views: int = 1,
         alone: bool = False,
+        mixed: bool = False,
     ) -> None:
         """Take the data and how to batch it.
 
@@ -75,6 +79,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
                 once, as in DivideMix and CPC; the fewer labels look clean, the fewer they are.
             warmup_views: as `views`, before there is a division.
             alone: whether there are no batches of network 2.
+            mixed: whether batches of both sides of a partition are drawn as one (`mixed_share`).
         """
         super().__init__()
         warmup_batch_size = batch_size if warmup_batch_size is None else warmup_batch_size
@@ -95,7 +100,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         require(isinstance(full_epochs, bool), "full_epochs", full_epochs, "must be true or false")
         self.balanced_batches, self.views, self.full_epochs = balanced_batches, views, full_epochs
         self.warmup_epochs, self.warmup_batch_size = warmup_epochs, warmup_batch_size
-        self.warmup_views, self.alone = warmup_views, alone
+        self.warmup_views, self.alone, self.mixed = warmup_views, alone, mixed
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
         self.trusted = dataset.train.trusted
@@ -121,6 +126,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
         """The steps of both networks in `epoch`, from the current partitions."""
         if self.partitions is None:
             first, second = (warmup_share(index) for index in self.draws(epoch))
+        elif self.mixed:
+            first, second = (mixed_share(p) for p in self.partitions)
         else:
             first, second = (
                 NetworkShare(
@@ -251,6 +258,13 @@ class CoTrainingDataModule(pl.LightningDataModule):
         self.noisy_labels = state_dict["noisy_labels"]
         saved = state_dict["partitions"]
         self.partitions = None if saved is None else tuple(Partition.from_state(state) for state in saved)  # type: ignore[assignment]
+
+
+def mixed_share(partition: Partition) -> NetworkShare:
+    """All samples of a partition as one side; a clean probability of 0 is that of an unlabeled one, and of no other."""
+    trusted = torch.where(partition.clean, partition.clean_probability.clamp(min=LEAST), 0.0)
+    targets = None if partition.targets is None else partition.targets.float()
+    return NetworkShare(partition.index, trusted, partition.index[:0], targets)
 
 
 def datamodule_of(trainer: pl.Trainer) -> CoTrainingDataModule:

@@ -21,6 +21,7 @@ from cpc_lightning.cleaning.evidence import (
     CleaningTask,
     Draw,
     Evidence,
+    Keeps,
     Remembers,
 )
 from cpc_lightning.cleaning.floor import keep_floor
@@ -264,7 +265,8 @@ class StageOne(pl.Callback):
             optimizers = (trainer.optimizers[2], trainer.optimizers[3])
             images = datamodule_of(trainer).dataset.train.images
             vectors = images.vectors if isinstance(images, Vectors) else None
-            task = CleaningTask(draws, judging, learning, heads, optimizers, progress, seed, vectors)
+            classifiers = (module.network(0).classifier, module.network(1).classifier)
+            task = CleaningTask(draws, judging, learning, heads, optimizers, progress, seed, vectors, classifiers)
             result = keep_floor(believe(self.cleaner.clean(task), draws), draws)
             for number, partition in enumerate(result.partitions, start=1):
                 if partition.fell_back:
@@ -306,14 +308,14 @@ class StageOne(pl.Callback):
         """The loss history, which the next fit may average over; after the last epoch, the final verdict.
 
         A run that is stopped after its last checkpoint still has to report. Beside them what was estimated of the noise
-        and chosen by it, and what the cleaner remembers.
+        and chosen by it, and what the cleaner keeps.
         """
         return {
             "loss_history": self._loss_history,
             "final": self._final,
             "noise": self.noise and self.noise.to_state(),
             "advice": self.advice and self.advice.to_state(),
-            "cleaner": self.cleaner.state_dict() if isinstance(self.cleaner, Remembers) else None,
+            "cleaner": self.cleaner.state_dict() if isinstance(self.cleaner, Keeps) else None,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -324,9 +326,9 @@ class StageOne(pl.Callback):
         self.advice = advice and Advice.from_state(advice)
         if self.advice is not None and isinstance(self.cleaner, Chooses):
             self.cleaner.advice, self.cleaner.noise = self.advice, self.noise
-        remembered = state_dict.get("cleaner")  # nor this
-        if remembered is not None and isinstance(self.cleaner, Remembers):
-            self.cleaner.load_state_dict(remembered)
+        kept = state_dict.get("cleaner")  # nor this
+        if kept is not None and isinstance(self.cleaner, Keeps):
+            self.cleaner.load_state_dict(kept)
 
 
 def on_every_label(result: CleaningResult, draws: tuple[Draw, Draw], count: int) -> Tensor:

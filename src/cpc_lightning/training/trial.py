@@ -216,7 +216,8 @@ class Trial:
         judging = evidence(), evidence()
         heads = self.module.network(0).head, self.module.network(1).head
         optimizers = self.optimizers[2], self.optimizers[3]
-        return CleaningTask((draw, draw), judging, judging, heads, optimizers, 0.0, 0, vectors)
+        classifiers = self.module.network(0).classifier, self.module.network(1).classifier
+        return CleaningTask((draw, draw), judging, judging, heads, optimizers, 0.0, 0, vectors, classifiers)
 
     def _placed(self, value: Any) -> Any:
         return value.to(self.device) if isinstance(value, Tensor) else value
