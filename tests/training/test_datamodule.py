@@ -101,6 +101,20 @@ def test_full_epochs_have_as_many_steps_as_all_labels_fill(dataset, full, steps)
     assert [networks.count(0), networks.count(1)] == steps
 
 
+def test_a_method_may_ask_for_full_epochs_and_for_all_samples_on_the_unlabeled_side(dataset):
+    """Epoch 2 alone is full, as the method says; every sample is once in two rounds of 20 on the unlabeled side."""
+    datamodule = CoTrainingDataModule(
+        dataset, 4, seed=3, warmup_epochs=1, all_unlabeled=True, whole_epoch=lambda epoch: epoch == 2
+    )
+    datamodule.partitions = (partition(list(range(12))), partition(list(range(8))))
+    plans = {epoch: list(datamodule.sampler(epoch)) for epoch in (1, 2)}
+    assert [len(plans[1]), len(plans[2])] == [3 + 2, 10 + 10]
+    for network in (0, 1):
+        unlabeled = torch.cat([plan.unlabeled for plan in plans[2] if plan.network == network])
+        assert unlabeled.sort().values.tolist() == list(range(40))
+    assert {int(i) for plan in plans[2] for i in plan.labeled} == set(range(12))
+
+
 def test_without_a_cleaner_there_is_no_warm_up(dataset):
     """`cleaner=none` trains plainly all along: batches of one size, each epoch cut as asked."""
     datamodule = CoTrainingDataModule(dataset, 4, seed=3, limit_batches=2, warmup_batch_size=10)

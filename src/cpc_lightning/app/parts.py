@@ -361,7 +361,7 @@ class Parts:
                 training["limit_batches"], training["num_workers"], training["balanced_batches"], views.per_image,
                 training["warmup_epochs"] if cleaner.active else 0, training["warmup_batch_size"],
                 training["full_epochs"], views.per_image if method.many_views else 1,
-                method.trains_one or method.together,
+                method.trains_one or method.together, method.all_unlabeled, method.whole_epoch,
             )  # fmt: skip
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -52,6 +53,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
         full_epochs: bool = False,
         warmup_views: int = 1,
         alone: bool = False,
+        all_unlabeled: bool = False,
+        whole_epoch: Callable[[int], bool] | None = None,
     ) -> None:
         """Take the data and how to batch it.
 
@@ -75,6 +78,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
                 once, as in DivideMix and CPC; the fewer labels look clean, the fewer they are.
             warmup_views: as `views`, before there is a division.
             alone: whether there are no batches of network 2.
+            all_unlabeled: whether the unlabeled side holds the labeled samples too.
+            whole_epoch: says of an epoch whether it is full even where `full_epochs` is not.
         """
         super().__init__()
         warmup_batch_size = batch_size if warmup_batch_size is None else warmup_batch_size
@@ -96,6 +101,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         self.balanced_batches, self.views, self.full_epochs = balanced_batches, views, full_epochs
         self.warmup_epochs, self.warmup_batch_size = warmup_epochs, warmup_batch_size
         self.warmup_views, self.alone = warmup_views, alone
+        self.all_unlabeled, self.whole_epoch = all_unlabeled, whole_epoch
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
         self.trusted = dataset.train.trusted
@@ -126,7 +132,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
                 NetworkShare(
                     p.labeled,
                     p.labeled_probability,
-                    torch.cat([p.unlabeled, self.unlabeled]),
+                    torch.cat([p.index if self.all_unlabeled else p.unlabeled, self.unlabeled]),
                     p.labeled_targets,
                     p.labeled_weights,
                 )
@@ -142,7 +148,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
             rank=self._rank,
             world_size=self._world_size,
             limit_batches=None if epoch < self.warmup_epochs else self.limit_batches,
-            epoch_size=len(self.draws(epoch)[0]) if self.full_epochs else None,
+            epoch_size=len(self.draws(epoch)[0]) if self.is_full(epoch) else None,
         )
 
     @property
@@ -162,6 +168,10 @@ class CoTrainingDataModule(pl.LightningDataModule):
         return CoTrainingSampler(
             (share, share), self.batch_size_in(epoch), self.seed, epoch, 0, processes, limit
         ).steps(0)
+
+    def is_full(self, epoch: int) -> bool:
+        """Whether `epoch` has as many steps as if all samples were on the labeled side."""
+        return self.full_epochs or (self.whole_epoch is not None and self.whole_epoch(epoch))
 
     def batch_size_in(self, epoch: int) -> int:
         """Labeled samples a step and process in `epoch`."""
