@@ -109,7 +109,8 @@ def test_the_walk_finds_every_group():
 
 @pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if "/" in leaf])
 def test_every_leaf_composes_into_a_method(compose, leaf):
-    group, choice = leaf.rsplit("/", 1) if leaf.startswith(tuple(WITHIN)) else leaf.split("/", 1)  # experiments lie in folders
+    within = leaf.startswith(tuple(WITHIN))  # else what has folders is a choice in one
+    group, choice = leaf.rsplit("/", 1) if within else leaf.split("/", 1)
     if group == "hparams_search":
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     value = f"[{choice}]" if group == "logger" else choice
