@@ -146,7 +146,8 @@ def test_the_first_stage_has_its_share_of_the_epochs(epochs, share, first):
 
 @pytest.mark.parametrize(
     ("setting", "value"), [("streak", 0), ("first_share", 0), ("first_share", 1.0), ("class_aware", 1),
-                           ("threshold", 1), ("history_length", 0), ("class_floor", 2), ("epochs", 0), ("warmup_epochs", 0)],
+                           ("threshold", 1), ("history_length", 0), ("class_floor", 2), ("epochs", 0),
+                           ("warmup_epochs", 0)],
 )  # fmt: skip
 def test_settings_out_of_range_are_named(setting, value):
     with pytest.raises(InputError) as caught:
