@@ -11,6 +11,7 @@ import torch
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.errors import InputError
+from cpc_lightning.methods.method import Method
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 
 
@@ -99,6 +100,25 @@ def test_full_epochs_have_as_many_steps_as_all_labels_fill(dataset, full, steps)
     datamodule.partitions = tuple(Partition.from_probability(torch.arange(40), p, 0.5) for p in (first, second))
     networks = [plan.network for plan in datamodule.sampler(1)]
     assert [networks.count(0), networks.count(1)] == steps
+
+
+def test_a_method_may_ask_for_full_epochs_and_for_all_samples_on_the_unlabeled_side(dataset):
+    """Epoch 2 alone is full, as the method says; every sample is once in two rounds of 20 on the unlabeled side."""
+
+    class Asks(Method):
+        all_unlabeled = True
+
+        def whole_epoch(self, epoch):
+            return epoch == 2
+
+    datamodule = CoTrainingDataModule(dataset, 4, seed=3, warmup_epochs=1, method=Asks())
+    datamodule.partitions = (partition(list(range(12))), partition(list(range(8))))
+    plans = {epoch: list(datamodule.sampler(epoch)) for epoch in (1, 2)}
+    assert [len(plans[1]), len(plans[2])] == [3 + 2, 10 + 10]
+    for network in (0, 1):
+        unlabeled = torch.cat([plan.unlabeled for plan in plans[2] if plan.network == network])
+        assert unlabeled.sort().values.tolist() == list(range(40))
+    assert {int(i) for plan in plans[2] for i in plan.labeled} == set(range(12))
 
 
 def test_without_a_cleaner_there_is_no_warm_up(dataset):

@@ -283,3 +283,14 @@ def test_an_epochs_draws_depend_on_seed_and_epoch_only(module, monkeypatch):
 
     assert draw(1, 0) == draw(1, 0)
     assert len({draw(0, 0), draw(1, 0), draw(0, 1)}) == 3  # epoch 1 of seed 0 is not epoch 0 of seed 1
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_optimizers_forget_where_networks_begin_anew(module, monkeypatch, anew):
+    module.training_step(batch(0, True), 0)
+    optimizers = module.optimizers()
+    assert len(optimizers[0].state) > 0
+    module.trainer = SimpleNamespace(optimizers=optimizers, global_rank=0)
+    monkeypatch.setattr(type(module.method), "begin_epoch", lambda method, epoch: anew)
+    module.on_train_epoch_start()
+    assert (len(optimizers[0].state) == 0) is anew

@@ -365,14 +365,12 @@ class Parts:
     def datamodule(self) -> CoTrainingDataModule:
         """Serves both networks."""
         training, dataset, views, cleaner = self.settings["training"], self.dataset, self.views, self.cleaner
-        method = self.method
         with settings_of("training"):
             return CoTrainingDataModule(
                 dataset, training["batch_size"], self.settings["seed"], training["evaluation_batch_size"],
                 training["limit_batches"], training["num_workers"], training["balanced_batches"], views.per_image,
                 training["warmup_epochs"] if cleaner.active else 0, training["warmup_batch_size"],
-                training["full_epochs"], views.per_image if method.many_views else 1,
-                method.trains_one or method.together, method.mixes_sides,
+                training["full_epochs"], self.method,
             )  # fmt: skip
 
     @cached_property

@@ -122,6 +122,8 @@ class Method(nn.Module):
         takes_risk: it learns with the empirical vicinal risk, the settings `semisup`.
         mixes_sides: a batch of divided data is drawn from all samples with a label, and its unlabeled side is empty.
         many_views: a step without a division takes several views of an image, not one weak view.
+        all_unlabeled: after the division the unlabeled side of a step is drawn from all samples, those that look clean
+            included.
         judge: ranks the labels at the end of a run in which no cleaner divides the data; None: nobody does.
     """
 
@@ -132,6 +134,7 @@ class Method(nn.Module):
     takes_risk: ClassVar[bool] = False
     mixes_sides: ClassVar[bool] = False
     many_views: ClassVar[bool] = False
+    all_unlabeled: ClassVar[bool] = False
     judge: Cleaner | None = None
 
     def begin(self, beginning: Beginning) -> None:
@@ -147,8 +150,13 @@ class Method(nn.Module):
     def after_step(self, step: Step) -> None:
         """Follow the optimizer's step, such as with averaged weights."""
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Prepare an epoch, counted from 0."""
+    def begin_epoch(self, epoch: int) -> bool:
+        """Prepare an epoch, counted from 0; whether networks begin anew: their optimizers then forget."""
+        return False
+
+    def whole_epoch(self, epoch: int) -> bool:
+        """Whether `epoch`, from 0, has as many steps as if all labels looked clean (`training.full_epochs`)."""
+        return False
 
     def parameters_of(self, number: int) -> Iterable[nn.Parameter]:
         """What the optimizer of network `number` trains beside its backbone and classifier."""

@@ -98,12 +98,13 @@ class ProtoMix(Method):
         return (*self.head_of_network[0].projector.parameters(), *self.reconstruction.parameters())
 
     @torch.no_grad()
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int) -> bool:
         """Take the last epoch's class means as prototypes, unless a cleaner has set them."""
         (head,) = self.head_of_network
         if epoch > 0 and not bool(head.fitted):
             head.prototypes.copy_(F.normalize(self.sums, dim=1))
         self.sums.zero_()
+        return False
 
     def prototype_weight_in(self, epoch: int) -> float:
         """w_pc in an epoch, counted from 0."""

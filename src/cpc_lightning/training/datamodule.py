@@ -13,6 +13,7 @@ from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ImageDataset
 from cpc_lightning.errors import require, require_integer
 from cpc_lightning.files import usable_cores
+from cpc_lightning.methods.method import Method
 from cpc_lightning.training.loading import Agenda, Batches, BatchLoader, CoTrainingDataset, EvaluationDataset
 from cpc_lightning.training.samplers import CoTrainingSampler, NetworkShare, balanced_draw, checked_limit, warmup_share
 from cpc_lightning.views.views import VIEWS
@@ -53,9 +54,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         warmup_epochs: int = 0,
         warmup_batch_size: int | None = None,
         full_epochs: bool = False,
-        warmup_views: int = 1,
-        alone: bool = False,
-        mixed: bool = False,
+        method: Method | None = None,
     ) -> None:
         """Take the data and how to batch it.
 
@@ -77,9 +76,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
             full_epochs: whether a network takes as many steps in an epoch of stage 2 as if all samples were on the
                 labeled side, which then goes round more than once. False: as many as it takes to see the labeled side
                 once, as in DivideMix and CPC; the fewer labels look clean, the fewer they are.
-            warmup_views: as `views`, before there is a division.
-            alone: whether there are no batches of network 2.
-            mixed: whether batches of both sides of a partition are drawn as one (`mixed_share`).
+            method: what it takes of its batches; None: batches of either network, each side by itself.
         """
         super().__init__()
         warmup_batch_size = batch_size if warmup_batch_size is None else warmup_batch_size
@@ -100,7 +97,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         require(isinstance(full_epochs, bool), "full_epochs", full_epochs, "must be true or false")
         self.balanced_batches, self.views, self.full_epochs = balanced_batches, views, full_epochs
         self.warmup_epochs, self.warmup_batch_size = warmup_epochs, warmup_batch_size
-        self.warmup_views, self.alone, self.mixed = warmup_views, alone, mixed
+        self.method = Method() if method is None else method
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
         self.trusted = dataset.train.trusted
@@ -126,14 +123,14 @@ class CoTrainingDataModule(pl.LightningDataModule):
         """The steps of both networks in `epoch`, from the current partitions."""
         if self.partitions is None:
             first, second = (warmup_share(index) for index in self.draws(epoch))
-        elif self.mixed:
+        elif self.method.mixes_sides:
             first, second = (mixed_share(p) for p in self.partitions)
         else:
             first, second = (
                 NetworkShare(
                     p.labeled,
                     p.labeled_probability,
-                    torch.cat([p.unlabeled, self.unlabeled]),
+                    torch.cat([p.index if self.method.all_unlabeled else p.unlabeled, self.unlabeled]),
                     p.labeled_targets,
                     p.labeled_weights,
                 )
@@ -149,13 +146,23 @@ class CoTrainingDataModule(pl.LightningDataModule):
             rank=self._rank,
             world_size=self._world_size,
             limit_batches=None if epoch < self.warmup_epochs else self.limit_batches,
-            epoch_size=len(self.draws(epoch)[0]) if self.full_epochs else None,
+            epoch_size=len(self.draws(epoch)[0]) if self.is_full(epoch) else None,
         )
 
     @property
     def labeled(self) -> Tensor:
         """Positions of the images that come with a label, int64, ascending."""
         return torch.nonzero(self.noisy_labels != UNLABELED).flatten()
+
+    @property
+    def alone(self) -> bool:
+        """Whether there are no batches of network 2."""
+        return self.method.trains_one or self.method.together
+
+    @property
+    def warmup_views(self) -> int:
+        """Of each image, before there is a division."""
+        return self.views if self.method.many_views else 1
 
     @property
     def turns(self) -> int:
@@ -169,6 +176,10 @@ class CoTrainingDataModule(pl.LightningDataModule):
         return CoTrainingSampler(
             (share, share), self.batch_size_in(epoch), self.seed, epoch, 0, processes, limit
         ).steps(0)
+
+    def is_full(self, epoch: int) -> bool:
+        """Whether `epoch` has as many steps as if all samples were on the labeled side."""
+        return self.full_epochs or self.method.mixes_sides or self.method.whole_epoch(epoch)
 
     def batch_size_in(self, epoch: int) -> int:
         """Labeled samples a step and process in `epoch`."""

@@ -81,7 +81,7 @@ def forecast(
     steps = data.most_steps(data.warmup_epochs, processes)
     supposing, share = "", 1.0
     if divides and costs.divides:
-        share = 1.0 if labeled is None or data.full_epochs or data.mixed else labeled
+        share = 1.0 if labeled is None or data.is_full(epochs - 1) else labeled
         supposing = f"if {'all' if labeled is None else f'{100 * labeled:.0f} % of the'} labels look clean"
     look = costs.look / processes
     answers = max(1, counts[STAGE_ONE])

@@ -127,7 +127,9 @@ class CoTrainingModule(pl.LightningModule):
         """Re-seed, so that an epoch's draws do not depend on how the run got there; log its learning rates."""
         sequence = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
-        self.method.begin_epoch(self.current_epoch)
+        if self.method.begin_epoch(self.current_epoch):
+            for optimizer in self.trainer.optimizers:
+                optimizer.state.clear()
         for number, schedule in self._of_each(self.lr_schedulers()):  # type: ignore[arg-type]
             self.log(f"train/learning_rate_{number}", schedule.get_last_lr()[0])
 
