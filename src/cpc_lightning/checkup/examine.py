@@ -31,6 +31,7 @@ from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Images, pi
 from cpc_lightning.datasets.vectors import ArrayVectors
 from cpc_lightning.errors import InputError, count_of, first_line
 from cpc_lightning.files import usable_cores
+from cpc_lightning.methods.codivide import CoDivide
 from cpc_lightning.noise.noise import AsymmetricNoise, Noise, NoNoise, PairNoise, SymmetricNoise
 from cpc_lightning.noise.open_set import MixedImages
 from cpc_lightning.training.datamodule import CoTrainingDataModule
@@ -73,7 +74,8 @@ class Examination:
             findings.add("settings", "ok", "every part of the method can be built from its settings")
             if parts.set_aside:
                 findings.add("method", "ok", parts.set_aside)
-            findings.rows += protocol_findings(plan_of(self.settings, self.cleaner, self.noise))
+            if type(parts.method) is CoDivide:  # whose protocol the paper's is
+                findings.rows += protocol_findings(plan_of(self.settings, self.cleaner, self.noise))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -145,7 +147,7 @@ class Examination:
         batch = max(datamodule.batch_size, datamodule.warmup_batch_size)
         warmup_epochs = training["warmup_epochs"] if self.cleaner.active else training["epochs"]
         samples, epochs = len(dataset.train), training["epochs"]
-        self.findings.rows += step_findings(*steps, batch * processes, samples, epochs, warmup_epochs)
+        self.findings.rows += step_findings(*steps, batch * processes, samples, epochs, warmup_epochs, datamodule.turns)
         return True
 
     def network(self, dataset: ImageDataset) -> tuple[Network, int] | None:

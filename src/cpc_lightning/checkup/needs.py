@@ -183,7 +183,7 @@ def shared_memory_finding(batch: int, workers: int, folder: Path = Path("/dev/sh
 
 
 def step_findings(
-    warmup_steps: int, steps: int, batch_size: int, samples: int, epochs: int, warmup_epochs: int
+    warmup_steps: int, steps: int, batch_size: int, samples: int, epochs: int, warmup_epochs: int, turns: int = 2
 ) -> list[Finding]:
     """How long a run is.
 
@@ -194,9 +194,10 @@ def step_findings(
         samples: N.
         epochs: all.
         warmup_epochs: of them; all where there is no stage 2.
+        turns: networks that have steps of their own.
     """
-    total = 2 * (warmup_steps * warmup_epochs + steps * (epochs - warmup_epochs))
-    found = f"{warmup_steps:,} an epoch and network in warm-up"
+    total = turns * (warmup_steps * warmup_epochs + steps * (epochs - warmup_epochs))
+    found = f"{warmup_steps:,} an epoch{' and network' if turns > 1 else ''} in warm-up"
     if warmup_epochs < epochs:
         found += f", at most {'as many' if steps == warmup_steps else f'{steps:,}'} in stage 2"
     findings = [Finding("steps", "ok", f"{found}; {epochs:,} epochs: up to {total:,} in all")]

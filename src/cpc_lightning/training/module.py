@@ -187,7 +187,7 @@ class CoTrainingModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Step the learning rate schedules (not done for you under manual optimization)."""
         self._check_losses()
-        for schedule in self.lr_schedulers():  # type: ignore[union-attr]
+        for _, schedule in self._of_each(self.lr_schedulers()):  # type: ignore[arg-type]
             schedule.step()
 
     def _check_losses(self) -> None:
