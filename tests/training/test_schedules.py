@@ -44,5 +44,5 @@ def test_milestones_count_as_well():
 
 
 def test_a_lowest_rate_above_the_first_is_refused():
-    with pytest.raises(InputError, match="lowest=0.5: must be a number"):
+    with pytest.raises(InputError, match=r"lowest=0\.5: must be a number"):
         rates(1, epochs=4, lowest=0.5)
