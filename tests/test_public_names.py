@@ -79,8 +79,10 @@ def found_settings():
         for group, choice in choices():
             if group not in CHANGES_NO_SETTINGS:
                 value = f"[{choice}]" if group == "logger" else choice
+                if group.startswith("experiment/"):  # of a method: experiment=METHOD/CELL
+                    group, value = "experiment", f"{group.split('/')[1]}/{choice}"
                 config = hydra.compose("config", ["run_dir=unused", *WITHIN.get(group, ()), f"{group}={value}"])
-                by_group.setdefault(group, {})[choice] = set(leaves(config))
+                by_group.setdefault(group, {})[value.strip("[]")] = set(leaves(config))
     brought = {name: [] for names in by_group.values() for one in names.values() for name in one}
     for group, names in by_group.items():
         everywhere = set.intersection(*names.values())
