@@ -118,6 +118,8 @@ def checkpoint_without_seconds(folder, name):
     for row in checkpoint["callbacks"]["EpochTable"]["rows"]:
         for key in [key for key in row if "seconds" in key]:
             del row[key]
+    for state in checkpoint["callbacks"].values():
+        state.pop("current_score", None)  # Lightning saves that of the last best epoch, and does not load it
     for key in ("run_dir", "resume", "callbacks", "trainer", "logger"):
         checkpoint["run"]["config"].pop(key)
     checkpoint["run"].pop("overrides")

@@ -22,9 +22,9 @@ from cpc_lightning.app.settings import plain
 from cpc_lightning.methods.memory import SampleMemory
 
 METHODS = sorted(path.stem for path in Path(cpc_lightning.conf.__path__[0], "method").glob("*.yaml"))
-FOUR_EPOCHS = (
-    "noise=symmetric", "noise.rate=0.5", "training.epochs=4", "training.warmup_epochs=2",
-    "training.batch_size=64", "optimizer.schedule.milestones=[3]",
+SIX_EPOCHS = (
+    "noise=symmetric", "noise.rate=0.5", "training.epochs=6", "training.warmup_epochs=2",
+    "training.batch_size=64", "optimizer.schedule.milestones=[4]",
     "backbone.width=8", "embedding_size=16", "callbacks=none", "report=false", "trainer.precision=32-true",
 )  # fmt: skip
 DIGITS = 1438
@@ -41,7 +41,7 @@ def straight(method, tmp_path_factory):
     """The folder of a run with it, and in "seen" its folder as it was after each epoch."""
     folder = tmp_path_factory.mktemp(method)
     with hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"):
-        settings = [*FOUR_EPOCHS, f"method={method}", f"run_dir={folder / 'run'}", WITNESS % (folder / "seen")]
+        settings = [*SIX_EPOCHS, f"method={method}", f"run_dir={folder / 'run'}", WITNESS % (folder / "seen")]
         run(hydra.compose("config", settings))
     return folder
 
@@ -50,7 +50,7 @@ def straight(method, tmp_path_factory):
 def test_a_resumed_run_ends_like_one_that_was_not_interrupted(straight, method, compose, tmp_path, epoch):
     """After 1 epoch: in warm-up, where there is one; after 3: past a division by what was learnt, too."""
     folder = straight / "seen" / f"after_{epoch}"
-    run(compose(*FOUR_EPOCHS, f"method={method}", WITNESS % tmp_path, f"resume={folder}", folder=folder))
+    run(compose(*SIX_EPOCHS, f"method={method}", WITNESS % tmp_path, f"resume={folder}", folder=folder))
     ends = [folder, straight / "run"]
     assert_same(*(checkpoint_without_seconds(end, "last") for end in ends))
     assert_same(*(table_without_seconds(end / "metrics.csv") for end in ends))
@@ -84,10 +84,10 @@ def train(rank: int, port: int, folder: str) -> None:
     ends = {}
     for name in METHODS:
         with hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"):
-            parts = Parts(plain(hydra.compose("config", [*FOUR_EPOCHS, f"method={name}", "run_dir=unused"])))
+            parts = Parts(plain(hydra.compose("config", [*SIX_EPOCHS, f"method={name}", "run_dir=unused"])))
         module, datamodule = parts.module, parts.datamodule
         trainer = pl.Trainer(
-            accelerator="cpu", devices=2, max_epochs=4, logger=False, enable_checkpointing=False,
+            accelerator="cpu", devices=2, max_epochs=6, logger=False, enable_checkpointing=False,
             strategy=DDPStrategy(find_unused_parameters=True), enable_progress_bar=False, limit_val_batches=0,
             enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
             reload_dataloaders_every_n_epochs=1, callbacks=[parts.stage_one],
