@@ -59,7 +59,9 @@ def check_others(what, listed, present):
 def choices():
     """Group and choice, as the command line writes them."""
     leaves = [path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml")]
-    return sorted(tuple(leaf.rsplit("/", 1)) for leaf in leaves if "/" in leaf and "/_" not in leaf)
+    named = [leaf for leaf in leaves if "/" in leaf and "/_" not in leaf]
+    in_folders = "experiment/"  # experiments of a method: experiment=METHOD/CELL
+    return sorted(tuple(n.split("/", 1) if n.startswith(in_folders) else n.rsplit("/", 1)) for n in named)
 
 
 def leaves(node, prefix=""):
@@ -79,8 +81,6 @@ def found_settings():
         for group, choice in choices():
             if group not in CHANGES_NO_SETTINGS:
                 value = f"[{choice}]" if group == "logger" else choice
-                if group.startswith("experiment/"):  # of a method: experiment=METHOD/CELL
-                    group, value = "experiment", f"{group.split('/')[1]}/{choice}"
                 config = hydra.compose("config", ["run_dir=unused", *WITHIN.get(group, ()), f"{group}={value}"])
                 by_group.setdefault(group, {})[value.strip("[]")] = set(leaves(config))
     brought = {name: [] for names in by_group.values() for one in names.values() for name in one}

@@ -40,7 +40,7 @@ class Cell:
 
 def name_of(path: Path) -> str:
     """What is typed for the experiment of a file."""
-    return path.relative_to(FOLDER).with_suffix("").as_posix()
+    return path.relative_to(FOLDER if path.is_relative_to(FOLDER) else path.parent).with_suffix("").as_posix()
 
 
 def read(path: Path) -> Cell:
@@ -61,12 +61,16 @@ def read(path: Path) -> Cell:
     return Cell(name_of(path), command, what.rstrip(": ("), published.strip(" ."), hours.split(".")[0], more.strip())
 
 
+def files() -> list[Path]:
+    """Those of the cells, in the order of their rows."""
+    paths = [p for p in FOLDER.rglob("*.yaml") if name_of(p) not in OWN and p.parent.name != "_shared"]
+    paths.sort(key=lambda path: (path.parent.name, path.stem.startswith(("augdesc_", "dividemix_")), path.stem))
+    return sorted(paths, key=lambda path: path.parent != FOLDER)
+
+
 def table() -> str:
     """The table in Markdown, a row for each cell: first the paper's own, then the baselines, then other methods."""
-    paths = [path for path in FOLDER.rglob("*.yaml") if name_of(path) not in OWN]
-    paths.sort(key=lambda path: (path.parent.name, path.stem.startswith(("augdesc_", "dividemix_")), path.stem))
-    paths.sort(key=lambda path: path.parent != FOLDER)
-    cells = [read(path) for path in paths]
+    cells = [read(path) for path in files()]
     rows = [
         f"| {cell.what} | {cell.published} | {cell.hours} "
         f"| `{cell.command.removeprefix('python -m cpc_lightning ')}` | {cell.more or '-'} |"
