@@ -5,7 +5,8 @@ import pytest
 import torch
 from tests.methods.embedding_steps import float64
 
-from cpc_lightning.methods.contrast import draw_share, instance_loss, mean_over, mix_within, similarities
+from cpc_lightning.methods.contrast import instance_loss, mean_over, mix_within, similarities
+from cpc_lightning.semisup.mixmatch import draw_share
 
 
 def unit(count, size, seed):

@@ -1,13 +1,11 @@
-"""LongReMix: the clock of each stage, networks that begin anew, the losses in float64, and a run that is resumed."""
+"""LongReMix: the clock of each stage, networks that begin anew, and the losses in float64."""
 
 import copy
 
 import pytest
 import torch
 from tests.methods.vectors import begun, outputs, step_of
-from tests.runs import WITNESS, assert_same_run
 
-from cpc_lightning.app.run import run
 from cpc_lightning.errors import InputError
 from cpc_lightning.methods.longremix import LongReMix
 from cpc_lightning.semisup import evr
@@ -110,21 +108,3 @@ def test_a_share_out_of_range_is_named(share):
 def test_each_stage_needs_an_epoch_after_its_warm_up(epochs, share):
     with pytest.raises(InputError, match=r"epochs=\d+: must be more: each of two stages warms up for 3"):
         begun(LongReMix(share), epochs=epochs, warmup_epochs=3)
-
-
-SETTINGS = (
-    "method=longremix", "noise=symmetric", "noise.rate=0.5", "training.epochs=6", "training.warmup_epochs=1",
-    "training.limit_batches=2", "training.warmup_batch_size=719", "optimizer.schedule.milestones=[5]",
-    "backbone.width=8", "embedding_size=16", "callbacks=none", "report=false", "cleaner.streak=2",
-    "cleaner.history_length=2",
-)  # fmt: skip
-
-
-def test_a_resumed_run_ends_like_one_that_was_not_interrupted(compose, tmp_path):
-    """Stopped in the first stage, where the second begins, in its warm-up's wake and later."""
-    straight, seen = tmp_path / "straight", tmp_path / "seen"
-    run(compose(*SETTINGS, WITNESS % seen, folder=straight))
-    for epoch in (2, 3, 4):
-        folder, again = seen / f"after_{epoch}", tmp_path / f"again_{epoch}"
-        run(compose(*SETTINGS, WITNESS % again, f"resume={folder}", folder=folder))
-        assert_same_run(folder, straight)

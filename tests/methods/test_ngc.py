@@ -9,6 +9,7 @@ from tests.methods.test_protomix import CHOSEN, LABELS, layer, log_softmax, unit
 from cpc_lightning.errors import InputError
 from cpc_lightning.methods import contrast
 from cpc_lightning.methods.ngc import Ngc, subgraph_loss
+from cpc_lightning.semisup.mixmatch import draw_share
 from cpc_lightning.views.vector_views import VectorViews
 
 
@@ -67,7 +68,7 @@ def reference(method, network, vectors, targets, chosen, partners, share):
 def draws(chosen, seed, rows=2, alpha=8.0):
     """The partners and the share that a step with this seed mixes with."""
     torch.manual_seed(seed)
-    share = contrast.draw_share(alpha)
+    share = draw_share(alpha)
     eye = torch.eye(rows * len(chosen), dtype=torch.float64)
     mixed, _ = contrast.mix_within(eye, eye, torch.tensor(chosen).repeat(rows), 0.25)
     return (mixed - 0.25 * eye).argmax(dim=1).numpy(), share

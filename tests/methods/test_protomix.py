@@ -8,6 +8,7 @@ from tests.methods.embedding_steps import begun, float64, step_of, tiny
 from cpc_lightning.errors import InputError
 from cpc_lightning.methods import contrast
 from cpc_lightning.methods.protomix import ProtoMix
+from cpc_lightning.semisup.mixmatch import draw_share
 from cpc_lightning.views.vector_views import VectorViews
 
 LABELS = [0, 1, 2, 0, 1, 2]
@@ -58,7 +59,7 @@ def reference(method, network, vectors, targets, chosen, partners, share):
 def draws(chosen, seed):
     """The partners and the share that a step with this seed mixes with."""
     torch.manual_seed(seed)
-    share = contrast.draw_share(8.0)
+    share = draw_share(8.0)
     rows = torch.eye(2 * len(chosen), dtype=torch.float64)
     mixed, _ = contrast.mix_within(rows, rows, torch.tensor(chosen).repeat(2), 0.25)
     return (mixed - 0.25 * rows).argmax(dim=1).numpy(), share

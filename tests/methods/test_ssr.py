@@ -3,9 +3,7 @@
 import pytest
 import torch
 from tests.methods.vectors import begun, outputs, step_of
-from tests.runs import WITNESS, digest
 
-from cpc_lightning.app.run import run
 from cpc_lightning.errors import InputError
 from cpc_lightning.methods import ssr
 from cpc_lightning.methods.ssr import Ssr
@@ -123,18 +121,3 @@ def test_settings_out_of_range_are_named(setting, value):
     with pytest.raises(InputError) as caught:
         Ssr(**{setting: value})
     assert caught.value.setting == setting
-
-
-SETTINGS = (
-    "method=ssr", "noise=symmetric", "noise.rate=0.5", "training.epochs=4", "training.warmup_epochs=1",
-    "training.limit_batches=2", "training.warmup_batch_size=719", "optimizer.schedule.milestones=[3]",
-    "backbone.width=8", "embedding_size=16", "callbacks=none", "report=false",
-)  # fmt: skip
-
-
-def test_a_resumed_run_ends_like_one_that_was_not_interrupted(compose, tmp_path):
-    straight, seen = tmp_path / "straight", tmp_path / "seen"
-    run(compose(*SETTINGS, WITNESS % seen, folder=straight))
-    folder, again = seen / "after_2", tmp_path / "again"
-    run(compose(*SETTINGS, WITNESS % again, f"resume={folder}", folder=folder))
-    assert digest(folder) == digest(straight)

@@ -1,4 +1,4 @@
-"""What methods that learn embeddings share: losses between embeddings, means over a part of a batch, mixup within it.
+"""What methods share: losses between embeddings, means over a part of a batch, mixup within it.
 
 Shapes: B batch, K classes, D features, d embedding.
 """
@@ -69,11 +69,6 @@ def targets_of(step: Step, num_classes: int) -> tuple[Tensor, Tensor]:
         return F.one_hot(step.labels, num_classes).float(), torch.ones_like(step.labels, dtype=torch.bool)
     targets = F.one_hot(step.labels, num_classes).float() if step.targets is None else step.targets
     return targets, step.clean_probability > 0
-
-
-def draw_share(alpha: float) -> float:
-    """A share l ~ Beta(alpha, alpha), drawn on the CPU."""
-    return float(torch._sample_dirichlet(torch.tensor([alpha, alpha], dtype=torch.float64))[0])
 
 
 def mix_within(inputs: Tensor, targets: Tensor, chosen: Tensor, share: float) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from cpc_lightning.cleaning.prototypes import PrototypeHead
 from cpc_lightning.errors import require, require_number
 from cpc_lightning.methods.contrast import (
-    draw_share,
     embed,
     instance_loss,
     mean_over,
@@ -29,6 +28,7 @@ from cpc_lightning.methods.contrast import (
     targets_of,
 )
 from cpc_lightning.methods.method import Beginning, Method, Step
+from cpc_lightning.semisup.mixmatch import draw_share
 
 
 class Ngc(Method):

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cpc_lightning.errors import require, require_number
+from cpc_lightning.methods.contrast import mean_over, mix_within, soft_cross_entropy
 from cpc_lightning.methods.method import Beginning, Method, Step
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, confidence_penalty, eval_mode, probabilities_of
-from cpc_lightning.semisup.mixmatch import draw_mixup_lambda, mixup, sharpen
+from cpc_lightning.semisup.mixmatch import draw_mixup_lambda, sharpen
 
 SELECTED, REST = 0, 1
 
@@ -115,15 +116,17 @@ class ProMix(Method):
         of_mixed, gamma = self.both_heads(step, mixed), self.ramp(step.epoch)
         log_bias = self.bias[step.number].log()
         own = self.debias * log_bias[SELECTED]
+
+        def on(side: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+            return mean_over(side, soft_cross_entropy(logits, targets))
+
         primary, pseudo = (
-            mean_over(chosen, w + own, targets)
-            + gamma * (mean_over(chosen, s + own, targets) + mean_over(chosen, m + own, mixed_targets))
+            on(chosen, w + own, targets) + gamma * (on(chosen, s + own, targets) + on(chosen, m + own, mixed_targets))
             for w, s, m in zip(of_weak, of_strong, of_mixed, strict=True)
         )
         guesses = sharpen((of_weak[0].detach() - self.debias_guesses * log_bias[REST]).softmax(dim=1), self.temperature)
         rest = self.debias * log_bias[REST]
-        guessed = mean_over(~chosen, of_weak[1] + rest, guesses)
-        guessed = guessed + gamma * mean_over(~chosen, of_strong[1] + rest, guesses)
+        guessed = on(~chosen, of_weak[1] + rest, guesses) + gamma * on(~chosen, of_strong[1] + rest, guesses)
         self._seen = probabilities, chosen
         loss = primary + pseudo + self.guess_weight(step.epoch) * guessed
         share = chosen.float().mean()
@@ -184,28 +187,6 @@ class ProMix(Method):
     def forwarded(self, risk: EmpiricalVicinalRisk) -> int:
         """A weak view, a strong one, and a mixed one."""
         return 3
-
-
-def mean_over(members: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean soft cross-entropy of logits (B, K) to targets (B, K) over members (B,) bool; 0 where there are none."""
-    each = -(targets * F.log_softmax(logits, dim=1)).sum(dim=1)
-    return (each * members).sum() / members.sum().clamp(min=1)
-
-
-def mix_within(images: Tensor, targets: Tensor, chosen: Tensor, mixup_lambda: float) -> tuple[Tensor, Tensor]:
-    """Mixup in which the chosen have chosen partners, and the others others, in a random order: sizes stay.
-
-    Args:
-        images: (B, ...) float.
-        targets: (B, K).
-        chosen: (B,) bool.
-        mixup_lambda: in [0, 1].
-    """
-    shuffled = torch.randperm(len(images)).to(images.device, non_blocking=True)
-    places = torch.argsort((~chosen).int(), stable=True)  # the chosen first
-    partners = torch.empty_like(shuffled)
-    partners[places] = shuffled[torch.argsort((~chosen[shuffled]).int(), stable=True)]
-    return mixup(images, targets, mixup_lambda, partners)
 
 
 def by_agreement(chosen: Tensor, probabilities: Tensor, others: Tensor, above: float, fill: float) -> Tensor:

@@ -23,7 +23,6 @@ from cpc_lightning.backbones.network import Network
 from cpc_lightning.cleaning.prototypes import PrototypeHead
 from cpc_lightning.errors import require_integer, require_number
 from cpc_lightning.methods.contrast import (
-    draw_share,
     embed,
     instance_loss,
     mean_over,
@@ -34,6 +33,7 @@ from cpc_lightning.methods.contrast import (
 )
 from cpc_lightning.methods.memory import of_all
 from cpc_lightning.methods.method import Beginning, Method, Step
+from cpc_lightning.semisup.mixmatch import draw_share
 
 
 class ProtoMix(Method):

@@ -59,9 +59,14 @@ def draw_mixup_lambda(alpha: float, generator: torch.Generator | None = None) ->
         alpha: of the Beta distribution. Below 0.01 both gammas behind a draw may underflow, which yields 0.5.
         generator: a CPU generator. The draw never touches another device, so that none is waited for.
     """
-    # torch.distributions takes no generator; this is the call that its Beta makes.
-    drawn = float(torch._sample_dirichlet(torch.tensor([alpha, alpha], dtype=torch.float64), generator)[0])
+    drawn = draw_share(alpha, generator)
     return max(drawn, 1 - drawn)
+
+
+def draw_share(alpha: float, generator: torch.Generator | None = None) -> float:
+    """L ~ Beta(alpha, alpha), in [0, 1]; arguments as in `draw_mixup_lambda`."""
+    # torch.distributions takes no generator; this is the call that its Beta makes.
+    return float(torch._sample_dirichlet(torch.tensor([alpha, alpha], dtype=torch.float64), generator)[0])
 
 
 def mixup(images: Tensor, targets: Tensor, mixup_lambda: float, permutation: Tensor) -> tuple[Tensor, Tensor]:
