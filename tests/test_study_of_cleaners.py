@@ -107,3 +107,11 @@ def test_the_documentation_quotes_the_committed_rows(study, made):
         shown = [f"{found.values(cell, choice)['1']:.2f}" for choice in ("none", "cpc_awr", "cpc_awr, own data")]
         seconds = [found.values(cell, choice, "seconds")["1"] for choice in ("cpc_awr, own data", "none")]
         assert f"{text} {' | '.join(shown)} | {seconds[0] / seconds[1]:.2f} |" in page
+    cell = ("digits", "symmetric 80 %")
+    seconds = found.values(cell, "none", "seconds")
+    for name, source in (("probe", "verdict"), ("knn", "verdict"), ("gmm_agn", "gmm"), ("mixture_2d", "verdict"),
+                         ("uniform", "verdict"), ("cpc_awr", "cpc"), ("wrong_events", "verdict")):  # fmt: skip
+        accuracy = made.mean_and_deviation([*found.values(cell, name).values()])
+        auc = made.mean_and_deviation([*found.values(cell, name, f"cleaner_auc_{source}").values()])
+        times = [own / seconds[seed] for seed, own in found.values(cell, name, "seconds").items()]
+        assert f"| `{name}` | {accuracy} | {auc} | {made.fmean(times):.2f} |" in page
