@@ -70,3 +70,20 @@ def test_the_committed_tables_are_those_of_the_committed_rows(made):
     rows = read_rows(BENCHMARKS / "results" / "methods_runs.csv")
     assert rows
     assert made.tables(rows) == (BENCHMARKS / "results" / "methods.md").read_text()
+
+
+def test_the_documentation_quotes_the_committed_rows(made):
+    from cleaners_tables import fmean
+    from measure import read_rows
+
+    study, cell = made.Study(read_rows(BENCHMARKS / "results" / "methods_runs.csv")), ("digits", "symmetric 80 %")
+    page = (BENCHMARKS.parent / "docs" / "methods.md").read_text().split("<!-- measured -->")[1]
+    lines = page.split("<!-- end of measured -->")[0].strip().splitlines()[2:]
+    plain = study.values(cell, "cross-entropy", "seconds")
+    assert len(lines) == len([choice for choice in study.choices if study.values(cell, choice)])
+    for line in lines:
+        choice, accuracy, _, times, seeds = (part.strip() for part in line.strip("|").split("|"))
+        found, seconds = study.values(cell, choice), study.values(cell, choice, "seconds")
+        ratios = [seconds[seed] / plain[seed] for seed in seconds if seed in plain]
+        shown = [made.mean_and_deviation([*found.values()]), f"{fmean(ratios):.2f}", str(len(found))]
+        assert [accuracy, times, seeds] == shown
