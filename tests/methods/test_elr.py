@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.methods.one_step import begun, logits_seen, step_of
 
-from cpc_lightning.cleaning.evidence import CleaningTask, Draw
+from cpc_lightning.cleaning.evidence import CleaningTask, Draw, Evidence
 from cpc_lightning.errors import InputError
 from cpc_lightning.methods.elr import Elr
 from cpc_lightning.methods.memory import SampleMemory
@@ -93,11 +93,28 @@ def test_the_judge_asks_each_network_of_its_peers_draw():
     second.rows[2:4] = torch.tensor([[0.8, 0.0], [0.5, 0.5]])
     judge.memories = (first, second)
     mine, others = (Draw(torch.tensor(i), torch.zeros(2).long(), torch.zeros(2).long()) for i in ([0, 1], [2, 3]))
-    result = judge.clean(CleaningTask((mine, others), None, None, None, None, 0.5, 0))
+    nothing = torch.zeros(2)
+    said = Evidence(
+        nothing, nothing[None], torch.tensor([0.3, 0.1]), torch.tensor([0, 1]), torch.tensor([0.3, 0.7]), nothing
+    )
+    result = judge.clean(CleaningTask((mine, others), (said, said), None, None, None, 0.5, 0))
     of_others, of_mine = (estimate.clean_probability for estimate in result.estimates)
     torch.testing.assert_close(of_others, torch.tensor([1.0, 0.5]))
     torch.testing.assert_close(of_mine, torch.tensor([0.9, 0.1]))
     assert result.partitions[0].index.tolist() == [0, 1]
+
+
+def test_a_sample_that_was_never_trained_on_is_judged_by_its_prediction():
+    """Label 0: predicted with 0.3, (1 + 0.3) / 2; not predicted, 0.1 against 0.7."""
+    judge, nothing = TargetJudge(), torch.zeros(2)
+    judge.memories = (SampleMemory(torch.zeros(2, 3)),) * 2
+    draw = Draw(torch.arange(2), torch.zeros(2).long(), torch.zeros(2).long())
+    said = Evidence(
+        nothing, nothing[None], torch.tensor([0.3, 0.1]), torch.tensor([0, 1]), torch.tensor([0.3, 0.7]), nothing
+    )
+    result = judge.clean(CleaningTask((draw, draw), (said, said), None, None, None, 0.5, 0))
+    for estimate in result.estimates:
+        torch.testing.assert_close(estimate.clean_probability, torch.tensor([0.65, 0.125]))
 
 
 @pytest.mark.parametrize("views", [None, VectorViews()], ids=["images", "vectors"])

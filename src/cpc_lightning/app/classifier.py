@@ -21,6 +21,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import column_or_1d, validate_data
 
+from cpc_lightning.app.compose import with_own_cleaner
 from cpc_lightning.app.endings import quieten
 from cpc_lightning.app.given import (
     Given,
@@ -191,7 +192,7 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         fine = self.settings is None or isinstance(self.settings, Mapping)
         require(fine, "settings", self.settings, "must be a dict of names and values")
         typed = dict(self.settings or {})
-        texts += [as_override(name, value) for name, value in typed.items()]
+        texts = with_own_cleaner([*texts, *(as_override(name, value) for name, value in typed.items())])
         composed = composed_of(texts)
         if self.epochs is not None:
             composed = composed_of([*texts, *scaled(composed, self.epochs, typed, str(folder))])

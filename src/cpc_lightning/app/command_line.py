@@ -16,7 +16,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from cpc_lightning.app.compose import CONFIG_MODULE, Asked, Composed, help_text, parse, read
+from cpc_lightning.app.compose import CONFIG_MODULE, Asked, Composed, help_text, parse, read, with_own_cleaner
 from cpc_lightning.app.endings import FAILURE, MISTAKE, ending_of, quieten, say
 from cpc_lightning.app.folders import agree_on_folder, check_subfolders, check_writable
 from cpc_lightning.app.guest import as_found
@@ -92,7 +92,7 @@ def answer(arguments: list[str]) -> int:
         multirun = is_multirun(arguments)
         several = "starts one run; a sweep starts processes for each job itself, with trainer=ddp"
         require(not multirun or starter() is None, "-m", starter(), several)
-        arguments = continued(arguments, multirun)
+        arguments = with_own_cleaner(continued(arguments, multirun))
         agree_on_folder()
         asked = read(arguments, multirun)
         composed = asked.compose(asked.first)

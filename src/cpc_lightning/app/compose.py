@@ -253,6 +253,24 @@ def compose(overrides: Sequence[str]) -> DictConfig:
             raise explain(overrides, error) from None
 
 
+def with_own_cleaner(texts: Sequence[str]) -> list[str]:
+    """The overrides, and the cleaner that a typed method brings where an experiment brings another one.
+
+    Of two files that name a cleaner the experiment's counts, and somebody who types a method means what belongs to it.
+    A cleaner that was typed stays. In a sweep over methods nothing is added.
+    """
+    typed = dict(text.partition("=")[::2] for text in texts if not text.startswith("-"))
+    method = typed.get("method")
+    if method is None or "experiment" not in typed or "cleaner" in typed or not re.fullmatch(r"\w+", method):
+        return list(texts)
+    folders = [text for text in texts if text.startswith("hydra.searchpath=")]
+    try:
+        usual, own = (compose([*folders, *more]).hydra.runtime.choices.cleaner for more in ([], [f"method={method}"]))
+    except InputError:  # which is told with all others
+        return list(texts)
+    return [*texts, *([] if own == usual else [f"cleaner={own}"])]
+
+
 def explain(overrides: Sequence[str], error: Exception) -> InputError:
     """Which override Hydra could not apply, and which setting may have been meant."""
     parsed = [parse(text) for text in overrides]

@@ -91,7 +91,7 @@ def export(arguments: Sequence[str]) -> int:
     write(output, content)
     size = len(content) / 1e6
     kinds = "" if model.crop is None else f", {far[1]:.1g} where images are scaled"
-    print(one_line(f"{output}: {len(chosen)} of 2 networks, {size:.1f} MB"))
+    print(one_line(f"{output}: {len(chosen)} of {1 if model.alone else 2} networks, {size:.1f} MB"))
     print("\n".join(map(one_line, [f"probabilities differ from the run's by up to {far[0]:.1g}{kinds}", *said])))
     return 0
 
@@ -104,6 +104,8 @@ def choice(name: str, text: str, known: Sequence[str]) -> str:
 
 def choose(model: TrainedModel, which: str) -> tuple[tuple[int, ...], list[str]]:
     """Which networks, and what leaving one out loses, as far as the run has measured it."""
+    if model.alone:
+        return (0,), []
     if which == "both":
         return (0, 1), []
     sets = [name for name in ("val", "test") if any(f"{name}/accuracy_1" in row for row in model.rows)]

@@ -172,10 +172,13 @@ class Parts:
         self.check_run()
         cleaner: Cleaner = build(self.settings, "cleaner", "clean")
         name, method = type(cleaner).__name__, type(self.method).__name__
-        expected = f"divides the data, and method {method} trains on all of it: take cleaner=none"
+        expected = f"divides the data, and method {method} trains on all of it: leave cleaner out, or take cleaner=none"
         require(self.method.takes_cleaner or not cleaner.active, "cleaner", name, expected)
-        expected = f"divides nothing, and method {method} needs a division of the data"
+        expected = (
+            f"divides nothing, and method {method} needs a division, by a cleaner that it brings: leave cleaner out"
+        )
         require(cleaner.active or not self.method.needs_cleaner, "cleaner", name, expected)
+        self.method.check_cleaner(cleaner)
         training = self.settings["training"]
         epochs, warmup_epochs = training["epochs"], training["warmup_epochs"]
         expected = f"must be more than training.warmup_epochs={warmup_epochs}, or there is no stage 2"

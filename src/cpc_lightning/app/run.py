@@ -24,6 +24,7 @@ from cpc_lightning.app.report import REPORT, gather, write
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError, TrainingError, first_line, one_line
 from cpc_lightning.files import atomic_write, remove_stale
+from cpc_lightning.methods.codivide import CoDivide
 from cpc_lightning.report.ending import lost_by_dividing, print_findings, print_summary, warnings_of
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.run_folder import read_run_folder
@@ -119,7 +120,7 @@ def run_parts(parts: Parts, show: bool = True) -> dict[str, Any]:
             finish_wandb()  # which has much to say
             close_progress(trainer)
             if show:
-                print_ending(folder, report, summary)
+                print_ending(folder, report, summary, advise=type(parts.method) is CoDivide)
         return summary
     except Exception as error:
         if parts.stage_one.concluded and not while_restoring(error):
@@ -138,8 +139,8 @@ def run_parts(parts: Parts, show: bool = True) -> dict[str, Any]:
         finish_wandb()
 
 
-def print_ending(folder: Path, report: LabelReport, summary: Mapping[str, Any]) -> None:
-    """Print what a run in `folder` has found, and what it leaves there."""
+def print_ending(folder: Path, report: LabelReport, summary: Mapping[str, Any], advise: bool = True) -> None:
+    """Print what a run in `folder` has found, and what it leaves there; with `advise`, whether dividing has helped."""
     page = folder / PAGE
     here = Path.cwd()
     shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
@@ -147,7 +148,7 @@ def print_ending(folder: Path, report: LabelReport, summary: Mapping[str, Any]) 
     there = {name: meaning for name, meaning in OUTPUTS.items() if (folder / name).exists()}
     if not (folder / FOLDER / f"{BEST}.ckpt").exists():  # nothing is tested
         there[f"{FOLDER}/"] = f"{LAST}.ckpt"
-    lost = lost_by_dividing(summary)
+    lost = lost_by_dividing(summary) if advise else None
     warnings = [*warnings_of(report), *([] if lost is None else [lost])]
     print_summary(summary, {"folder": str(shown), **there}, warnings=warnings)
 

@@ -114,20 +114,13 @@ class ContrastiveCleaner:
 
 
 def corrected_labels(
-    probabilities: Tensor,
-    noisy_labels: Tensor,
-    given: Tensor,
-    predicted: Tensor,
-    confidence: Tensor,
-    share: float = CLASSIFIER_SHARE,
-    threshold: float = PSEUDO_THRESHOLD,
+    probabilities: Tensor, noisy_labels: Tensor, given: Tensor, predicted: Tensor, confidence: Tensor
 ) -> tuple[Tensor, Tensor]:
     """MoPro's labels, and which samples are learnt from.
 
-    Softmax of classifier and of prototypes are averaged. The class whose mean is above `threshold` is the label; else
-    the given one, if its mean is above 1 / K; else the sample is left out. A mean above 0.8 of two takes more than 0.6
-    from each, so that the class can only be the one that the classifier predicts: its whole softmax is not needed. That
-    holds where (`threshold` - 1 + `share`) / `share` is at least 1/2.
+    Softmax of classifier and of prototypes are averaged. The class whose mean is above `PSEUDO_THRESHOLD` is the label;
+    else the given one, if its mean is above 1 / K; else the sample is left out. A mean above 0.8 of two takes more than
+    0.6 from each, so that the class can only be the one that the classifier predicts: its whole softmax is not needed.
 
     Args:
         probabilities: (B, K) softmax of the prototypes.
@@ -135,8 +128,6 @@ def corrected_labels(
         given: (B,) softmax of the given label by the classifier.
         predicted: (B,) int64 class with its largest softmax.
         confidence: (B,) that largest softmax.
-        share: weight of the classifier's softmax in the mean.
-        threshold: of the mean.
 
     Returns:
         (B,) int64 labels and (B,) bool.
@@ -144,9 +135,9 @@ def corrected_labels(
 
     def mean(by_classifier: Tensor, classes: Tensor) -> Tensor:
         by_prototypes = probabilities.gather(1, classes[:, None]).squeeze(1)
-        return share * by_classifier + (1 - share) * by_prototypes
+        return CLASSIFIER_SHARE * by_classifier + (1 - CLASSIFIER_SHARE) * by_prototypes
 
-    pseudo = mean(confidence, predicted) > threshold
+    pseudo = mean(confidence, predicted) > PSEUDO_THRESHOLD
     kept = mean(given, noisy_labels) > 1 / probabilities.shape[1]
     return torch.where(pseudo, predicted, noisy_labels), kept | pseudo
 

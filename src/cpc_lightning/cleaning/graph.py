@@ -81,8 +81,8 @@ class GraphCleaner:
             InputError: a setting cannot be used.
         """
         require_integer("neighbours", neighbours, 1)
-        require_number("keep_above", keep_above, 0, 1)
-        require_number("learn_above", learn_above, 0, 1)
+        require_number("keep_above", keep_above, 0, 1 - 1e-6)
+        require_number("learn_above", learn_above, 0, 1 - 1e-6)
         fine = isinstance(largest_component, bool)
         require(fine, "largest_component", largest_component, "must be true or false")
         check_floor(class_floor)
@@ -140,7 +140,9 @@ class GraphCleaner:
         confidence, labels = soft.max(dim=1)
         confident = confidence > self.learn_above
         kept = largest_pieces(near, labels, confident) if self.largest_component else confident
-        divided = Partition.from_probability(draw.index, torch.where(kept, confidence, 0.0), self.learn_above)
+        divided = Partition.from_probability(
+            draw.index, torch.where(kept, confidence, self.learn_above * confidence), self.learn_above
+        )
         self._last |= {
             f"{name}_{number}": value for name, value in zip(names, (index, averaged, looks, labels, kept), strict=True)
         }

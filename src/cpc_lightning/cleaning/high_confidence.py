@@ -68,7 +68,7 @@ class HighConfidenceCleaner:
         require_integer("warmup_epochs", warmup_epochs, 1)
         require_integer("streak", streak, 1)
         require(isinstance(class_aware, bool), "class_aware", class_aware, "must be true or false")
-        self.restart = first_stage(epochs, first_share)
+        self.first_share, self.restart = first_share, first_stage(epochs, first_share)
         self.mixture = GmmCleaner(class_aware, threshold, history_length, class_floor)
         self.warmup_epochs, self.streak = warmup_epochs, streak
         self.threshold, self.history_length, self.class_floor = threshold, history_length, class_floor

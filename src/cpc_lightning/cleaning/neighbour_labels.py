@@ -62,8 +62,8 @@ class NeighbourLabelsCleaner:
             InputError: a setting cannot be used.
         """
         require_integer("neighbours", neighbours, 1)
-        require_number("keep_above", keep_above, 0, 1)
-        require_number("learn_above", learn_above, 0, 1)
+        require_number("keep_above", keep_above, 0, 1 - 1e-6)
+        require_number("learn_above", learn_above, 0, 1 - 1e-6)
         require_number("temperature", temperature, 0, open_ends=True)
         check_floor(class_floor)
         self.neighbours, self.temperature, self.class_floor = neighbours, temperature, class_floor

@@ -78,7 +78,8 @@ class TrainedModel:
     Attributes:
         settings: as given.
         class_names: K names.
-        networks: network 1 and network 2, in evaluation mode.
+        networks: network 1 and network 2, in evaluation mode; the same one twice where the run's method trains one.
+        alone: whether that is so.
         views: the run's, of which evaluation takes the centre, and normalises.
         extractor: makes the vectors that the networks see; None where they see images, or vectors of one's own.
         crop: how an image file becomes pixels; None for a run on vectors of one's own.
@@ -143,6 +144,10 @@ class TrainedModel:
         except (RuntimeError, KeyError) as error:
             other = f"holds other networks than its settings describe ({first_line(error)})"
             raise InputError("run", "the checkpoint", other) from error
+        states = [network.state_dict() for network in self.networks]
+        self.alone = all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+        if self.alone:
+            self.networks = nn.ModuleList([self.networks[0], self.networks[0]])
 
     def to(self, device: str | torch.device) -> TrainedModel:
         """The same model, which computes on `device` from now on."""
@@ -209,7 +214,8 @@ class TrainedModel:
             batch = self.extractor(batch, str(self.device)).mean(dim=1)
         with torch.autocast(self.device.type, dtype=precision) if precision else nullcontext():
             inputs = self.views.normalise(self.views.evaluation(batch.to(self.device)))
-            first, second = (network(inputs) for network in self.networks)
+            first = self.networks[0](inputs)
+            second = first if self.alone else self.networks[1](inputs)
         return first.float(), second.float()
 
     def probabilities(self, batch: Tensor, precision: torch.dtype | None = None) -> Tensor:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from cpc_lightning.cleaning.evidence import Cleaner
+from cpc_lightning.cleaning.high_confidence import HighConfidenceCleaner
+from cpc_lightning.errors import require
 from cpc_lightning.methods.method import Beginning, Method, Step
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, EvrLosses, SemisupBatch, confidence_penalty
 from cpc_lightning.semisup.mixmatch import sharpen
@@ -30,6 +33,11 @@ class CoDivide(Method):
         self.risk, self.warmup_epochs = beginning.risk, beginning.warmup_epochs
         self.confidence_penalty = beginning.confidence_penalty
         self.warmup_views = None if policy is None else views.with_policy(policy, "warmup_policy")
+
+    def check_cleaner(self, cleaner: Cleaner) -> None:
+        """Refuse a cleaner that counts on networks that begin anew."""
+        alone = "is for method=longremix alone, whose networks begin anew"
+        require(not isinstance(cleaner, HighConfidenceCleaner), "cleaner", "high_confidence", alone)
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         """The losses of warm-up or of stage 2."""

@@ -34,7 +34,7 @@ class LabelSmoothing(Method):
             InputError: the setting is out of its range.
         """
         super().__init__()
-        require_number("smoothing", smoothing, 0, 1)
+        require_number("smoothing", smoothing, 0, 1 - 1e-6)
         self.smoothing, self.judge = smoothing, GmmCleaner(class_aware=False)
 
     def losses(self, step: Step) -> dict[str, Tensor]:

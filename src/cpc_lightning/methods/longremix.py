@@ -17,8 +17,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cpc_lightning.cleaning.high_confidence import first_stage
-from cpc_lightning.errors import require
+from cpc_lightning.cleaning.evidence import Cleaner
+from cpc_lightning.cleaning.high_confidence import HighConfidenceCleaner, first_stage
+from cpc_lightning.errors import InputError, require
 from cpc_lightning.methods.codivide import CoDivide
 from cpc_lightning.methods.method import Beginning, Step
 
@@ -41,6 +42,14 @@ class LongReMix(CoDivide):
         first_stage(1, first_share)
         self.first_share = first_share
         self.restart: int | None = None
+
+    def check_cleaner(self, cleaner: Cleaner) -> None:
+        """Require the cleaner that keeps the high-confidence set, with the same stages."""
+        name, expected = type(cleaner).__name__, "must be high_confidence, which method=longremix brings: leave it out"
+        if not isinstance(cleaner, HighConfidenceCleaner):
+            raise InputError("cleaner", name, expected)
+        same = f"must be method.first_share={self.first_share}"
+        require(cleaner.first_share == self.first_share, "cleaner.first_share", cleaner.first_share, same)
 
     def begin(self, beginning: Beginning) -> None:
         """Keep the networks' weights, which the second stage begins with.

@@ -140,6 +140,9 @@ class Method(nn.Module):
     def begin(self, beginning: Beginning) -> None:
         """Build what depends on networks and data: heads, averaged networks, memories. Called once, before training."""
 
+    def check_cleaner(self, cleaner: Cleaner) -> None:
+        """Raise `InputError` where the cleaner that divides the data does not fit. Known before `begin`."""
+
     def losses(self, step: Step) -> dict[str, Tensor]:
         """The scalar losses of a step by name; "loss" is the one to descend on.
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cpc_lightning.cleaning.contrastive import corrected_labels, label_probability, move_prototypes
+from cpc_lightning.cleaning.contrastive import label_probability, move_prototypes
 from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
 from cpc_lightning.errors import require, require_integer, require_number
 from cpc_lightning.methods.contrast import embed, mean_over, similarities
@@ -156,12 +156,12 @@ class MoPro(Method):
 
     def corrected(self, scores: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(B,) corrected labels, and (B,) bool, whether a sample is learnt from, by scores and logits (B, K)."""
-        by_classifier = logits.softmax(dim=1)
-        confidence, predicted = by_classifier.max(dim=1)
-        given = by_classifier.gather(1, labels[:, None]).squeeze(1)
-        return corrected_labels(
-            scores.softmax(dim=1), labels, given, predicted, confidence, self.classifier_share, self.pseudo_threshold
-        )
+        share = self.classifier_share
+        soft = share * logits.softmax(dim=1) + (1 - share) * scores.softmax(dim=1)
+        confidence, predicted = soft.max(dim=1)
+        pseudo = confidence > self.pseudo_threshold
+        supported = soft.gather(1, labels[:, None]).squeeze(1) > 1 / soft.shape[1]
+        return torch.where(pseudo, predicted, labels), pseudo | supported
 
     def enqueue(self, keys: Tensor) -> None:
         """Put the last keys (B, d) in the place of the oldest ones."""

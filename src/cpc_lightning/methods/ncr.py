@@ -69,6 +69,7 @@ class Ncr(Method):
         require_number("temperature", temperature, 0, open_ends=True)
         require_integer("start_epoch", start_epoch, 0)
         require_number("mixup_alpha", mixup_alpha, 0)
+        require(mixup_alpha == 0 or mixup_alpha >= 0.01, "mixup_alpha", mixup_alpha, "must be 0, or at least 0.01")
         require_ensembling(lambda_elr, beta)
         either = "must be 0 with mixup (mixup_alpha), whose images no sample's target is of"
         require(not (mixup_alpha and lambda_elr), "lambda_elr", lambda_elr, either)

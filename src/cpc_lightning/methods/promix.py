@@ -21,8 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cpc_lightning.errors import require, require_number
+from cpc_lightning.cleaning.evidence import Cleaner
+from cpc_lightning.cleaning.small_loss import SmallLossCleaner
+from cpc_lightning.errors import InputError, require, require_number
 from cpc_lightning.methods.contrast import mean_over, mix_within, soft_cross_entropy
+from cpc_lightning.methods.memory import of_all
 from cpc_lightning.methods.method import Beginning, Method, Step
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, confidence_penalty, eval_mode, probabilities_of
 from cpc_lightning.semisup.mixmatch import draw_mixup_lambda, sharpen
@@ -88,6 +91,14 @@ class ProMix(Method):
         self.debias, self.debias_guesses, self.bias_momentum = debias, debias_guesses, bias_momentum
         self.lambda_u, self.ramp_share, self.guess_to_the_end = lambda_u, ramp_share, guess_to_the_end
         self.temperature, self.mixup_alpha = temperature, mixup_alpha
+
+    def check_cleaner(self, cleaner: Cleaner) -> None:
+        """Require the cleaner whose unlabeled samples are seen all the same, with the same tau."""
+        name, expected = type(cleaner).__name__, "must be small_loss, which method=promix brings: leave it out"
+        if not isinstance(cleaner, SmallLossCleaner):
+            raise InputError("cleaner", name, expected)
+        same = f"must be method.matched_above={self.matched_above}"
+        require(cleaner.matched_above == self.matched_above, "cleaner.matched_above", cleaner.matched_above, same)
 
     def begin(self, beginning: Beginning) -> None:
         """Make the pseudo heads, and the mean predictions pi (2 networks, selected and rest, K), uniform at first."""
@@ -173,7 +184,7 @@ class ProMix(Method):
         """Move pi towards the mean prediction on the selected and on the rest; where there are none it stays."""
         if step.warmup:
             return
-        probabilities, chosen = self._seen
+        probabilities, chosen = (of_all(seen) for seen in self._seen)
         for side, members in ((SELECTED, chosen), (REST, ~chosen)):
             count = members.sum()
             mean = (probabilities * members[:, None]).sum(dim=0) / count.clamp(min=1)

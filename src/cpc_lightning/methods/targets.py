@@ -79,7 +79,7 @@ class TargetJudge:
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Judge the task's samples. What network 2 learns is what network 1 says of them, and the reverse.
 
-        Samples that were never trained on have no target, and a clean probability of 0.5.
+        Samples that were never trained on have no target: they are judged by what the network predicts now.
         """
         if self.memories is None:
             raise RuntimeError("the method has not begun: there are no targets")
@@ -87,6 +87,11 @@ class TargetJudge:
         for number in (0, 1):
             judged, memory = task.draws[1 - number], self.memories[1 - number]
             targets = memory.read(judged.index.to(memory.rows.device)).cpu()
-            estimates.append(Estimate(label_share(targets, judged.noisy_labels.cpu())))
+            labels, said = judged.noisy_labels.cpu(), task.judging[number]
+            given, best = said.given_probability.cpu(), said.confidence.cpu()
+            # The second largest probability is not kept: a label that is predicted has at least half.
+            now = torch.where(said.predicted.cpu() == labels, (1 + given) / 2, given / (given + best))
+            known = (targets > 0).any(dim=1)
+            estimates.append(Estimate(torch.where(known, label_share(targets, labels), now)))
         first, second = estimates
         return CleaningResult((first, second), task.divide((first, second), HALF), HALF, {}, {})

@@ -44,6 +44,9 @@ def epoch_charts(metrics: Mapping[str, Array]) -> list[Chart]:
     charts = []
     for title, about, axis, columns in CURVES:
         series = {name: (trained, metrics[column]) for name, column in columns.items() if column in metrics}
+        if "both networks" in series and "network 2" not in series:  # a method of one
+            series = {"the network": series.pop("both networks"), **series}
+            series.pop("network 1", None)
         finite = [values[np.isfinite(values)] for _, values in series.values()]
         if not any(map(len, finite)):
             continue
@@ -65,7 +68,9 @@ def loss_charts(losses: Iterable[NDArray[np.float32]], when: str) -> list[Chart]
     The mixture is fitted anew, over all classes together, with the cleaner's constants.
     """
     charts = []
-    for number, values in enumerate(losses, start=1):
+    first, *rest = losses
+    second = [values for values in rest if not np.array_equal(values, first)]  # a method of one network has it twice
+    for number, values in enumerate([first, *second], start=1):
         finite = values[np.isfinite(values)].astype(np.float64)
         if len(finite) < 2 or np.ptp(finite) == 0:
             continue
