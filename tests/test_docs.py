@@ -113,5 +113,5 @@ def test_files_that_texts_name_are_there():
     named = {name for text in (*PAGES, ROOT / "pyproject.toml") for name in path.findall(text.read_text())}
     assert len(named) > 10
     of_examples = set(re.findall(r'title="([^"]+)"', (ROOT / "docs/extend.md").read_text()))
-    assert len(of_examples) == 8
+    assert len(of_examples) == 10
     assert sorted(name for name in named - of_examples if not (ROOT / name).exists()) == []

@@ -231,7 +231,10 @@ def test_help_names_every_group(command):
     assert code == 0
     for group in ("dataset", "noise", "cleaner", "backbone", "semisup", "optimizer", "trainer", "logger", "experiment"):
         assert f"\n    {group}  " in out or f"\n  {group}  " in out
-    assert "gmm_awr, knn, mixture_2d, none, oracle, probe, uniform, wrong_events" in out
+    some = (
+        "gmm_awr, graph, high_confidence, knn, mixture_2d, neighbour_labels, none, oracle, probe, small_loss, uniform"
+    )
+    assert f"{some}, wrong_events" in out
 
 
 def test_the_default_folder_is_named_after_the_choices(command, tmp_path, monkeypatch, small):

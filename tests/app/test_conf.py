@@ -44,6 +44,7 @@ NEEDS = {
     "dataset/fashion_mnist": [],
     "noise/source/imagefolder": ["noise.source.root=unused"],
     "features/module": ["features.network._target_=torchvision.models.resnet18"],
+    "cleaner/high_confidence": ["method=longremix"],
     "trainer/gpu": [],
     "trainer/ddp": [],
 }
@@ -173,7 +174,7 @@ def test_the_backbone_decides_how_many_numbers_an_embedding_has(compose, dataset
 
 @pytest.mark.parametrize("choice", of("cleaner"))
 def test_cleaners_say_what_the_loop_needs(compose, choice):
-    cleaner = Parts(plain(compose(f"cleaner={choice}"))).cleaner
+    cleaner = Parts(plain(compose(f"cleaner={choice}", *NEEDS.get(f"cleaner/{choice}", [])))).cleaner
     assert cleaner.history_length >= 1
     assert cleaner.needs_true_labels == (choice == "oracle")
     assert cleaner.needs_features == choice.startswith(
@@ -184,9 +185,10 @@ def test_cleaners_say_what_the_loop_needs(compose, choice):
 
 @pytest.mark.parametrize("choice", [choice for choice in of("cleaner") if choice != "none"])
 def test_every_cleaner_that_divides_has_a_floor_for_each_class(compose, choice):
-    assert Parts(plain(compose(f"cleaner={choice}", "cleaner.class_floor=0.5"))).cleaner.class_floor == 0.5
+    chosen = [f"cleaner={choice}", *NEEDS.get(f"cleaner/{choice}", [])]
+    assert Parts(plain(compose(*chosen, "cleaner.class_floor=0.5"))).cleaner.class_floor == 0.5
     with pytest.raises(InputError, match="class_floor=2: must be a number"):
-        _ = Parts(plain(compose(f"cleaner={choice}", "cleaner.class_floor=2"))).cleaner
+        _ = Parts(plain(compose(*chosen, "cleaner.class_floor=2"))).cleaner
 
 
 @pytest.mark.parametrize("choice", of("dataset"))

@@ -245,7 +245,9 @@ def test_without_a_cleaner_training_is_plain_cross_entropy(monkeypatch, compose,
     seen = {}
 
     def listen(module, batch, batch_idx, step=CoTrainingModule.training_step):
-        seen[cleaner].append((module.current_epoch, module.confidence_penalty, len(batch["index"]), batch["warmup"]))
+        seen[cleaner].append(
+            (module.current_epoch, module.method.confidence_penalty, len(batch["index"]), batch["warmup"])
+        )
         return step(module, batch, batch_idx)
 
     monkeypatch.setattr(CoTrainingModule, "training_step", listen)

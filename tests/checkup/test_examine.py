@@ -213,7 +213,7 @@ def test_it_stands_alone(command, tmp_path, arguments):
 def test_no_experiment_contradicts_its_protocol(compose):
     root = importlib.resources.files("cpc_lightning.conf")
     names = sorted(leaf.name.removesuffix(".yaml") for leaf in root.joinpath("experiment").iterdir())
-    names = [name for name in names if not name.startswith("__")]
+    names = [name for name in names if not name.startswith("__") and not root.joinpath("experiment", name).is_dir()]
     assert len(names) > 30
     for name in names:
         config = compose(f"experiment={name}", "dataset.root=/nowhere" if "digits" not in name else "seed=1")

@@ -123,7 +123,7 @@ def test_one_sample_and_two_classes():
 
 
 def test_where_nothing_is_sure_the_surest_two_are_trained_on():
-    cleaner = NeighbourLabelsCleaner(neighbours=2, keep_above=1.0, learn_above=1.0)
+    cleaner = NeighbourLabelsCleaner(neighbours=2, keep_above=0.9999, learn_above=0.9999)
     partition = cleaner.clean(task_of(rows(6), [0, 1, 2, 0, 1, 2])).partitions[0]
     assert partition.fell_back
     assert int(partition.clean.sum()) == 2

@@ -15,6 +15,7 @@ from torch import nn
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.run import run
 from cpc_lightning.app.settings import plain
+from cpc_lightning.methods.method import Method
 from cpc_lightning.training.selection import SelectNetworks
 
 TINY = (
@@ -36,6 +37,7 @@ class Pair:
 
     def __init__(self):
         self.networks = [nn.BatchNorm1d(1) for _ in range(2)]
+        self.method = Method()
 
     def network(self, number):
         return self.networks[number]
