@@ -40,6 +40,9 @@ MORE = {
 }
 
 
+SHORTER = ("training.epochs=4", "training.warmup_epochs=1", "training.limit_batches=5", "training.batch_size=32")
+
+
 def settings_of(name):
     """Of a small run with a method."""
     return [*SIX_EPOCHS, f"method={name}", *MORE.get(name, [])]
@@ -99,10 +102,10 @@ def train(rank: int, port: int, folder: str) -> None:
     ends = {}
     for name in METHODS:
         with hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"):
-            parts = Parts(plain(hydra.compose("config", [*settings_of(name), "run_dir=unused"])))
+            parts = Parts(plain(hydra.compose("config", [*settings_of(name), *SHORTER, "run_dir=unused"])))
         module, datamodule = parts.module, parts.datamodule
         trainer = pl.Trainer(
-            accelerator="cpu", devices=2, max_epochs=6, logger=False, enable_checkpointing=False,
+            accelerator="cpu", devices=2, max_epochs=4, logger=False, enable_checkpointing=False,
             strategy=DDPStrategy(find_unused_parameters=True), enable_progress_bar=False, limit_val_batches=0,
             enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
             reload_dataloaders_every_n_epochs=1, callbacks=[parts.stage_one],
