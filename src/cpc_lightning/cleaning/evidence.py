@@ -5,9 +5,9 @@ Shapes: n samples looked at, N training samples, h epochs, D features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from cpc_lightning.cleaning.noise_rate import NoiseEstimate
 from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.cleaning.prototypes import PrototypeHead
+
+T = TypeVar("T")
 
 CLASS_AGNOSTIC = -1
 """The key of the mixture over all classes, among mixtures by class."""
@@ -89,6 +91,15 @@ class CleaningTask:
     seed: int
     vectors: Tensor | None = None
     classifiers: tuple[nn.Module, nn.Module] | None = None
+
+    def of_each(self, judge: Callable[[CleaningTask, int], T]) -> tuple[T, T]:
+        """What `judge` says of the task for network 1 (0) and for network 2 (1).
+
+        It is asked once where both are one network, of a method that trains one, on one draw.
+        """
+        one = self.heads[0] is self.heads[1] and torch.equal(self.draws[0].index, self.draws[1].index)
+        first = judge(self, 0)
+        return first, first if one else judge(self, 1)
 
     def divide(self, estimates: tuple[Estimate, Estimate], threshold: float) -> tuple[Partition, Partition]:
         """Partitions for network 1 and for network 2: each draw is divided by the other network's estimate.

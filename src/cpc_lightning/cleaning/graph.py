@@ -24,7 +24,7 @@ from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Estimate
 from cpc_lightning.cleaning.floor import check_floor
-from cpc_lightning.cleaning.neighbour_labels import believed, graph, logits_of, look, one_network, set_prototypes
+from cpc_lightning.cleaning.neighbour_labels import believed, graph, logits_of, look, set_prototypes
 from cpc_lightning.cleaning.neighbours import nearest, require_comparable
 from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.errors import require, require_integer, require_number
@@ -100,8 +100,7 @@ class GraphCleaner:
         Raises:
             ValueError: a feature is not finite; the message names the sample.
         """
-        found = [self._judge(task, number) for number in ((0,) if one_network(task) else (0, 1))]
-        (first, by_first, scalars), (second, by_second, _) = found[0], found[-1]
+        (first, by_first, scalars), (second, by_second, _) = task.of_each(self._judge)
         partitions = co_divide(by_first, by_second)
         return CleaningResult((first, second), partitions, self.threshold, {}, scalars, class_floor=self.class_floor)
 

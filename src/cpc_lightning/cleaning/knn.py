@@ -81,24 +81,23 @@ class KnnCleaner:
         Raises:
             ValueError: a feature or a softmax is not finite; the message names the sample.
         """
-        classes = len(task.heads[0].prototypes)
-        estimates, partitions, relabeled = [], [], []
-        for number in (0, 1):
-            judged, seen = task.draws[1 - number], task.judging[number]  # network 1 judges its peer's draw
-            require_finite(seen.confidence, "largest softmax", judged.index)
-            require_finite(seen.features.float().sum(dim=1), "sum of features", judged.index)
-            labels = relabel(seen, judged.noisy_labels, self.relabel_above)
-            ratios = label_ratios(seen.features, labels, classes, self.neighbours)
-            mine, given = (ratios.gather(1, y[:, None].cpu()).squeeze(1) for y in (labels, judged.noisy_labels))
-            changed = (labels != judged.noisy_labels).cpu()
-            estimates.append(Estimate(torch.where(changed, seen.given_probability.cpu(), given)))
-            partitions.append(self._partition(judged, labels, mine, classes))
-            relabeled.append(float(changed.float().mean()))
-        scalars = {f"knn/relabeled_{number}": share for number, share in enumerate(relabeled, start=1)}
-        first, second = estimates
-        return CleaningResult(
-            (first, second), co_divide(*partitions), self.threshold, {}, scalars, class_floor=self.class_floor
-        )
+        judged = task.of_each(self._judge)
+        (first, by_first, _), (second, by_second, _) = judged
+        scalars = {f"knn/relabeled_{number}": share for number, (_, _, share) in enumerate(judged, start=1)}
+        partitions = co_divide(by_first, by_second)
+        return CleaningResult((first, second), partitions, self.threshold, {}, scalars, class_floor=self.class_floor)
+
+    def _judge(self, task: CleaningTask, number: int) -> tuple[Estimate, Partition, float]:
+        """What network `number` (0 or 1) says of its peer's draw: verdict, division, share of changed labels."""
+        judged, seen, classes = task.draws[1 - number], task.judging[number], len(task.heads[0].prototypes)
+        require_finite(seen.confidence, "largest softmax", judged.index)
+        require_finite(seen.features.float().sum(dim=1), "sum of features", judged.index)
+        labels = relabel(seen, judged.noisy_labels, self.relabel_above)
+        ratios = label_ratios(seen.features, labels, classes, self.neighbours)
+        mine, given = (ratios.gather(1, y[:, None].cpu()).squeeze(1) for y in (labels, judged.noisy_labels))
+        changed = (labels != judged.noisy_labels).cpu()
+        estimate = Estimate(torch.where(changed, seen.given_probability.cpu(), given))
+        return estimate, self._partition(judged, labels, mine, classes), float(changed.float().mean())
 
     def _partition(self, draw: Draw, labels: Tensor, ratio: Tensor, classes: int) -> Partition:
         divided = Partition.from_probability(draw.index, ratio, self.threshold)

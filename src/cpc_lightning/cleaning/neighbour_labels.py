@@ -80,8 +80,7 @@ class NeighbourLabelsCleaner:
         Raises:
             ValueError: a feature is not finite; the message names the sample.
         """
-        found = [self._judge(task, number) for number in ((0,) if one_network(task) else (0, 1))]
-        (first, by_first, changed), (second, by_second, _) = found[0], found[-1]
+        (first, by_first, changed), (second, by_second, _) = task.of_each(self._judge)
         partitions = co_divide(by_first, by_second)
         scalars = {"neighbour_labels/changed": changed}
         return CleaningResult((first, second), partitions, self.threshold, {}, scalars, class_floor=self.class_floor)
@@ -128,11 +127,6 @@ class NeighbourLabelsCleaner:
         near = nearest(embeddings, self.neighbours)
         weights = F.softmax(near.cosines / self.temperature, dim=1)
         return torch.from_numpy(graph(near.near, weights) @ soft.numpy())
-
-
-def one_network(task: CleaningTask) -> bool:
-    """Whether both networks are one and the same, on one draw."""
-    return task.heads[0] is task.heads[1] and torch.equal(task.draws[0].index, task.draws[1].index)
 
 
 def look(task: CleaningTask, number: int) -> tuple[Draw, Tensor, Tensor]:
