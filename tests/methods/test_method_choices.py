@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cpc_lightning.app.compose import with_own_cleaner
-from cpc_lightning.app.overrides import composed_of
+from cpc_lightning.app.overrides import composed_of, scaled
 
 
 @pytest.mark.parametrize(
@@ -44,21 +44,91 @@ REFUSED = {
     "method=label_smoothing method.smoothing=1": "method.smoothing=1: ",
     "method=ngc cleaner.learn_above=1": "cleaner.learn_above=1: ",
     "method=ncr method.mixup_alpha=0.001": "method.mixup_alpha=0.001: must be 0, or at least 0.01",
+    "method=gjs training.warmup_epochs=1": "training.warmup_epochs=1: is not for this method, which learns in the same",
+    "method=ncr +training.warmup_batch_size=9": "training.warmup_batch_size=9: is not for this method, which learns in",
+    "method=elr training.confidence_penalty=0": "training.confidence_penalty=0: is not for this method, which has no",
+    "method=ssr training.confidence_penalty=1": "training.confidence_penalty=1: is not for this method, which has no",
+    "method=promix training.warmup_policy=weak": "training.warmup_policy=weak: is not for this method, which has no",
+    "method=protomix semisup=unmixed": "semisup=unmixed: is not for this method, which does not learn with the",
 }
+WITHOUT_WARMUP = ("co_teaching", "elr", "elr_plus", "gjs", "label_smoothing", "mopro", "ncr")
+
+
+def fitting(small, typed):
+    """Settings of a small run that the method reads, if one of those is typed that have no warm-up."""
+    method = next((text.partition("=")[2] for text in typed if text.startswith("method=")), None)
+    return [text for text in small if method not in WITHOUT_WARMUP or not text.startswith("training.warmup")]
 
 
 @pytest.mark.parametrize(("typed", "says"), REFUSED.items(), ids=REFUSED)
 def test_what_does_not_fit_is_one_line(command, small, tmp_path, typed, says):
-    code, out, err = command(*small, *typed.split(), f"hydra.run.dir={tmp_path / 'run'}")
+    typed = typed.split()
+    code, out, err = command(*fitting(small, typed), *typed, f"hydra.run.dir={tmp_path / 'run'}")
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {says}"), err
     assert err.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("typed", [text for text in REFUSED if "semisup" in text or "training" in text])
+def test_a_check_finds_what_the_method_does_not_read(command, small, typed):
+    typed = typed.split()
+    code, out, _ = command("mode=check", *fitting(small, typed), *typed)
+    assert code == 2
+    assert f"{typed[-1].lstrip('+')}: is not for this method" in " ".join(out.split())
+
+
+def test_a_sweep_finds_it_before_its_first_job(command, small, tmp_path):
+    folder = tmp_path / "sweep"
+    code, _, err = command("-m", *small, "method=codivide,elr", f"hydra.sweep.dir={folder}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: training.warmup_epochs=1: is not for this method")
+    assert not folder.exists()
+
+
+def test_what_an_experiment_sets_for_its_method_is_refused_and_for_another_set_aside(command, small, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    lines = "# @package _global_\ndefaults:\n  - override /method: {}\n  - override /cleaner: {}\ntraining:\n  {}\n"
+    for name, *parts in (("wrong", "elr", "none", "warmup_policy: cifar10"),
+                         ("right", "codivide", "cpc_awr", "confidence_penalty: 1.0")):  # fmt: skip
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(lines.format(*parts))
+    own = [*fitting(small, ["method=elr"]), f"--config-dir={tmp_path}", f"hydra.run.dir={tmp_path / 'run'}"]
+    code, _, err = command(*own, "experiment=wrong")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: training.warmup_policy=cifar10: is not for this method, which has no warm-up that")
+    code, out, _ = command("mode=check", *own, "experiment=right", "method=elr")
+    assert code == 0, out
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (
+            ["method=elr", "views.policy=weak", "vector_views.noise=0"],
+            "not used: views.policy=weak, vector_views.noise=0",
+        ),
+        (["method=gjs", "views.policy=symbols"], ""),
+        (["method=elr", "views.flip=true"], ""),
+    ],
+)
+def test_policies_of_strong_views_are_said_not_to_be_used_by_what_takes_none(command, small, typed, says):
+    code, out, _ = command("mode=check", *fitting(small, typed), *typed)
+    assert code == 0
+    words = " ".join(out.split())
+    assert ("not used" in words) is bool(says)
+    assert says in words
+
+
+def test_epochs_of_the_python_interface_scale_a_warm_up_where_there_is_one(tmp_path):
+    for method, there in (("codivide", True), ("elr", False), ("ssr", True)):
+        texts = scaled(composed_of([f"method={method}"]), 12, {}, str(tmp_path))
+        assert ("training.warmup_epochs=2" in texts) is there  # 8 of 48 are 2 of 12
+        assert texts[0] == "training.epochs=12"
+
+
 def test_a_run_of_one_network_is_exported_as_one(command, small, tmp_path):
     folder = tmp_path / "run"
-    settings = [text for text in small if not text.startswith("report=")]
+    settings = [text for text in fitting(small, ["method=gjs"]) if not text.startswith("report=")]
     assert command(*settings, "method=gjs", "report=true", f"hydra.run.dir={folder}")[0] == 0
     for networks in ("both", "best"):
         code, out, err = command(

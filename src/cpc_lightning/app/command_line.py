@@ -250,12 +250,13 @@ def check_sweep(asked: Asked, composed: Composed) -> None:
 
     check_subfolders(composed.config, math.prod(map(len, asked.choices)))
     folder = str(check_writable("hydra.sweep.dir", composed.config))
-    first = Parts(composed.settings(folder), usual=composed.usual).ready()
+    first = Parts(composed.settings(folder), asked.first, composed.usual).ready()
     for place, values in enumerate(asked.choices):
         override = asked.overrides[place]
         for value in values[1:]:
-            composed = asked.compose([*asked.first[:place], value, *asked.first[place + 1 :]])
-            parts = Parts(composed.settings(folder), usual=composed.usual)
+            texts = [*asked.first[:place], value, *asked.first[place + 1 :]]
+            composed = asked.compose(texts)
+            parts = Parts(composed.settings(folder), texts, composed.usual)
             data = override.key_or_group.split(".")[0] in ("dataset", "experiment", "features", "seed", "noise_seed")
             parts.check_method()
             if not data:

@@ -20,6 +20,7 @@ from cpc_lightning.app.fitting import PHOTOS, as_recorded, cropped, fitted, left
 from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.settings import check_kinds, check_run, select
 from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer, uses_gpu
+from cpc_lightning.app.unread import check_read, told
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.cleaning.evidence import Chooses, Cleaner, ComparesSamples
 from cpc_lightning.datasets.dataset import ImageDataset, Vectors
@@ -160,10 +161,7 @@ class Parts:
         if "method" not in self.settings:  # a run of before there were several
             return CoDivide()
         method: Method = build(self.settings, "method", "losses")
-        for text in [] if method.takes_risk else self.overrides:
-            name, value = text.lstrip("+~").partition("=")[::2]
-            expected = "is not for this method, which does not learn with the empirical vicinal risk"
-            require(name.partition(".")[0] != "semisup", name, value, expected)
+        check_read(method, self.settings, self.usual, self.overrides)
         return method
 
     @cached_property
@@ -228,15 +226,15 @@ class Parts:
         return network, head, schedule
 
     @property
-    def set_aside(self) -> str:
-        """In a line, what a method does that no cleaner divides the data for; "" of others."""
-        method = self.method
-        if self.cleaner.active or method.judge is None:
-            return ""
-        return (
-            f"{type(method).__name__} trains on all labels: no cleaner divides the data, and at the end "
-            f"{type(method.judge).__name__} ranks the labels"
-        )
+    def set_aside(self) -> list[str]:
+        """In a line each, what the method makes no use of: cleaners, and what was typed of strong views."""
+        method, lines = self.method, []
+        if not self.cleaner.active and method.judge is not None:
+            lines.append(
+                f"{type(method).__name__} trains on all labels: no cleaner divides the data, and at the end "
+                f"{type(method.judge).__name__} ranks the labels"
+            )
+        return [*lines, *filter(None, [told(method, self.overrides)])]
 
     # Data and networks ------------------------------------------------------------------------------------------------
 

@@ -72,8 +72,8 @@ class Examination:
                 findings.add("settings", "error", str(error))
         if len(findings.rows) == before and self.cleaner is not None and self.noise is not None:
             findings.add("settings", "ok", "every part of the method can be built from its settings")
-            if parts.set_aside:
-                findings.add("method", "ok", parts.set_aside)
+            for line in parts.set_aside:
+                findings.add("method", "ok", line)
             if type(parts.method) is CoDivide:  # whose protocol the paper's is
                 findings.rows += protocol_findings(plan_of(self.settings, self.cleaner, self.noise))
 

@@ -26,7 +26,7 @@ from cpc_lightning.cleaning.small_loss import SmallLossCleaner
 from cpc_lightning.errors import InputError, require, require_number
 from cpc_lightning.methods.contrast import mean_over, mix_within, soft_cross_entropy
 from cpc_lightning.methods.memory import of_all
-from cpc_lightning.methods.method import Beginning, Method, Step
+from cpc_lightning.methods.method import PENALTY, Beginning, Method, Step
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, confidence_penalty, eval_mode, probabilities_of
 from cpc_lightning.semisup.mixmatch import draw_mixup_lambda, sharpen
 
@@ -43,6 +43,7 @@ class ProMix(Method):
 
     takes_cleaner = True
     needs_cleaner = True
+    warmup_settings = (PENALTY,)
 
     def __init__(
         self,
