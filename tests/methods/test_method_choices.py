@@ -6,6 +6,9 @@ import pytest
 
 from cpc_lightning.app.compose import with_own_cleaner
 from cpc_lightning.app.overrides import composed_of, scaled
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.settings import plain
+from cpc_lightning.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -33,12 +36,12 @@ def test_the_command_line_composes_it(command):
 
 
 REFUSED = {
-    "method=elr cleaner=gmm_agn": "cleaner=GmmCleaner: divides the data, and method Elr trains on all of it",
-    "method=ssr cleaner=none": "cleaner=NoCleaner: divides nothing, and method Ssr needs a division",
+    "method=elr cleaner=gmm_agn": "cleaner=gmm_agn: divides the data, and method=elr trains on all of it",
+    "method=ssr cleaner=none": "cleaner=none: divides nothing, and method=ssr needs a division",
     "method=elr semisup.lambda_u=3": "semisup.lambda_u=3: is not for this method",
-    "method=promix cleaner=knn": "cleaner=KnnCleaner: must be small_loss",
+    "method=promix cleaner=knn": "cleaner=knn: must be small_loss",
     "method=promix cleaner.matched_above=0.9": "cleaner.matched_above=0.9: must be method.matched_above=0.99",
-    "method=longremix cleaner=gmm_agn": "cleaner=GmmCleaner: must be high_confidence",
+    "method=longremix cleaner=gmm_agn": "cleaner=gmm_agn: must be high_confidence",
     "method=longremix cleaner.first_share=0.3": "cleaner.first_share=0.3: must be method.first_share=0.5",
     "cleaner=high_confidence": "cleaner=high_confidence: is for method=longremix alone",
     "method=label_smoothing method.smoothing=1": "method.smoothing=1: ",
@@ -68,6 +71,15 @@ def test_what_does_not_fit_is_one_line(command, small, tmp_path, typed, says):
     assert err.startswith(f"error: {says}"), err
     assert err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_what_nobody_typed_is_called_by_its_file(compose):
+    """In Python, where settings are composed before."""
+    config = compose("method=elr_plus", "cleaner=graph")
+    with pytest.raises(InputError, match=r"^cleaner=graph: divides the data, and method=elr_plus trains on all of it"):
+        _ = Parts(plain(config)).cleaner
+    with pytest.raises(InputError, match=r"^cleaner=knn: must be small_loss, which method=promix brings"):
+        _ = Parts(plain(compose("method=promix", "cleaner=knn"))).cleaner
 
 
 @pytest.mark.parametrize("typed", [text for text in REFUSED if "semisup" in text or "training" in text])

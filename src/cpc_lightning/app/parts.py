@@ -20,7 +20,7 @@ from cpc_lightning.app.fitting import PHOTOS, as_recorded, cropped, fitted, left
 from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.settings import check_kinds, check_run, select
 from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer, uses_gpu
-from cpc_lightning.app.unread import check_read, told
+from cpc_lightning.app.unread import called, check_read, told
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.cleaning.evidence import Chooses, Cleaner, ComparesSamples
 from cpc_lightning.datasets.dataset import ImageDataset, Vectors
@@ -169,14 +169,17 @@ class Parts:
         """Answers who is clean."""
         self.check_run()
         cleaner: Cleaner = build(self.settings, "cleaner", "clean")
-        name, method = type(cleaner).__name__, type(self.method).__name__
-        expected = f"divides the data, and method {method} trains on all of it: leave cleaner out, or take cleaner=none"
+        name, method = called("cleaner", cleaner, self.overrides), called("method", self.method, self.overrides)
+        expected = f"divides the data, and method={method} trains on all of it: leave cleaner out, or take cleaner=none"
         require(self.method.takes_cleaner or not cleaner.active, "cleaner", name, expected)
         expected = (
-            f"divides nothing, and method {method} needs a division, by a cleaner that it brings: leave cleaner out"
+            f"divides nothing, and method={method} needs a division, by a cleaner that it brings: leave cleaner out"
         )
         require(cleaner.active or not self.method.needs_cleaner, "cleaner", name, expected)
-        self.method.check_cleaner(cleaner)
+        try:
+            self.method.check_cleaner(cleaner)
+        except InputError as error:  # of a method, which does not know what was typed
+            raise InputError("cleaner", name, error.expected) if error.setting == "cleaner" else error from None
         training = self.settings["training"]
         epochs, warmup_epochs = training["epochs"], training["warmup_epochs"]
         expected = f"must be more than training.warmup_epochs={warmup_epochs}, or there is no stage 2"
@@ -230,10 +233,9 @@ class Parts:
         """In a line each, what the method makes no use of: cleaners, and what was typed of strong views."""
         method, lines = self.method, []
         if not self.cleaner.active and method.judge is not None:
-            lines.append(
-                f"{type(method).__name__} trains on all labels: no cleaner divides the data, and at the end "
-                f"{type(method.judge).__name__} ranks the labels"
-            )
+            name, judge = called("method", method, self.overrides), type(method.judge).__name__
+            does = f"no cleaner divides the data, and at the end {judge} ranks the labels"
+            lines.append(f"method={name} trains on all labels: {does}")
         return [*lines, *filter(None, [told(method, self.overrides)])]
 
     # Data and networks ------------------------------------------------------------------------------------------------

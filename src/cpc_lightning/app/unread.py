@@ -1,4 +1,4 @@
-"""Settings that a method takes no notice of: what asks for them is refused, or told."""
+"""Settings that a method takes no notice of: what asks for them is refused, or told. And what choices are called."""
 
 from __future__ import annotations
 
@@ -58,6 +58,18 @@ def told(method: Method, overrides: Sequence[str]) -> str:
     if not method.weak_views_alone or not typed:
         return ""
     return f"not used: {', '.join(typed)}, as this method learns from weak views alone"
+
+
+def called(group: str, part: object, overrides: Sequence[str]) -> str:
+    """What a group's choice is called where it is typed; where it was not, the module that the part comes from.
+
+    Args:
+        group: such as cleaner.
+        part: what the choice has built.
+        overrides: what was typed.
+    """
+    typed = dict(split(text) for text in overrides)
+    return typed.get(group) or type(part).__module__.rpartition(".")[2]
 
 
 def is_link(value: object) -> bool:
