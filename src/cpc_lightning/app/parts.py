@@ -28,7 +28,7 @@ from cpc_lightning.datasets.reading.image_files import ImageFiles
 from cpc_lightning.errors import InputError, require, require_number
 from cpc_lightning.features.features import Features, NoFeatures
 from cpc_lightning.methods.codivide import CoDivide
-from cpc_lightning.methods.method import Beginning, Method
+from cpc_lightning.methods.method import PENALTY, POLICY, Beginning, Method
 from cpc_lightning.noise.noise import Noise, keep_certain
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.training.callbacks import EpochTable
@@ -379,22 +379,25 @@ class Parts:
     @cached_property
     def module(self) -> CoTrainingModule:
         """Trains the networks."""
-        training, (first, second), num_classes = self.settings["training"], self.networks, len(self.dataset.class_names)
+        training, networks, num_classes = self.settings["training"], self.networks, len(self.dataset.class_names)
         _ = self.datamodule, self.risk, self.optimizers
-        divides = self.cleaner.active  # which a warm-up prepares
-        penalty, policy = (training[name] for name in ("confidence_penalty", "warmup_policy"))
         with settings_of("training"):
-            require_number("confidence_penalty", penalty, 0.0)
-            self.method.begin(
-                Beginning(
-                    (first, second), self.views, self.risk, len(self.dataset.train), num_classes, training["epochs"],
-                    training["warmup_epochs"], penalty if divides else 0.0, policy if divides else None,
-                )
-            )  # fmt: skip
+            self.method.begin(self.beginning(networks))
             return CoTrainingModule(
-                (first, second), self.method, self.views, *self.optimizers, num_classes, training["warmup_epochs"],
+                networks, self.method, self.views, *self.optimizers, num_classes, training["warmup_epochs"],
                 tuple(self.dataset.watched), self.settings["seed"], training["channels_last"], training["compile"],
             )  # fmt: skip
+
+    def beginning(self, networks: Sequence[Network]) -> Beginning:
+        """What the method begins with; raises `InputError` for a setting of `training`, named without it."""
+        training, (first, second), divides = self.settings["training"], networks, self.cleaner.active
+        penalty, policy = training[PENALTY], training[POLICY]
+        require_number(PENALTY, penalty, 0.0)
+        return Beginning(
+            (first, second), self.views, self.risk, len(self.dataset.train), len(self.dataset.class_names),
+            training["epochs"], training["warmup_epochs"],
+            penalty if divides else 0.0, policy if divides else None,  # of what a warm-up prepares
+        )  # fmt: skip
 
     @cached_property
     def stage_one(self) -> StageOne:
