@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from omegaconf import OmegaConf
 
 from cpc_lightning.app.compose import with_own_cleaner
 from cpc_lightning.app.overrides import composed_of, scaled
@@ -33,6 +34,28 @@ def test_the_command_line_composes_it(command):
     assert "KnnCleaner" in out
     config = composed_of(with_own_cleaner(["experiment=digits_sym80", "method=ngc"])).config
     assert config.cleaner._target_.endswith(".GraphCleaner")
+
+
+@pytest.mark.parametrize("methods", ["elr,label_smoothing", "ssr,codivide"])
+def test_each_job_of_a_sweep_over_methods_is_what_its_command_is_alone(command, small, tmp_path, methods):
+    """The experiment's cleaner is cpc_awr; ssr has its own, and the first two have none."""
+    settings = [*fitting(small, ["method=elr"] if "elr" in methods else []), "experiment=digits_sym80", "seed=3"]
+    settings = [text for text in settings if not text.startswith("noise")]
+    code, _, err = command("-m", *settings, f"method={methods}", f"hydra.sweep.dir={tmp_path}")
+    assert code == 0, err
+    for number, method in enumerate(methods.split(",")):
+        texts = with_own_cleaner([*settings, f"method={method}"])
+        job = OmegaConf.to_container(OmegaConf.load(tmp_path / str(number) / "config.yaml"))
+        alone = Parts(composed_of(texts).settings(job["run_dir"])).settings
+        assert job == alone
+        typed = json.loads((tmp_path / str(number) / "summary.json").read_text())["overrides"]
+        assert [text for text in typed if text.startswith("cleaner=")] == texts[len(settings) + 1 :]
+
+
+def test_what_is_shown_has_the_methods_own_cleaner(command):
+    code, out, _ = command("--cfg", "job", "experiment=digits_sym80", "method=ssr")
+    assert code == 0
+    assert "KnnCleaner" in out
 
 
 REFUSED = {
