@@ -2,10 +2,12 @@
 
 import json
 
+import hydra
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from cpc_lightning.app.compose import with_own_cleaner
+from cpc_lightning.app.compose import compose, with_own_cleaner
 from cpc_lightning.app.overrides import composed_of, scaled
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.settings import plain
@@ -50,6 +52,15 @@ def test_each_job_of_a_sweep_over_methods_is_what_its_command_is_alone(command, 
         assert job == alone
         typed = json.loads((tmp_path / str(number) / "summary.json").read_text())["overrides"]
         assert [text for text in typed if text.startswith("cleaner=")] == texts[len(settings) + 1 :]
+
+
+def test_settings_can_be_composed_within_a_job_which_stays_as_it_is():
+    with hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"):
+        job = GlobalHydra.instance().hydra
+        assert compose(["method=elr"]).method._target_.endswith(".Elr")
+        assert GlobalHydra.instance().hydra is job
+        assert job is not None
+    assert not GlobalHydra.instance().is_initialized()
 
 
 def test_what_is_shown_has_the_methods_own_cleaner(command):
