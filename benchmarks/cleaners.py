@@ -71,11 +71,11 @@ class Set:
     warmup_epochs: int
     noises: Mapping[str, tuple[str, ...]]
 
-    def schedule(self, times: int = 1) -> list[str]:
+    def schedule(self, times: int = 1, warms_up: bool = True) -> list[str]:
         """Settings of a run of that many times the epochs; the learning rate falls after two thirds of them."""
         epochs = times * self.epochs
         return [
-            f"training.epochs={epochs}", f"training.warmup_epochs={self.warmup_epochs}",
+            f"training.epochs={epochs}", *([f"training.warmup_epochs={self.warmup_epochs}"] if warms_up else []),
             f"optimizer.schedule.milestones=[{2 * epochs // 3}]",
         ]  # fmt: skip
 
@@ -235,6 +235,7 @@ class Run:
         seed: of the run.
         chosen: the choice's settings.
         times: so many times the set's epochs.
+        warms_up: whether what is chosen has a warm-up: a method that no cleaner divides the data for has none.
     """
 
     set: str
@@ -243,12 +244,13 @@ class Run:
     seed: int
     chosen: tuple[str, ...]
     times: int = 1
+    warms_up: bool = True
 
     def settings(self) -> list[str]:
         """Without those that name files."""
         of_set = SETS[self.set]
         return [
-            *of_set.settings, *of_set.noises[self.noise], *of_set.schedule(self.times), *self.chosen,
+            *of_set.settings, *of_set.noises[self.noise], *of_set.schedule(self.times, self.warms_up), *self.chosen,
             f"seed={self.seed}",
         ]  # fmt: skip
 
