@@ -2,7 +2,7 @@
 
     python benchmarks/cleaners.py                       # the runs that are missing, for 40 minutes at most; then tables
     python benchmarks/cleaners.py --sets letters --choices cpc_awr gmm_awr --seeds 1     # some of them
-    python benchmarks/cleaners.py --choices paper later  # groups of choices: paper, own, later, "later, own"
+    python benchmarks/cleaners.py --choices paper later  # groups of choices: paper, own, later, "later, own", careful
     python benchmarks/cleaners.py --table                # the tables alone, from the rows that there are
 
 Sets (they are made once, in --data):
@@ -132,6 +132,11 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in ("gmm_agn", "cpc_agn", "cpc_awr", "oracle")},
     "later": {name: (f"cleaner={name}", *PAPERS) for name in LATER},
     "later, own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in LATER},
+    "careful": {  # own data, where plain training is ahead: no label left out but weighted, or divided late
+        "gmm_agn, own data, weights": ("cleaner=gmm_agn", "cleaner.threshold=1e-6", *OWN),
+        "cpc_awr, own data, weights": ("cleaner=cpc_awr", "cleaner.threshold=1e-6", "cleaner.gmm_threshold=0.5", *OWN),
+        "cpc_awr, own data, late": ("cleaner=cpc_awr", *OWN, "training.warmup_epochs=16"),
+    },
 }
 """By group and name the settings of every choice."""
 
