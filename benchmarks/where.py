@@ -1,22 +1,34 @@
 """Where an epoch's time goes: views, guesses, training, loader, the pass of stage 1, mixtures, prototypes.
 
     python benchmarks/where.py [--steps N]
+    python benchmarks/where.py --readme HEAD^ HEAD [--rounds N]     # the README's first run, at these revisions
 
 A short epoch is timed part by part (on a GPU the parts wait for each other, which a run does not), the fits of stage 1
 at full size, and a full epoch is put together from them: half of the samples labeled. Also draws results/where.png.
+
+With --readme, the README's first run is trained as it is, at each revision in turn, and timed part by part, in seconds
+of the processor, on one thread: a wall clock on a busy machine tells of its neighbours. Rows are added to
+results/readme_runs.csv; the table of all rows (`--readme` without revisions makes it alone) goes to results/readme.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import runpy
+import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from epoch import STEPS, Ours
-from measure import RESULTS, report, seconds, wait
+from measure import RESULTS, append_rows, read_rows, report, seconds, wait
+from same_result import take_out
 from workloads import WORKLOADS, halves, make_task
 
 from cpc_lightning.cleaning.cpc import CpcCleaner
@@ -25,16 +37,17 @@ PARTS = ("views", "guess", "train", "loader", "logging", "rest of a step", "pass
 
 
 class Clock:
-    """Seconds of each part; a part within a part counts for itself alone."""
+    """Seconds of each part, by a clock; a part within a part counts for itself alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._read = now
         self.seconds: dict[str, float] = defaultdict(float)
         self._open: list[str] = []
         self._since = 0.0
 
     def _turn(self) -> None:
         wait()
-        now = time.perf_counter()
+        now = self._read()
         if self._open:
             self.seconds[self._open[-1]] += now - self._since
         self._since = now
@@ -75,11 +88,24 @@ def step_parts(ours: Ours, samples: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, report and draw."""
+    """Measure, report and draw what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, help="steps of each network; 1 for preact, 8 for small")
     parser.add_argument("--samples", type=int, help="of the full data set; by default its true number")
+    parser.add_argument("--readme", metavar="REV", nargs="*", help="time the README's first run at these revisions")
+    parser.add_argument("--rounds", type=int, default=1, help="of them, in turns (default: 1)")
+    parser.add_argument("--clock", metavar="FILE", help="of --readme: be such a run, and write its seconds there")
     asked = parser.parse_args()
+    if asked.clock:
+        run_timed(Path(asked.clock))
+    elif asked.readme is not None:
+        readme(asked.readme, asked.rounds)
+    else:
+        epochs_of_workloads(asked)
+
+
+def epochs_of_workloads(asked: argparse.Namespace) -> None:
+    """Put together and draw an epoch of each workload."""
     found, rows, beyond = {}, [], {}
     for name, workload in WORKLOADS.items():
         full = asked.samples or workload.full_samples
@@ -104,6 +130,89 @@ def main() -> None:
     notes.append("seconds of a full epoch of both networks, put together from a short one and from fits at full size")
     report("where", "Where an epoch's time goes", ["workload", "part", "s an epoch", "share"], rows, notes)
     draw(found)
+
+
+README = ("dataset=digits", "noise=symmetric", "noise.rate=0.8", "cleaner=cpc_awr")
+README_PARTS = (
+    "imports and composing", "forecast", "views", "guesses", "losses", "gradients", "rest of training", "pass",
+    "mixtures", "prototypes", "metrics of stage 1", "test", "checkpoints", "writing and page",
+)  # fmt: skip
+
+
+def run_timed(file: Path) -> None:
+    """Be the README's first run; write to `file` what each part took."""
+    import pytorch_lightning as pl
+
+    from cpc_lightning.app import run
+    from cpc_lightning.cleaning import cpc, gmm
+    from cpc_lightning.methods.codivide import CoDivide
+    from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
+    from cpc_lightning.training import stage_one
+    from cpc_lightning.training.module import CoTrainingModule
+    from cpc_lightning.views.views import Views
+
+    clock = Clock(time.process_time)
+    for part, owner, *names in (
+        ("forecast", run, "announce"), ("views", Views, "weak", "strong", "normalise"),
+        ("guesses", EmpiricalVicinalRisk, "guess"), ("losses", CoDivide, "losses"),
+        ("gradients", CoTrainingModule, "manual_backward"), ("pass", stage_one.StageOne, "_observe"),
+        ("mixtures", gmm.GmmCleaner, "estimate"), ("prototypes", cpc.CpcCleaner, "_estimate"),
+        ("metrics of stage 1", stage_one.StageOne, "_judge"), ("test", CoTrainingModule, "validation_step"),
+        ("checkpoints", pl.Trainer, "save_checkpoint"), ("rest of training", pl.Trainer, "fit"),
+        ("writing and page", run, "run_parts"),
+    ):  # fmt: skip
+        for name in names:
+            setattr(owner, name, clock.timed(part, getattr(owner, name)))
+    sys.argv = ["cpc_lightning", *README, f"hydra.run.dir={file.parent / 'run'}"]
+    try:
+        runpy.run_module("cpc_lightning", run_name="__main__")
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    parts = {part: clock.seconds[part] for part in README_PARTS}
+    parts["imports and composing"] = time.process_time() - sum(clock.seconds.values())
+    with file.open("w", newline="") as lines:
+        csv.writer(lines).writerow([*parts.values()])
+
+
+def readme(revisions: list[str], rounds: int) -> None:
+    """Train at each revision in turn, and make the table of all rows so far, newest revision last."""
+    file = RESULTS / "readme_runs.csv"
+    with tempfile.TemporaryDirectory() as home:
+        taken = [take_out(str(place), revision, Path(home)) for place, revision in enumerate(revisions)]
+        for turn in range(rounds):
+            for revision in taken:
+                folder = Path(home, f"{turn}_{revision.name}")
+                folder.mkdir()
+                done = revision.call([str(Path(__file__).resolve()), "--clock", str(folder / "seconds")], folder)
+                if done.returncode:
+                    raise SystemExit(done.stderr[-2000:])
+                spent = [f"{float(value):.3f}" for value in (folder / "seconds").read_text().split(",")]
+                row = {"commit": revision.commit.split()[0], **dict(zip(README_PARTS, spent, strict=True))}
+                append_rows(file, ("commit", *README_PARTS), [row])
+    rows = read_rows(file)
+    commits = list(dict.fromkeys(row["commit"] for row in rows))
+    found = {
+        commit: {part: median(float(row[part]) for row in rows if row["commit"] == commit) for part in README_PARTS}
+        for commit in commits
+    }
+    table = []
+    for part in README_PARTS:
+        table.append([part, *(found[commit][part] for commit in commits)])
+    table.append(["all", *(sum(found[commit].values()) for commit in commits)])
+    notes = [f"`python -m cpc_lightning {' '.join(README)}`, seconds of the processor on one thread, by commit"]
+    for commit in commits:
+        parts, runs = found[commit], sum(row["commit"] == commit for row in rows)
+        beyond = parts["mixtures"] + parts["prototypes"] + parts["metrics of stage 1"]
+        epochs = sum(parts.values()) - sum(parts[part] for part in README_PARTS if part in OUTSIDE)
+        notes.append(
+            f"{commit}: {runs} runs, medians; stage 1 beyond its pass is {100 * beyond / epochs:.1f} % of the epochs "
+            f"({epochs:.0f} s, those of warm-up included)"
+        )
+    report("readme", "Where the time of the README's first run goes", ["part", *commits], table, notes)
+
+
+OUTSIDE = ("imports and composing", "forecast", "writing and page")
 
 
 def draw(found: dict[str, dict[str, float]]) -> None:
