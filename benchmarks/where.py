@@ -22,12 +22,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import torch
 from epoch import STEPS, Ours
-from measure import RESULTS, append_rows, read_rows, report, seconds, wait
+from measure import RESULTS, append_rows, interval, read_rows, report, seconds, wait
 from same_result import take_out
 from workloads import WORKLOADS, halves, make_task
 
@@ -138,6 +138,9 @@ README_PARTS = (
     "mixtures", "prototypes", "metrics of stage 1", "test", "checkpoints", "writing and page",
 )  # fmt: skip
 
+OUTSIDE = ("imports and composing", "forecast", "writing and page")
+"""Of them, what no epoch has."""
+
 
 def run_timed(file: Path) -> None:
     """Be the README's first run; write to `file` what each part took."""
@@ -190,29 +193,55 @@ def readme(revisions: list[str], rounds: int) -> None:
                 spent = [f"{float(value):.3f}" for value in (folder / "seconds").read_text().split(",")]
                 row = {"commit": revision.commit.split()[0], **dict(zip(README_PARTS, spent, strict=True))}
                 append_rows(file, ("commit", *README_PARTS), [row])
-    rows = read_rows(file)
-    commits = list(dict.fromkeys(row["commit"] for row in rows))
-    found = {
-        commit: {part: median(float(row[part]) for row in rows if row["commit"] == commit) for part in README_PARTS}
-        for commit in commits
-    }
-    table = []
-    for part in README_PARTS:
-        table.append([part, *(found[commit][part] for commit in commits)])
-    table.append(["all", *(sum(found[commit].values()) for commit in commits)])
-    notes = [f"`python -m cpc_lightning {' '.join(README)}`, seconds of the processor on one thread, by commit"]
-    for commit in commits:
-        parts, runs = found[commit], sum(row["commit"] == commit for row in rows)
-        beyond = parts["mixtures"] + parts["prototypes"] + parts["metrics of stage 1"]
-        epochs = sum(parts.values()) - sum(parts[part] for part in README_PARTS if part in OUTSIDE)
-        notes.append(
-            f"{commit}: {runs} runs, medians; stage 1 beyond its pass is {100 * beyond / epochs:.1f} % of the epochs "
-            f"({epochs:.0f} s, those of warm-up included)"
-        )
+    commits, table, notes = readme_table(read_rows(file))
     report("readme", "Where the time of the README's first run goes", ["part", *commits], table, notes)
 
 
-OUTSIDE = ("imports and composing", "forecast", "writing and page")
+def readme_table(rows: list[dict[str, str]]) -> tuple[list[str], list[list[Any]], list[str]]:
+    """Commits, medians of each part for each of them, and notes, of rows of results/readme_runs.csv."""
+    commits = list(dict.fromkeys(row["commit"] for row in rows))
+    notes = [f"`python -m cpc_lightning {' '.join(README)}`, seconds of the processor on one thread, by commit"]
+    found = {}
+    for commit in commits:
+        own = [row for row in rows if row["commit"] == commit]
+        parts = {part: median(float(row[part]) for row in own) for part in README_PARTS}
+        epochs = sum(spent for part, spent in parts.items() if part not in OUTSIDE)
+        beyond = sum(parts[part] for part in ("mixtures", "prototypes", "metrics of stage 1"))
+        found[commit] = parts | {"all": sum(parts.values())}
+        notes.append(
+            f"{commit}: medians of {len(own)} runs; stage 1 beyond its pass is {100 * beyond / epochs:.1f} % of the "
+            f"epochs' {epochs:.0f} s (those of warm-up included)"
+        )
+    return commits, [[part, *(found[commit][part] for commit in commits)] for part in (*README_PARTS, "all")], notes
+
+
+QUALITY = {
+    "test_accuracy_last": "test accuracy, last (%)", "test_accuracy_last10": "test accuracy, mean of last 10 (%)",
+    "cleaner_auc_gmm": "AUC of the mixture", "cleaner_auc_cpc": "AUC of the prototypes", "steps": "prototype steps",
+}  # fmt: skip
+
+
+def quality_table(rows: list[dict[str, str]]) -> str:
+    """How two revisions' runs of the same seeds differ, as Markdown: of rows of results/stage_one_runs.csv.
+
+    Their `side` is before or after; `steps` are those of both networks' prototypes in a stage 1, on average.
+    """
+    lines = ["| set | cleaner | measure | seeds | before | after | difference |", "|---|---|---|---|---|---|---|"]
+    for name, cleaner in dict.fromkeys((row["set"], row["cleaner"]) for row in rows):
+        own = [row for row in rows if (row["set"], row["cleaner"]) == (name, cleaner)]
+        before, after = ({row["seed"]: row for row in own if row["side"] == side} for side in ("before", "after"))
+        seeds = [seed for seed in before if seed in after]
+        for column, title in QUALITY.items():
+            pairs = [(float(before[seed][column]), float(after[seed][column])) for seed in seeds]
+            differences = [new - old for old, new in pairs]
+            digits = 4 if "auc" in column else 2
+            old, new = (f"{fmean(side):.{digits}f}" for side in zip(*pairs, strict=True))
+            change = f"{fmean(differences):+.{digits}f}"
+            if len(seeds) > 1:
+                low, high = interval(differences)
+                change += f" ({low:+.{digits}f} to {high:+.{digits}f})"
+            lines.append(f"| {name} | {cleaner} | {title} | {len(seeds)} | {old} | {new} | {change} |")
+    return "\n".join(lines)
 
 
 def draw(found: dict[str, dict[str, float]]) -> None:
