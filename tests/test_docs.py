@@ -73,6 +73,56 @@ def test_figures_are_those_of_the_committed_results(name, page):
 
 
 @pytest.fixture
+def where(monkeypatch):
+    """The benchmark's module."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("where")
+
+
+def test_what_cheaper_stages_do_to_the_labels_is_what_the_committed_rows_give(where):
+    table = where.quality_table(where.read_rows(ROOT / "benchmarks/results/stage_one_runs.csv"))
+    assert f"\n\n{table}\n\n" in (ROOT / "docs/speed.md").read_text()
+
+
+def test_the_parts_of_a_run_are_medians_and_stage_one_a_share_of_the_epochs(where):
+    """By hand: each part takes 1, 9 and 2 s in three runs of a commit; three are in no epoch, three in stage 1."""
+    rows = [{"commit": "a", **dict.fromkeys(where.README_PARTS, value)} for value in ("1", "9", "2")]
+    rows.append({"commit": "b", **dict.fromkeys(where.README_PARTS, "3")})
+    commits, table, notes = where.readme_table(rows)
+    assert commits == ["a", "b"]
+    assert len(where.README_PARTS) == 14
+    assert table == [*([part, 2.0, 3.0] for part in where.README_PARTS), ["all", 28.0, 42.0]]
+    assert notes[1] == (
+        "a: medians of 3 runs; stage 1 beyond its pass is 27.3 % of the epochs' 22 s (those of warm-up included)"
+    )
+
+
+def test_revisions_are_held_against_each_other_seed_by_seed(where):
+    """By hand: changes of +1 and +3 have the mean 2 and the standard error 1, of which Student's t takes 12.706."""
+
+    def row(side, seed, accuracy, auc):
+        same = {"set": "digits", "cleaner": "cpc_awr", "test_accuracy_last10": "90", "cleaner_auc_gmm": "0.8"}
+        return {
+            **same,
+            "side": side,
+            "seed": seed,
+            "test_accuracy_last": accuracy,
+            "cleaner_auc_cpc": auc,
+            "steps": "1",
+        }
+
+    rows = [
+        row("before", "1", "90", "0.9"), row("before", "2", "80", "0.8"), row("before", "3", "10", "0.1"),
+        row("after", "2", "83", "0.8"), row("after", "1", "91", "0.8"),
+    ]  # fmt: skip
+    lines = where.quality_table(rows).splitlines()[2:]
+    of = "| digits | cpc_awr |"
+    assert lines[0] == f"{of} test accuracy, last (%) | 2 | 85.00 | 87.00 | +2.00 (-10.71 to +14.71) |"
+    assert lines[3] == f"{of} AUC of the prototypes | 2 | 0.8500 | 0.8000 | -0.0500 (-0.6853 to +0.5853) |"
+    assert len(lines) == 5
+
+
+@pytest.fixture
 def departures(monkeypatch):
     """The benchmark's module."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))

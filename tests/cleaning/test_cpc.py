@@ -86,7 +86,7 @@ def test_the_peers_mixture_teaches_on_own_features():
         assert result.partitions[peer].labeled.tolist() == again.draws[0].index[q > 0.6].tolist()
         assert torch.equal(result.partitions[peer].clean_probability, q)
         assert result.scalars[f"prototypes/loss_{own + 1}"] == fit.loss
-        assert result.scalars[f"prototypes/steps_{own + 1}"] == 150
+        assert result.scalars[f"prototypes/steps_{own + 1}"] == fit.steps
     assert not torch.equal(result.partitions[0].clean, result.partitions[1].clean)
 
 

@@ -264,6 +264,39 @@ def test_fit_equals_autograd(alpha, batch_size, K):
     assert all(p.grad is None for p in head.parameters())
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda parameters: torch.optim.SGD(parameters, 0.05, momentum=0.9, weight_decay=0.01),
+        lambda parameters: torch.optim.SGD(parameters, 0.05, momentum=0.9),
+        lambda parameters: torch.optim.SGD(parameters, 0.05, weight_decay=0.01),
+        lambda parameters: torch.optim.SGD(parameters, 0.05, momentum=0.9, nesterov=True),
+        lambda parameters: torch.optim.SGD(parameters, 0.05, momentum=0.9, dampening=0.3),
+        lambda parameters: torch.optim.Adam(parameters, 0.01),
+    ],
+    ids=["as by default", "no weight decay", "no momentum", "nesterov", "dampening", "adam"],
+)
+def test_an_optimizer_and_its_state_are_as_after_its_own_steps(make):
+    """In two fits, the second of which starts from an optimizer that a checkpoint has restored."""
+    head, data = random_case()
+    other = copy.deepcopy(head)
+    mine, theirs = make(head.parameters()), make(other.parameters())
+    for seed in (1, 2):
+        fit_prototypes(head, mine, *data, alpha=0.3, steps=30, batch_size=16, seed=seed)
+        for rows in torch.cat(list(_shuffled_windows(40, 16, 30, seed))):
+            features, labels, *sets = (t[rows] for t in data)
+            theirs.zero_grad()
+            prototype_loss(other(features), labels, *sets, 0.3).backward()
+            theirs.step()
+        torch.testing.assert_close(mine.state_dict(), theirs.state_dict(), rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(
+            head.state_dict(), other.state_dict() | {"fitted": torch.tensor(1)}, rtol=1e-9, atol=0
+        )
+        restored = make(head.parameters())
+        restored.load_state_dict(copy.deepcopy(mine.state_dict()))
+        mine = restored
+
+
 def test_fit_is_deterministic_and_leaves_the_generator_alone():
     def fitted(seed):
         head, data = random_case(dtype=torch.float32)
@@ -296,20 +329,23 @@ def test_fit_stops_when_the_loss_has_settled():
     assert full.loss == pytest.approx(settled.loss, rel=0.05)
 
 
-def test_whether_a_loss_has_settled_is_seen_on_whole_passes():
-    """Nothing is learnt, and a pass takes two windows: only the second pass shows that the loss stays as it is."""
-    head, data = random_case(n=2 * WINDOW)
+@pytest.mark.parametrize(
+    ("n", "batch_size", "steps"),
+    [
+        (200, 1, 400),  # a pass of 200 steps, which is a span; the second shows that the loss stays
+        (100, 1, 200),  # two passes would be more than LOOK, 100 steps: a span is one
+        (25, 1, 100),  # a span is two passes
+        (40, 40, 50),  # of one step: a span is as long as a window, 25 steps
+    ],
+)
+def test_whether_a_loss_has_settled_is_seen_on_whole_passes(n, batch_size, steps):
+    """Nothing is learnt, and the losses of the parts of a pass differ."""
+    head, data = random_case(n=n)
     for seed in range(5):
-        still = sgd(head, lr=0.0)
-        fit = fit_prototypes(head, still, *data, alpha=0.0, steps=1000, batch_size=1, seed=seed, tolerance=1e-3)
-        assert fit.steps == 4 * WINDOW
-
-
-def test_a_loss_that_stays_is_noticed_after_two_hundred_steps():
-    """A pass of one step: the losses of 100 steps are held against those of the 100 before."""
-    head, data = random_case()
-    fit = fit_prototypes(head, sgd(head, lr=0.0), *data, alpha=0.0, steps=1000, batch_size=40, seed=0, tolerance=1e-3)
-    assert fit.steps == 200
+        fit = fit_prototypes(
+            head, sgd(head, lr=0.0), *data, alpha=0.0, steps=1000, batch_size=batch_size, seed=seed, tolerance=1e-3
+        )
+        assert fit.steps == steps
 
 
 def test_fit_does_not_stop_while_the_loss_falls():

@@ -54,7 +54,8 @@ class CpcCleaner:
             alpha: weight of L_P (Eq. 5).
             steps: SGD steps for each network and stage 1.
             batch_size: of those steps.
-            tolerance: end them once a pass, or 100 steps, lowers the loss by less than this share; 0 takes them all.
+            tolerance: end them once a pass lowers the loss by less than this share, or, in a set of which a pass has
+                few steps, two passes or 100 steps (`fit_prototypes`); 0 takes them all.
             standardise_features: shift and scale features to mean 0 and standard deviation 1 before the projector. The
                 paper does not.
             class_floor: share of each class's labels that is always trained on (`cleaning.floor`).
@@ -107,8 +108,8 @@ class CpcCleaner:
 
     @property
     def expected_steps(self) -> int:
-        """All of `steps` without a tolerance; with one two fifths of them, as on digits with 40 % wrong, over a run."""
-        return self.steps if self.tolerance == 0 else -(-self.steps * 2 // 5)
+        """All of `steps` without a tolerance; with one a fifth of them, as on sets of some thousands of samples."""
+        return self.steps if self.tolerance == 0 else -(-self.steps // 5)
 
     def warming_up(self, progress: float) -> bool:
         """Whether, at `progress`, the mixtures still divide the data while the prototypes learn."""

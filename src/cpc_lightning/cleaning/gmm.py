@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import (
@@ -29,14 +28,12 @@ from cpc_lightning.cleaning.evidence import (
     LossMixture,
 )
 from cpc_lightning.cleaning.floor import check_floor
+from cpc_lightning.cleaning.mixtures import MAX_ITER, REG_COVAR, TOL, fit_pairs
 from cpc_lightning.cleaning.partition import require_finite
 from cpc_lightning.cleaning.prototypes import PrototypeHead
 from cpc_lightning.errors import require_integer, require_number
 
 Array = NDArray[Any]
-
-REG_COVAR = 5e-4
-"""Added to both variances, so no component is narrower than sqrt(REG_COVAR) = 0.022 of the loss range."""
 
 MIN_CLASS_SAMPLES = 10
 """A class-aware mixture has five parameters; with fewer than two samples for each, it describes noise."""
@@ -68,7 +65,7 @@ def scale_like(losses: Tensor, loss_range: tuple[float, float]) -> Tensor:
 
 def two_gaussians(values: Array, seed: int) -> GaussianMixture:
     """Two Gaussians with full covariance, fitted to values (n, d), n >= 2, with the constants of DivideMix."""
-    model = GaussianMixture(n_components=2, max_iter=10, tol=1e-2, reg_covar=REG_COVAR, random_state=seed % 2**32)
+    model = GaussianMixture(n_components=2, max_iter=MAX_ITER, tol=TOL, reg_covar=REG_COVAR, random_state=seed % 2**32)
     with warnings.catch_warnings():
         # Ten iterations, converged or not, are the method's constant; and coinciding losses are no surprise here.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -82,17 +79,15 @@ def fit_mixture(scaled: Array, seed: int) -> tuple[LossMixture, Array]:
     Returns:
         The mixture, and the posterior probability of its smaller-mean component (n,) float64.
     """
-    column = np.asarray(scaled, dtype=np.float64).reshape(-1, 1)
-    model = two_gaussians(column, seed)
-    means = model.means_.ravel()
-    clean = int(means.argmin())
-    order = [clean, 1 - clean]
-    mixture = LossMixture(*(_pair(v[order]) for v in (means, model.covariances_.ravel(), model.weights_)))
-    return mixture, model.predict_proba(column)[:, clean]
+    mixtures, posterior = fit_mixtures(np.asarray(scaled, dtype=np.float64), np.array([len(scaled)]), seed)
+    return mixtures[0], posterior
 
 
-def _pair(values: Array) -> tuple[float, float]:
-    return float(values[0]), float(values[1])
+def fit_mixtures(scaled: Array, sizes: Array, seed: int) -> tuple[list[LossMixture], Array]:
+    """`fit_mixture` for each of many groups of losses; arguments as those of `fit_pairs`."""
+    pairs, posterior = fit_pairs(scaled, sizes, seed)
+    columns = zip(*(v.T.tolist() for v in (pairs.means, pairs.variances, pairs.weights)), strict=True)
+    return [LossMixture(*((v[0], v[1]) for v in column)) for column in columns], posterior
 
 
 def class_agnostic_probability(scaled: Array, seed: int) -> tuple[Array, dict[int, LossMixture]]:
@@ -145,10 +140,15 @@ def class_aware_probability(scaled: Array, noisy_labels: Array, seed: int) -> tu
     probability, mixtures = class_agnostic_probability(scaled, seed)
     if not mixtures:
         return probability, mixtures
-    for label, members in by_class(noisy_labels):
-        losses = scaled[members]
-        if len(members) >= MIN_CLASS_SAMPLES and np.ptp(losses) > math.sqrt(REG_COVAR):
-            mixtures[label], probability[members] = fit_mixture(losses, seed)
+    of_class = {
+        label: members
+        for label, members in by_class(noisy_labels)
+        if len(members) >= MIN_CLASS_SAMPLES and np.ptp(scaled[members]) > math.sqrt(REG_COVAR)
+    }
+    if of_class:
+        together, sizes = np.concatenate([*of_class.values()]), np.array([len(m) for m in of_class.values()])
+        fitted, probability[together] = fit_mixtures(scaled[together].astype(np.float64), sizes, seed)
+        mixtures |= dict(zip(of_class, fitted, strict=True))
     return probability, mixtures
 
 
@@ -220,13 +220,10 @@ class GmmCleaner:
         averaged = history[-self.history_length :].mean(dim=0)
         require_finite(averaged, "scaled loss", draw.index)
         scaled = averaged.cpu().double().numpy()
-        # One thread: a fit in one dimension is too small to share, and threads that wait for each other on a machine
-        # with other work make it ten times as long.
-        with threadpool_limits(1):
-            if self.class_aware:
-                posterior, mixtures = class_aware_probability(scaled, draw.noisy_labels.cpu().numpy(), task.seed)
-            else:
-                posterior, mixtures = class_agnostic_probability(scaled, task.seed)
+        if self.class_aware:
+            posterior, mixtures = class_aware_probability(scaled, draw.noisy_labels.cpu().numpy(), task.seed)
+        else:
+            posterior, mixtures = class_agnostic_probability(scaled, task.seed)
         probability = torch.from_numpy(posterior).to(history.device, torch.float32)
         return Estimate(probability, gmm=probability, mixtures=mixtures)
 

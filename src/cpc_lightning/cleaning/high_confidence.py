@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -101,11 +100,10 @@ class HighConfidenceCleaner:
     def _looks_clean(self, scaled: Tensor, noisy_labels: Tensor) -> Tensor:
         """(n,) bool, by a mixture fitted to scaled losses (n,)."""
         losses, labels = scaled.double().numpy(), noisy_labels.cpu().numpy()
-        with threadpool_limits(1):
-            if self.mixture.class_aware:
-                posterior, _ = class_aware_probability(losses, labels, 0)
-            else:
-                posterior, _ = class_agnostic_probability(losses, 0)
+        if self.mixture.class_aware:
+            posterior, _ = class_aware_probability(losses, labels, 0)
+        else:
+            posterior, _ = class_agnostic_probability(losses, 0)
         return torch.from_numpy(posterior).float() > self.threshold
 
     def _doubted(self, network: int) -> Tensor:

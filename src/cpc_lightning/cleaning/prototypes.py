@@ -5,7 +5,8 @@ Shapes: n samples looked at, B batch, K classes, D features, d embedding, T step
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +15,14 @@ from torch.nn import functional as F
 
 from cpc_lightning.errors import TrainingError, require, require_integer
 
-WINDOW = 100
-"""Steps that are prepared at once; the least that a look at whether the loss has settled goes over."""
+WINDOW = 25
+"""Steps that are prepared at once, at most: few enough that their features stay in a processor's cache."""
+
+LOOK = 100
+"""Steps over which a look at whether the loss has settled goes, unless a pass is longer or two passes are shorter."""
+
+Parts = tuple[Tensor, Tensor, Tensor]
+"""Of a head, the projector's weight (d, D) and bias (d,) and the prototypes (K, d); or what goes with each of them."""
 
 CHUNK = 1 << 13
 """Rows of features that are worked on at once, so that millions of them need no second copy."""
@@ -205,7 +212,7 @@ def fit_prototypes(
 
     Args:
         head: trained in place; its standardisation is used as it is.
-        optimizer: of the head's parameters; only its `step` is called.
+        optimizer: of the head's parameters; its state is taken over and brought up to date.
         features: (n, D).
         noisy_labels: (n,) int64 given labels.
         labeled: (n,) bool, True for X and False for U.
@@ -216,8 +223,10 @@ def fit_prototypes(
         batch_size: B; the whole set if it is smaller.
         seed: of the order of samples, whatever the device.
         tolerance: stop once the mean loss of a span of steps is not below that of the span before by more than this
-            share of it; 0 always takes all steps. A span is as many windows as hold a whole pass over the n samples:
-            the losses of parts of a pass differ because their samples do.
+            share of it; 0 always takes all steps. A span is as many windows as hold a whole pass over the n samples,
+            whose parts have different losses because their samples differ. Small sets are fitted so well in few passes
+            that more of them learn the wrong labels of X: there a span holds two passes, or `LOOK` steps if they are
+            fewer.
 
     Returns:
         The steps taken and the last mean loss.
@@ -225,58 +234,117 @@ def fit_prototypes(
     Raises:
         TrainingError: the loss is not finite.
     """
-    weight, bias, prototypes = head.projector.weight, head.projector.bias, head.prototypes
-    for parameter in (weight, bias, prototypes):
-        parameter.grad = torch.empty_like(parameter)
-    assert weight.grad is not None
-    assert bias.grad is not None
-    assert prototypes.grad is not None
-    # Views that follow the parameters through every in-place step.
-    weight_t, prototypes_t = weight.t(), prototypes.t()
-    span = max(WINDOW, -(-len(features) // min(batch_size, len(features))))
+    parameters = head.projector.weight, head.projector.bias, head.prototypes
+    values, gradient = _Packed(parameters), _Packed(parameters)
+    weight, prototypes = values.weight, values.prototypes
+    weight_t, prototypes_t = weight.t(), prototypes.t()  # views, which follow the values through every in-place step
+    batch_size = min(batch_size, len(features))
+    whole = -(-len(features) // batch_size)
+    span = max(whole, min(LOOK, 2 * whole))
     taken, before, sums, counted = 0, float("inf"), 0.0, 0
-    for rows in _shuffled_windows(len(features), min(batch_size, len(features)), steps, seed):
-        vectors, given, in_x, in_p, guessed = (  # (T, B, D), and (T, B) four times; each from the device that it is on
-            values[rows.to(values.device)].to(weight.device)
-            for values in (features, noisy_labels, labeled, confident, predicted)
-        )
-        pull, both = _score_weights(
-            given,
-            in_x,
-            in_p,
-            guessed,
-            alpha,
-            len(prototypes),
-            weight.dtype,
-        )
-        inputs = head.standardise(vectors)
-        scores = inputs.new_empty(*rows.shape, len(prototypes))
-        for v, score, positive, total in zip(inputs, scores, pull, both, strict=True):
-            embedding = torch.addmm(bias, v, weight_t)
-            torch.mm(embedding, prototypes_t, out=score)
-            d_score = torch.sigmoid(score).mul_(total).sub_(positive)
-            d_embedding = d_score @ prototypes
-            torch.mm(d_score.t(), embedding, out=prototypes.grad)
-            torch.mm(d_embedding.t(), v, out=weight.grad)
-            torch.sum(d_embedding, dim=0, out=bias.grad)
-            optimizer.step()
-        taken += len(rows)
-        loss = float((both * F.softplus(scores) - pull * scores).sum() / len(rows))
-        if not loss < float("inf"):
-            raise TrainingError(
-                f"the prototypes diverged: their loss is {loss} after {taken} steps; lower their learning rate"
+    with _stepping(optimizer, parameters, values, gradient) as step:
+        for window in _shuffled_windows(len(features), batch_size, steps, seed):
+            shape, rows = window.shape, window.flatten()
+            # (T, B, D), and (T, B) four times; each from the device that it is on. Much faster than column[rows].
+            vectors, given, in_x, in_p, guessed = (
+                column.index_select(0, rows.to(column.device)).to(weight.device).view(*shape, *column.shape[1:])
+                for column in (features, noisy_labels, labeled, confident, predicted)
             )
-        sums, counted = sums + loss * len(rows), counted + len(rows)
-        if counted < span:
-            continue
-        mean, sums, counted = sums / counted, 0.0, 0
-        if tolerance > 0 and mean >= (1 - tolerance) * before:
-            break
-        before = mean
-    for parameter in (weight, bias, prototypes):
-        parameter.grad = None
+            pull, both = _score_weights(given, in_x, in_p, guessed, alpha, len(prototypes), weight.dtype)
+            inputs = F.pad(head.standardise(vectors), (0, 1), value=1.0)  # the column that the bias is for
+            scores = inputs.new_empty(*shape, len(prototypes))
+            for v, score, positive, total in zip(inputs, scores, pull, both, strict=True):
+                embedding = v @ weight_t
+                torch.mm(embedding, prototypes_t, out=score)
+                d_score = torch.sigmoid(score).mul_(total).sub_(positive)
+                torch.mm(d_score.t(), embedding, out=gradient.prototypes)
+                torch.mm((d_score @ prototypes).t(), v, out=gradient.weight)
+                step()
+            taken += shape[0]
+            loss = float((both * F.softplus(scores) - pull * scores).sum() / shape[0])
+            if not loss < float("inf"):
+                raise TrainingError(
+                    f"the prototypes diverged: their loss is {loss} after {taken} steps; lower their learning rate"
+                )
+            sums, counted = sums + loss * shape[0], counted + shape[0]
+            if counted < span:
+                continue
+            mean, sums, counted = sums / counted, 0.0, 0
+            if tolerance > 0 and mean >= (1 - tolerance) * before:
+                break
+            before = mean
     head.fitted.fill_(1)
     return PrototypeFit(taken, loss)
+
+
+class _Packed:
+    """What goes with each of a head's parameters, in one tensor, so that a step is a few operations on all at once.
+
+    Attributes:
+        all: (d (D + 1) + K d,).
+        weight: (d, D + 1) view of it, for the projector's weight and, as the last column, its bias.
+        prototypes: (K, d) view of it.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        weight, bias, prototypes = parts
+        self.all = prototypes.new_empty(weight.numel() + bias.numel() + prototypes.numel())
+        self.prototypes = self.all[-prototypes.numel() :].view_as(prototypes)
+        self.weight = self.all[: -prototypes.numel()].view(len(weight), -1)
+        self._parts = self.weight[:, :-1], self.weight[:, -1], self.prototypes
+        self.read(parts)
+
+    def read(self, parts: Parts) -> None:
+        """Take the values of tensors of the parameters' shapes."""
+        for mine, other in zip(self._parts, parts, strict=True):
+            mine.copy_(other)
+
+    def write(self, parts: Parts) -> None:
+        """Give tensors of the parameters' shapes these values."""
+        for mine, other in zip(self._parts, parts, strict=True):
+            other.copy_(mine)
+
+
+@contextmanager
+def _stepping(
+    optimizer: torch.optim.Optimizer, parameters: Parts, values: _Packed, gradient: _Packed
+) -> Iterator[Callable[[], None]]:
+    """A step of `optimizer` on the packed values; at the end the parameters and its state are what it would make them.
+
+    SGD with momentum is written out: on tensors as small as these, torch's step takes longer than the gradient. Any
+    other optimizer steps the parameters themselves.
+    """
+    group = optimizer.param_groups[0]
+    unlike = len(optimizer.param_groups) > 1 or any(group.get(name) for name in ("dampening", "nesterov", "maximize"))
+    if type(optimizer) is not torch.optim.SGD or group["momentum"] == 0 or unlike:
+        for parameter in parameters:
+            parameter.grad = torch.empty_like(parameter)
+
+        def step() -> None:
+            gradient.write(tuple(parameter.grad for parameter in parameters))  # type: ignore[arg-type]
+            optimizer.step()
+            values.read(parameters)
+
+        yield step
+        for parameter in parameters:
+            parameter.grad = None
+        return
+    states = [optimizer.state[parameter] for parameter in parameters]
+    for state, parameter in zip(states, parameters, strict=True):
+        if state.get("momentum_buffer") is None:  # nothing is stepped yet: the first gradient will be all of it
+            state["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
+    buffers = tuple(state["momentum_buffer"] for state in states)
+    momentum = _Packed(buffers)
+    rate, share, decay = float(group["lr"]), group["momentum"], group["weight_decay"]
+
+    def written_out() -> None:
+        gradient.all.add_(values.all, alpha=decay)
+        momentum.all.mul_(share).add_(gradient.all)
+        values.all.sub_(momentum.all, alpha=rate)
+
+    yield written_out
+    momentum.write(buffers)
+    values.write(parameters)
 
 
 def _score_weights(
