@@ -5,14 +5,14 @@ Shapes: n samples looked at, B batch, K classes, D features, d embedding, T step
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cpc_lightning.cleaning.packed import Packed, stepping
 from cpc_lightning.errors import TrainingError, require, require_integer
 
 WINDOW = 25
@@ -20,9 +20,6 @@ WINDOW = 25
 
 LOOK = 100
 """Steps over which a look at whether the loss has settled goes, unless a pass is longer or two passes are shorter."""
-
-Parts = tuple[Tensor, Tensor, Tensor]
-"""Of a head, the projector's weight (d, D) and bias (d,) and the prototypes (K, d); or what goes with each of them."""
 
 CHUNK = 1 << 13
 """Rows of features that are worked on at once, so that millions of them need no second copy."""
@@ -235,14 +232,14 @@ def fit_prototypes(
         TrainingError: the loss is not finite.
     """
     parameters = head.projector.weight, head.projector.bias, head.prototypes
-    values, gradient = _Packed(parameters), _Packed(parameters)
+    values, gradient = Packed(parameters), Packed(parameters)
     weight, prototypes = values.weight, values.prototypes
     weight_t, prototypes_t = weight.t(), prototypes.t()  # views, which follow the values through every in-place step
     batch_size = min(batch_size, len(features))
     whole = -(-len(features) // batch_size)
     span = max(whole, min(LOOK, 2 * whole))
     taken, before, sums, counted = 0, float("inf"), 0.0, 0
-    with _stepping(optimizer, parameters, values, gradient) as step:
+    with stepping(optimizer, parameters, values, gradient) as step:
         for window in _shuffled_windows(len(features), batch_size, steps, seed):
             shape, rows = window.shape, window.flatten()
             # (T, B, D), and (T, B) four times; each from the device that it is on. Much faster than column[rows].
@@ -275,76 +272,6 @@ def fit_prototypes(
             before = mean
     head.fitted.fill_(1)
     return PrototypeFit(taken, loss)
-
-
-class _Packed:
-    """What goes with each of a head's parameters, in one tensor, so that a step is a few operations on all at once.
-
-    Attributes:
-        all: (d (D + 1) + K d,).
-        weight: (d, D + 1) view of it, for the projector's weight and, as the last column, its bias.
-        prototypes: (K, d) view of it.
-    """
-
-    def __init__(self, parts: Parts) -> None:
-        weight, bias, prototypes = parts
-        self.all = prototypes.new_empty(weight.numel() + bias.numel() + prototypes.numel())
-        self.prototypes = self.all[-prototypes.numel() :].view_as(prototypes)
-        self.weight = self.all[: -prototypes.numel()].view(len(weight), -1)
-        self._parts = self.weight[:, :-1], self.weight[:, -1], self.prototypes
-        self.read(parts)
-
-    def read(self, parts: Parts) -> None:
-        """Take the values of tensors of the parameters' shapes."""
-        for mine, other in zip(self._parts, parts, strict=True):
-            mine.copy_(other)
-
-    def write(self, parts: Parts) -> None:
-        """Give tensors of the parameters' shapes these values."""
-        for mine, other in zip(self._parts, parts, strict=True):
-            other.copy_(mine)
-
-
-@contextmanager
-def _stepping(
-    optimizer: torch.optim.Optimizer, parameters: Parts, values: _Packed, gradient: _Packed
-) -> Iterator[Callable[[], None]]:
-    """A step of `optimizer` on the packed values; at the end the parameters and its state are what it would make them.
-
-    SGD with momentum is written out: on tensors as small as these, torch's step takes longer than the gradient. Any
-    other optimizer steps the parameters themselves.
-    """
-    group = optimizer.param_groups[0]
-    unlike = len(optimizer.param_groups) > 1 or any(group.get(name) for name in ("dampening", "nesterov", "maximize"))
-    if type(optimizer) is not torch.optim.SGD or group["momentum"] == 0 or unlike:
-        for parameter in parameters:
-            parameter.grad = torch.empty_like(parameter)
-
-        def step() -> None:
-            gradient.write(tuple(parameter.grad for parameter in parameters))  # type: ignore[arg-type]
-            optimizer.step()
-            values.read(parameters)
-
-        yield step
-        for parameter in parameters:
-            parameter.grad = None
-        return
-    states = [optimizer.state[parameter] for parameter in parameters]
-    for state, parameter in zip(states, parameters, strict=True):
-        if state.get("momentum_buffer") is None:  # nothing is stepped yet: the first gradient will be all of it
-            state["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
-    buffers = tuple(state["momentum_buffer"] for state in states)
-    momentum = _Packed(buffers)
-    rate, share, decay = float(group["lr"]), group["momentum"], group["weight_decay"]
-
-    def written_out() -> None:
-        gradient.all.add_(values.all, alpha=decay)
-        momentum.all.mul_(share).add_(gradient.all)
-        values.all.sub_(momentum.all, alpha=rate)
-
-    yield written_out
-    momentum.write(buffers)
-    values.write(parameters)
 
 
 def _score_weights(
