@@ -133,6 +133,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=lambda value: str(value)[:40])
 def test_a_mistake_gives_one_line_before_any_process_starts(command, tmp_path, monkeypatch, arguments, says):
     monkeypatch.setattr("cpc_lightning.app.launch.start_worker", None)
@@ -142,6 +143,7 @@ def test_a_mistake_gives_one_line_before_any_process_starts(command, tmp_path, m
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -7,6 +7,8 @@ import pytest
 from cpc_lightning.app.compose import with_own_cleaner
 from cpc_lightning.app.overrides import composed_of
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(
     ("typed", "added"),
