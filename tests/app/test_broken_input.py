@@ -209,7 +209,7 @@ TOGETHER = [
     ["-m", "hparams_search=optuna", "objective=luck"], ["-m", "hydra.sweep.subdir=${nowhere}"],
     ["hparams_search=optuna", "cleaner.threshold=word"], ["seed=1", "--help-me"],
 ]  # fmt: skip
-CHECKED = [[argument, "mode=check"] for argument in EACH]
+CHECKED = [pytest.param([argument, "mode=check"], marks=pytest.mark.long) for argument in EACH]
 
 
 @pytest.mark.parametrize("arguments", [*([argument] for argument in EACH), *TOGETHER, *CHECKED], ids=" ".join)

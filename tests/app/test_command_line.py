@@ -46,6 +46,19 @@ MISTAKES = [
     (["training.batch_size=1"], "training.batch_size=1", "at least 2"),
     (["training.limit_batches=0"], "training.limit_batches=0", "batches"),
     (["training.confidence_penalty=-1"], "training.confidence_penalty=-1", "at least 0"),
+    (["noise=open_set", "noise/source=fashon_mnist"], "noise/source=fashon_mnist", "did you mean fashion_mnist?"),
+    (["experiment=cifar10_sym2"], "experiment=cifar10_sym2", "did you mean cifar10_sym20?"),
+    (["resume=/nowhere"], "resume=/nowhere", "checkpoint"),
+    (["cleaner=cpc_awr,gmm_awr"], "cleaner=cpc_awr,gmm_awr", "-m"),
+    (["just words"], "just words", "SETTING=VALUE"),
+    (["dataset.root=~/x"], "dataset.root=~/x: quote it", "\"dataset.root='~/x'\""),
+    (["noise=file", "noise.path=a(1).npy"], "noise.path=a(1).npy: quote it", "\"noise.path='a(1).npy'\""),
+    (["dataset.root=it's"], "dataset.root=it's: quote it", "\"dataset.root='it\\'s'\""),
+    (["dataset.root='it's'"], "dataset.root='it's': quote it", "\"dataset.root='it\\'s'\""),
+    (["dataset.root=a$(b"], "dataset.root=a$(b: quote it", "'dataset.root='\"'\"'a$(b'\"'\"''"),
+    (["dataset.root=a,b"], "dataset.root=a,b: several values need -m", "\"dataset.root='a,b'\""),
+]  # fmt: skip
+LATER_MISTAKES = [  # found when the parts of a run are there: a second each
     (["optimizer.network.lr=-1"], "optimizer.network.lr=-1: ", "learning rate"),
     (["optimizer.network.momentum=null"], "optimizer.network.momentum=null: ", "NoneType"),
     (["+optimizer.network.foo=1"], "optimizer.network.foo=1: ", "unexpected keyword argument"),
@@ -58,23 +71,10 @@ MISTAKES = [
     (["backbone=timm", "backbone.name=vit_tiny_patch16_224"], "backbone", "cannot take images of 8 x 8"),
     (["noise=cifar10n", "noise.path=/nowhere.pt"], "noise.path=/nowhere.pt", "is not there"),
     (["noise=cifar10n", "noise.labels=wrost"], "noise.labels=wrost", "aggre"),
-    (["noise=open_set", "noise/source=fashon_mnist"], "noise/source=fashon_mnist", "did you mean fashion_mnist?"),
     (["noise=open_set", "noise.source.root=/nowhere"], "noise.source.root=/nowhere", "is not a folder"),
-    (["experiment=cifar10_sym2"], "experiment=cifar10_sym2", "did you mean cifar10_sym20?"),
     (["backbone.weights=/nowhere"], "backbone.weights=/nowhere", "is not there"),
     (["views.mean=[0.5,0.5,0.5]", "views.std=[0.5,0.5,0.5]"], "views.", "1"),
-    (["resume=/nowhere"], "resume=/nowhere", "checkpoint"),
     (["trainer.devices=0"], "trainer", "devices"),
-    (["cleaner=cpc_awr,gmm_awr"], "cleaner=cpc_awr,gmm_awr", "-m"),
-    (["just words"], "just words", "SETTING=VALUE"),
-    (["dataset.root=~/x"], "dataset.root=~/x: quote it", "\"dataset.root='~/x'\""),
-    (["noise=file", "noise.path=a(1).npy"], "noise.path=a(1).npy: quote it", "\"noise.path='a(1).npy'\""),
-    (["dataset.root=it's"], "dataset.root=it's: quote it", "\"dataset.root='it\\'s'\""),
-    (["dataset.root='it's'"], "dataset.root='it's': quote it", "\"dataset.root='it\\'s'\""),
-    (["dataset.root=a$(b"], "dataset.root=a$(b: quote it", "'dataset.root='\"'\"'a$(b'\"'\"''"),
-    (["dataset.root=a,b"], "dataset.root=a,b: several values need -m", "\"dataset.root='a,b'\""),
-]  # fmt: skip
-LATER_MISTAKES = [  # found when the parts of a run are there: a second each
     # Lightning's Trainer has arguments under which an epoch would not be one.
     *[
         ([f"+trainer.{setting}"], f"trainer.{setting.partition('=')[0]}", says)
@@ -203,6 +203,7 @@ FOR_HYDRA = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("arguments", "line"), FOR_HYDRA, ids=lambda value: str(value)[:40])
 def test_what_hydra_reads_is_checked_too(command, tmp_path, monkeypatch, arguments, line):
     inside = tmp_path / "outer" / "inner"

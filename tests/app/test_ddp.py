@@ -74,7 +74,7 @@ def check_run(folder):
 
 
 def test_two_processes_finish_one_run(tmp_path, small):
-    done = run([*PYTHON, *small, *PROCESSES, "hydra.run.dir=here"], tmp_path)
+    done = run([*PYTHON, *small, *PROCESSES, "cleaner.steps=10", "hydra.run.dir=here"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("labels suspected") == 1  # the first process alone reports
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
