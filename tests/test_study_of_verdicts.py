@@ -70,16 +70,8 @@ def test_no_two_letters_have_the_same_mean(letters):
     means = torch.from_numpy(np.stack([images[labels == label].mean(axis=0) for label in range(53)])).flatten(1).float()
     apart = torch.cdist(means, means) + 1e6 * torch.eye(53)
     assert float(apart.min()) > 100  # of 64 x 64 levels: a tenth of the pixels of a stroke, at least
-
-
-@pytest.mark.long
-def test_the_same_seed_gives_the_same_letters(letters):
-    fonts = letters.find_fonts()
-    first, again, other = (
-        letters.render(letters.in_turns(fonts, 2, rng := np.random.default_rng(seed)), rng)[0] for seed in (0, 0, 1)
-    )
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+    again, _ = letters.render(letters.in_turns(fonts, 20, r := np.random.default_rng(0)), r)
+    assert np.array_equal(images, again)
 
 
 def test_components_keep_cosines_and_are_of_one_scale(verdicts):
