@@ -2,7 +2,7 @@
 
     python benchmarks/cleaners.py                       # the runs that are missing, for 40 minutes at most; then tables
     python benchmarks/cleaners.py --sets letters --choices cpc_awr gmm_awr --seeds 1     # some of them
-    python benchmarks/cleaners.py --choices paper later  # groups of choices: paper, own, later, "later, own"
+    python benchmarks/cleaners.py --choices paper later  # groups of choices: paper, own, later, "later, own", careful
     python benchmarks/cleaners.py --table                # the tables alone, from the rows that there are
 
 Sets (they are made once, in --data):
@@ -71,11 +71,11 @@ class Set:
     warmup_epochs: int
     noises: Mapping[str, tuple[str, ...]]
 
-    def schedule(self, times: int = 1) -> list[str]:
+    def schedule(self, times: int = 1, warms_up: bool = True) -> list[str]:
         """Settings of a run of that many times the epochs; the learning rate falls after two thirds of them."""
         epochs = times * self.epochs
         return [
-            f"training.epochs={epochs}", f"training.warmup_epochs={self.warmup_epochs}",
+            f"training.epochs={epochs}", *([f"training.warmup_epochs={self.warmup_epochs}"] if warms_up else []),
             f"optimizer.schedule.milestones=[{2 * epochs // 3}]",
         ]  # fmt: skip
 
@@ -132,6 +132,11 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in ("gmm_agn", "cpc_agn", "cpc_awr", "oracle")},
     "later": {name: (f"cleaner={name}", *PAPERS) for name in LATER},
     "later, own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in LATER},
+    "careful": {  # own data, where plain training is ahead: no label left out but weighted, or divided late
+        "gmm_agn, own data, weights": ("cleaner=gmm_agn", "cleaner.threshold=1e-6", *OWN),
+        "cpc_awr, own data, weights": ("cleaner=cpc_awr", "cleaner.threshold=1e-6", "cleaner.gmm_threshold=0.5", *OWN),
+        "cpc_awr, own data, late": ("cleaner=cpc_awr", *OWN, "training.warmup_epochs=16"),
+    },
 }
 """By group and name the settings of every choice."""
 
@@ -235,6 +240,7 @@ class Run:
         seed: of the run.
         chosen: the choice's settings.
         times: so many times the set's epochs.
+        warms_up: whether what is chosen has a warm-up: a method that no cleaner divides the data for has none.
     """
 
     set: str
@@ -243,12 +249,13 @@ class Run:
     seed: int
     chosen: tuple[str, ...]
     times: int = 1
+    warms_up: bool = True
 
     def settings(self) -> list[str]:
         """Without those that name files."""
         of_set = SETS[self.set]
         return [
-            *of_set.settings, *of_set.noises[self.noise], *of_set.schedule(self.times), *self.chosen,
+            *of_set.settings, *of_set.noises[self.noise], *of_set.schedule(self.times, self.warms_up), *self.chosen,
             f"seed={self.seed}",
         ]  # fmt: skip
 

@@ -45,6 +45,9 @@ METHODS: Mapping[str, tuple[str, ...]] = {
 }
 """By name the settings of each; dividemix and augdesc are `method=codivide` by cleaner and views."""
 
+UNDIVIDED = ("cross-entropy", "label_smoothing", "co_teaching", "elr", "elr_plus", "gjs", "ncr", "mopro")
+"""Those that no cleaner divides the data for."""
+
 COLUMNS = (*OF_CLEANERS[: OF_CLEANERS.index("seconds") + 1], "megabytes", *OF_CLEANERS[OF_CLEANERS.index("settings") :])
 EQUAL = "{}, equal compute"
 
@@ -86,7 +89,7 @@ def main() -> None:
                 if noise in options.noises and times is not None:
                     chosen = (*METHODS[method], *rate_of(method, noise))
                     shown = EQUAL.format(method) if options.equal else method
-                    runs.append(Run(name, noise, shown, seed, chosen, times))
+                    runs.append(Run(name, noise, shown, seed, chosen, times, method not in UNDIVIDED))
         run_missing(runs, "methods", COLUMNS, options.data, options.jobs, options.minutes)
     text = tables(read_rows(RESULTS / "methods_runs.csv"))
     print(text)

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cpc_lightning.app.overrides import composed_of
+from cpc_lightning.app.parts import Parts
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -62,6 +65,20 @@ def test_time_and_memory_are_ratios_on_shared_seeds(made):
 def test_the_last_word_on_labels(made):
     """A verdict of its own before a mixture beside it."""
     assert [*made.auc_table(made.Study(ROWS))][2] == "| elr | 0.900 ± 0.000 |"
+
+
+def test_every_run_can_be_started(made):
+    """What the study types is what its methods read; one that no cleaner divides the data for has no warm-up."""
+    methods = importlib.import_module("methods")
+    undivided = set()
+    for name, chosen in methods.METHODS.items():
+        warms_up = name not in methods.UNDIVIDED
+        run = methods.Run("digits", "symmetric 80 %", name, 1, (*chosen, *methods.rate_of(name, "symmetric 80 %")),
+                          warms_up=warms_up)  # fmt: skip
+        composed = composed_of(run.settings())
+        method = Parts(composed.settings("runs"), run.settings(), composed.usual).method
+        undivided |= set() if method.takes_cleaner else {name}
+    assert undivided == set(methods.UNDIVIDED)
 
 
 def test_the_committed_tables_are_those_of_the_committed_rows(made):

@@ -130,12 +130,22 @@ def test_what_both_agree_on_is_learnt_in_the_place_of_the_label_in_the_last_epoc
     method.matched_above = 0.9
     logits = torch.tensor([[0.0, 5.0]]).repeat(4, 1)
     answers = {}
-    for epoch in (5.9, 6.0):  # of 10; the code's condition: epoch > 600 - 250
+    for epoch in (4.9, 5.0):  # of 10: the last 5
         step = step_of(networks, [0, 1, 0, 0], epoch=epoch, clean=[1, 0, 0, 0])
         answers[epoch] = [t.tolist() for t in method.selection(step, step.images[0], logits)]
-    assert answers[5.9] == [[True, True, False, False], [[1, 0], [0, 1], [1, 0], [1, 0]]]
-    assert answers[6.0] == [[True, True, True, True], [[1, 0], [0, 1], [0, 1], [0, 1]]]
+    assert answers[4.9] == [[True, True, False, False], [[1, 0], [0, 1], [1, 0], [1, 0]]]
+    assert answers[5.0] == [[True, True, True, True], [[1, 0], [0, 1], [0, 1], [0, 1]]]
     assert networks[1].training  # the peer is put back
+
+
+@pytest.mark.parametrize(
+    ("share", "epochs", "count"),
+    [(5 / 12, 600, 250), (0.4167, 600, 250), (0.5, 10, 5), (0.4, 10, 4), (0.3, 10, 3), (1, 10, 10), (0, 10, 0)],
+)
+def test_labels_are_guessed_by_agreement_in_the_last_epochs(share, epochs, count):
+    """The published code: epoch > num_epochs - 250 in range(num_epochs + 1), which is in 250 epochs, up to the last."""
+    method, _ = begun(ProMix(agreement_share=share), epochs=epochs)
+    assert epochs - method.agreement_from == count
 
 
 def test_the_mean_prediction_moves_by_its_momentum_on_each_side():

@@ -15,6 +15,7 @@ from cpc_lightning.app.settings import plain
 from cpc_lightning.app.trainer import make_trainer
 from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.partition import Partition, co_divide
+from cpc_lightning.methods.codivide import CoDivide
 from cpc_lightning.training.callbacks import EpochTable
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.distributed import gather_by_index
@@ -224,6 +225,19 @@ def test_all_that_the_module_and_stage_1_log_is_a_column(fitted):
     lines = fitted.table.path.read_text().splitlines()
     assert set(lines[0].split(",")) == {"epoch", "seconds", *fitted.logged}
     assert [row["told"] for row in fitted.table.rows] == [7.0] * 3
+
+
+def test_losses_of_networks_that_began_anew_are_not_averaged_with_those_of_before(fitted, tmp_path, monkeypatch):
+    """A history of two losses at the end of epochs 1, 2 and 3; in the second run networks begin anew with epoch 2."""
+    monkeypatch.setattr(CoDivide, "begin_epoch", lambda method, epoch: epoch == 1)
+    anew = fit(tmp_path, Probe())
+    for run, lengths in ((fitted, [1, 2, 2]), (anew, [1, 1, 2])):
+        judged = [task.judging[0] for task in run.probe.tasks]
+        assert [len(evidence.loss_history) for evidence in judged] == lengths
+        for evidence in judged:
+            low, high = evidence.losses.min(), evidence.losses.max()
+            torch.testing.assert_close(evidence.loss_history[-1], (evidence.losses - low) / (high - low))
+        assert torch.equal(judged[2].loss_history[0], judged[1].loss_history[-1])
 
 
 def test_partitions_travel_through_the_checkpoint(fitted):

@@ -16,7 +16,16 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from cpc_lightning.app.compose import CONFIG_MODULE, Asked, Composed, help_text, parse, read, with_own_cleaner
+from cpc_lightning.app.compose import (
+    CONFIG_MODULE,
+    Asked,
+    Composed,
+    compose,
+    help_text,
+    parse,
+    read,
+    with_own_cleaner,
+)
 from cpc_lightning.app.endings import FAILURE, MISTAKE, ending_of, quieten, say
 from cpc_lightning.app.folders import agree_on_folder, check_subfolders, check_writable
 from cpc_lightning.app.guest import as_found
@@ -145,7 +154,7 @@ def show(arguments: Sequence[str]) -> int:
     said = io.StringIO()
     try:
         with redirect_stdout(said):
-            call_hydra(arguments, lambda config: None)
+            call_hydra(with_own_cleaner(arguments), lambda config: None)
     finally:
         print(said.getvalue(), end="", flush=True)
     return 0
@@ -250,12 +259,13 @@ def check_sweep(asked: Asked, composed: Composed) -> None:
 
     check_subfolders(composed.config, math.prod(map(len, asked.choices)))
     folder = str(check_writable("hydra.sweep.dir", composed.config))
-    first = Parts(composed.settings(folder), usual=composed.usual).ready()
+    first = Parts(composed.settings(folder), asked.first, composed.usual).ready()
     for place, values in enumerate(asked.choices):
         override = asked.overrides[place]
         for value in values[1:]:
-            composed = asked.compose([*asked.first[:place], value, *asked.first[place + 1 :]])
-            parts = Parts(composed.settings(folder), usual=composed.usual)
+            texts = [*asked.first[:place], value, *asked.first[place + 1 :]]
+            composed = asked.compose(texts)
+            parts = Parts(composed.settings(folder), texts, composed.usual)
             data = override.key_or_group.split(".")[0] in ("dataset", "experiment", "features", "seed", "noise_seed")
             parts.check_method()
             if not data:
@@ -270,7 +280,11 @@ def sweep_job(config: DictConfig) -> float | None:
 
     number, count = HydraConfig.get().job.num + 1, os.environ.get(JOBS)
     os.environ[JOB] = f"job {number} of {count}" if count else f"job {number}"  # as processes that it starts know too
-    return job(lambda: Parts(plain(config), typed(HydraConfig.get())).ready())
+    asked = typed(HydraConfig.get())
+    texts = with_own_cleaner(asked)
+    if texts != asked:  # as the same command alone; Hydra gives all jobs the experiment's cleaner
+        config = compose(texts)
+    return job(lambda: Parts(plain(config), texts).ready())
 
 
 def end_jobs() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.resources
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import hydra
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
@@ -74,15 +76,19 @@ class Asked:
     def compose(self, texts: Sequence[str]) -> Composed:
         """Compose one value of each override, given as `texts`, and check the names of all settings.
 
+        Args:
+            texts: overrides; a method among them brings its cleaner (`with_own_cleaner`).
+
         Raises:
             InputError: for an override that Hydra cannot apply, or a setting that there is not.
         """
+        texts = with_own_cleaner(texts)
         config = compose(texts)
         chosen = cast(dict[str, Any], OmegaConf.to_container(config.hydra.runtime.choices))
         # Not by the files of `experiment`, which set settings that others have brought.
         own = [f"{group}={choice}" for group, choice in chosen.items() if isinstance(choice, str)]
         own = [text for text in own if text.split("=")[0] in {*self.groups} - {*PROTOCOLS}]
-        folders = [text for o, text in zip(self.overrides, texts, strict=True) if o.key_or_group == "hydra.searchpath"]
+        folders = [text for text in texts if text.lstrip("+").startswith("hydra.searchpath=")]
         usual = plain(compose([*folders, *own]), resolve=False)
         check_names(plain(config, resolve=False), usual)
         return Composed(config, usual)
@@ -244,7 +250,7 @@ def added_folder(text: str) -> Traversable:
 
 def compose(overrides: Sequence[str]) -> DictConfig:
     """The config that Hydra will compose, or an `InputError` that names the override that it cannot apply."""
-    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="cpc_lightning"):
+    with initialised():
         try:
             return hydra.compose("config", list(overrides), return_hydra_config=True)
         except (yaml.YAMLError, UnicodeError) as error:
@@ -253,11 +259,23 @@ def compose(overrides: Sequence[str]) -> DictConfig:
             raise explain(overrides, error) from None
 
 
+@contextmanager
+def initialised() -> Iterator[None]:
+    """Have Hydra ready to compose, also within a job that it runs; after the block it is as it was."""
+    held = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="cpc_lightning"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = held
+
+
 def with_own_cleaner(texts: Sequence[str]) -> list[str]:
     """The overrides, and the cleaner that a typed method brings where an experiment brings another one.
 
     Of two files that name a cleaner the experiment's counts, and somebody who types a method means what belongs to it.
-    A cleaner that was typed stays. In a sweep over methods nothing is added.
+    A cleaner that was typed stays. In a sweep over methods nothing is added: each job adds its own.
     """
     typed = dict(text.partition("=")[::2] for text in texts if not text.startswith("-"))
     method = typed.get("method")

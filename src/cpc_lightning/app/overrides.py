@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cpc_lightning.app.build import build
 from cpc_lightning.app.compose import Composed, read
 from cpc_lightning.app.given import Given
 from cpc_lightning.app.options import quoted
@@ -54,7 +55,7 @@ def scaled(composed: Composed, epochs: int, typed: Mapping[str, Any], folder: st
     settings = composed.settings(folder)
     share = epochs / settings["training"]["epochs"]
     texts = [f"training.epochs={epochs}"]
-    if "training.warmup_epochs" not in typed:
+    if "training.warmup_epochs" not in typed and build(settings, "method", "losses").takes_cleaner:
         warmup = round(settings["training"]["warmup_epochs"] * share)
         texts.append(f"training.warmup_epochs={max(1, min(warmup, epochs - 1))}")
     milestones = settings["optimizer"]["schedule"].get("milestones")

@@ -20,6 +20,7 @@ from cpc_lightning.app.fitting import PHOTOS, as_recorded, cropped, fitted, left
 from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.settings import check_kinds, check_run, select
 from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer, uses_gpu
+from cpc_lightning.app.unread import called, check_read, told
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.cleaning.evidence import Chooses, Cleaner, ComparesSamples
 from cpc_lightning.datasets.dataset import ImageDataset, Vectors
@@ -27,7 +28,7 @@ from cpc_lightning.datasets.reading.image_files import ImageFiles
 from cpc_lightning.errors import InputError, require, require_number
 from cpc_lightning.features.features import Features, NoFeatures
 from cpc_lightning.methods.codivide import CoDivide
-from cpc_lightning.methods.method import Beginning, Method
+from cpc_lightning.methods.method import PENALTY, POLICY, Beginning, Method
 from cpc_lightning.noise.noise import Noise, keep_certain
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.training.callbacks import EpochTable
@@ -160,10 +161,7 @@ class Parts:
         if "method" not in self.settings:  # a run of before there were several
             return CoDivide()
         method: Method = build(self.settings, "method", "losses")
-        for text in [] if method.takes_risk else self.overrides:
-            name, value = text.lstrip("+~").partition("=")[::2]
-            expected = "is not for this method, which does not learn with the empirical vicinal risk"
-            require(name.partition(".")[0] != "semisup", name, value, expected)
+        check_read(method, self.settings, self.usual, self.overrides)
         return method
 
     @cached_property
@@ -171,14 +169,17 @@ class Parts:
         """Answers who is clean."""
         self.check_run()
         cleaner: Cleaner = build(self.settings, "cleaner", "clean")
-        name, method = type(cleaner).__name__, type(self.method).__name__
-        expected = f"divides the data, and method {method} trains on all of it: leave cleaner out, or take cleaner=none"
+        name, method = called("cleaner", cleaner, self.overrides), called("method", self.method, self.overrides)
+        expected = f"divides the data, and method={method} trains on all of it: leave cleaner out, or take cleaner=none"
         require(self.method.takes_cleaner or not cleaner.active, "cleaner", name, expected)
         expected = (
-            f"divides nothing, and method {method} needs a division, by a cleaner that it brings: leave cleaner out"
+            f"divides nothing, and method={method} needs a division, by a cleaner that it brings: leave cleaner out"
         )
         require(cleaner.active or not self.method.needs_cleaner, "cleaner", name, expected)
-        self.method.check_cleaner(cleaner)
+        try:
+            self.method.check_cleaner(cleaner)
+        except InputError as error:  # of a method, which does not know what was typed
+            raise InputError("cleaner", name, error.expected) if error.setting == "cleaner" else error from None
         training = self.settings["training"]
         epochs, warmup_epochs = training["epochs"], training["warmup_epochs"]
         expected = f"must be more than training.warmup_epochs={warmup_epochs}, or there is no stage 2"
@@ -228,15 +229,14 @@ class Parts:
         return network, head, schedule
 
     @property
-    def set_aside(self) -> str:
-        """In a line, what a method does that no cleaner divides the data for; "" of others."""
-        method = self.method
-        if self.cleaner.active or method.judge is None:
-            return ""
-        return (
-            f"{type(method).__name__} trains on all labels: no cleaner divides the data, and at the end "
-            f"{type(method.judge).__name__} ranks the labels"
-        )
+    def set_aside(self) -> list[str]:
+        """In a line each, what the method makes no use of: cleaners, and what was typed of strong views."""
+        method, lines = self.method, []
+        if not self.cleaner.active and method.judge is not None:
+            name, judge = called("method", method, self.overrides), type(method.judge).__name__
+            does = f"no cleaner divides the data, and at the end {judge} ranks the labels"
+            lines.append(f"method={name} trains on all labels: {does}")
+        return [*lines, *filter(None, [told(method, self.overrides)])]
 
     # Data and networks ------------------------------------------------------------------------------------------------
 
@@ -379,22 +379,25 @@ class Parts:
     @cached_property
     def module(self) -> CoTrainingModule:
         """Trains the networks."""
-        training, (first, second), num_classes = self.settings["training"], self.networks, len(self.dataset.class_names)
+        training, networks, num_classes = self.settings["training"], self.networks, len(self.dataset.class_names)
         _ = self.datamodule, self.risk, self.optimizers
-        divides = self.cleaner.active  # which a warm-up prepares
-        penalty, policy = (training[name] for name in ("confidence_penalty", "warmup_policy"))
         with settings_of("training"):
-            require_number("confidence_penalty", penalty, 0.0)
-            self.method.begin(
-                Beginning(
-                    (first, second), self.views, self.risk, len(self.dataset.train), num_classes, training["epochs"],
-                    training["warmup_epochs"], penalty if divides else 0.0, policy if divides else None,
-                )
-            )  # fmt: skip
+            self.method.begin(self.beginning(networks))
             return CoTrainingModule(
-                (first, second), self.method, self.views, *self.optimizers, num_classes, training["warmup_epochs"],
+                networks, self.method, self.views, *self.optimizers, num_classes, training["warmup_epochs"],
                 tuple(self.dataset.watched), self.settings["seed"], training["channels_last"], training["compile"],
             )  # fmt: skip
+
+    def beginning(self, networks: Sequence[Network]) -> Beginning:
+        """What the method begins with; raises `InputError` for a setting of `training`, named without it."""
+        training, (first, second), divides = self.settings["training"], networks, self.cleaner.active
+        penalty, policy = training[PENALTY], training[POLICY]
+        require_number(PENALTY, penalty, 0.0)
+        return Beginning(
+            (first, second), self.views, self.risk, len(self.dataset.train), len(self.dataset.class_names),
+            training["epochs"], training["warmup_epochs"],
+            penalty if divides else 0.0, policy if divides else None,  # of what a warm-up prepares
+        )  # fmt: skip
 
     @cached_property
     def stage_one(self) -> StageOne:

@@ -91,7 +91,7 @@ def run_parts(parts: Parts, show: bool = True) -> dict[str, Any]:
             remove_stale(place)
         record_settings(folder, parts.settings, overrides)
         record_data(folder, parts.dataset)
-        for line in filter(None, (parts.choice, parts.set_aside)):
+        for line in filter(None, (parts.choice, *parts.set_aside)):
             print(one_line(line), file=sys.stderr)
         if checkpoint is not None:
             newest = Path(parts.settings["resume"], FOLDER, f"{LAST}.ckpt")

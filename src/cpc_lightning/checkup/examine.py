@@ -5,6 +5,7 @@ What fails becomes a finding, and the rest is looked at all the same; only what 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from cpc_lightning.checkup.data import image_findings, label_findings, size_find
 from cpc_lightning.checkup.findings import Finding, Findings
 from cpc_lightning.checkup.needs import (
     Memory,
+    MethodBytes,
     disk_finding,
     memory_findings,
+    method_bytes,
     saved_for_backward,
     shared_memory_finding,
     state_copies,
@@ -72,8 +75,8 @@ class Examination:
                 findings.add("settings", "error", str(error))
         if len(findings.rows) == before and self.cleaner is not None and self.noise is not None:
             findings.add("settings", "ok", "every part of the method can be built from its settings")
-            if parts.set_aside:
-                findings.add("method", "ok", parts.set_aside)
+            for line in parts.set_aside:
+                findings.add("method", "ok", line)
             if type(parts.method) is CoDivide:  # whose protocol the paper's is
                 findings.rows += protocol_findings(plan_of(self.settings, self.cleaner, self.noise))
 
@@ -182,16 +185,20 @@ class Examination:
         samples = len(dataset.train)
         kept_features = 2 * samples * network.classifier.in_features * self.cleaner.needs_features
         trained = sum(p.numel() * p.element_size() for p in network.parameters())
-        state = 2 * (weight_bytes(network) + state_copies(self.optimizers[0]) * trained)
+        count, copies = 1 if self.parts.method.trains_one else 2, state_copies(self.optimizers[0])
+        own = self.method_bytes(network)
+        state = count * (weight_bytes(network) + copies * trained)
         rows = self.settings["training"]["batch_size"] * self.parts.method.forwarded(self.risk)
         narrow = str(self.settings["trainer"]["precision"]).startswith(("16", "bf16"))
         images = [split.images for split in (dataset.train, *dataset.evaluation.values())]
         need = Memory(
-            weights=state + 2 * trained,
+            weights=state + count * trained,
             activations=kept * rows // (2 if narrow else 1),
             features=kept_features * (2 if kept_features > 2 * HALF_BEYOND else 4),
             images=processes * sum(map(held_bytes, images)),
             batch_size=self.settings["training"]["batch_size"],
+            method=own.device + (1 + copies) * own.trained,
+            method_on_host=own.host,
         )
         self.findings.rows += memory_findings(need, self.parts.on_gpu)
         datamodule = self.parts.datamodule
@@ -201,8 +208,35 @@ class Examination:
             self.findings.rows += [shared] if shared else []
         if self.folder is not None:
             labels = samples * (8 + 2 * (8 + 4) + 2 * 4 * self.cleaner.history_length)  # given, partitions, losses
-            selected = 2 * weight_bytes(network) if VALIDATION in dataset.evaluation else 0  # the best so far, besides
-            self.findings.rows.append(disk_finding(self.folder, state + selected + labels))
+            selected = (
+                count * weight_bytes(network) if VALIDATION in dataset.evaluation else 0
+            )  # the best so far, besides
+            method = own.device + copies * own.trained
+            self.findings.rows.append(disk_finding(self.folder, state + selected + labels + method))
+
+    def method_bytes(self, network: Network) -> MethodBytes:
+        """What the method will have of its own; it begins on tensors without content, as it may be much."""
+        method, networks = copy.deepcopy(self.parts.method), [copy.deepcopy(network).to("meta") for _ in range(2)]
+        if method.trains_one:
+            networks[1] = networks[0]
+
+        def begin() -> bool:
+            try:
+                beginning = self.parts.beginning(networks)
+                with torch.device("meta"):
+                    method.begin(beginning)
+            except InputError as error:
+                raise error.within("training") from None
+            return True
+
+        try:
+            if not self.findings.attempt("method", begin):
+                return MethodBytes(0, 0, 0)
+        except (NotImplementedError, RuntimeError) as error:  # of a method that reads what its tensors hold
+            found = f"what it holds beside the networks cannot be told: {first_line(error)}"
+            self.findings.add("method", "warning", found, "watch the memory of the first epoch")
+            return MethodBytes(0, 0, 0)
+        return method_bytes(method, networks)
 
 
 def examine(parts: Any, folder: Path | None, findings: Findings) -> bool:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cpc_lightning.checkup.findings import Finding, Status
+from cpc_lightning.methods.memory import SampleMemory
+from cpc_lightning.methods.method import Method
 
 CGROUP = (
     # limit and use of the memory of a container, in version 2 and version 1 of control groups
@@ -25,12 +28,14 @@ class Memory:
     """Memory that a run takes, in bytes.
 
     Attributes:
-        weights: both networks with gradients and the optimizers' state.
+        weights: networks with gradients and the optimizers' state.
         activations: what one step of stage 2 keeps for its backward pass.
         features: of the whole training set by both networks, which stage 1 keeps on the host where the cleaner needs
             them.
         images: those that the data set holds on the host.
         batch_size: what `activations` grow with; 0 where it is not to be named.
+        method: what a method has of its own on the device that trains, with gradients and the optimizers' state.
+        method_on_host: the same in the main memory.
     """
 
     weights: int
@@ -38,16 +43,18 @@ class Memory:
     features: int
     images: int
     batch_size: int = 0
+    method: int = 0
+    method_on_host: int = 0
 
     @property
     def device(self) -> int:
         """The part that is on the device that trains."""
-        return self.weights + self.activations
+        return self.weights + self.activations + self.method
 
     @property
     def host(self) -> int:
         """The part that is in the main memory whatever the device."""
-        return self.features + self.images
+        return self.features + self.images + self.method_on_host
 
 
 def memory_findings(need: Memory, on_gpu: bool) -> list[Finding]:
@@ -59,6 +66,8 @@ def memory_findings(need: Memory, on_gpu: bool) -> list[Finding]:
         f"networks and optimizers {size(need.weights)}, a step's activations {size(need.activations)}, "
         f"stage 1's features {size(need.features)}, images {size(need.images)}"
     )
+    own = need.method + need.method_on_host
+    parts += f", of the method's own {size(own)}" if own else ""
     places: list[tuple[str, int, tuple[int, int] | None]] = []
     places.append(("memory", need.host + (0 if on_gpu else need.device), main_memory()))
     if on_gpu:
@@ -143,6 +152,39 @@ def state_copies(make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.
 def weight_bytes(network: nn.Module) -> int:
     """Bytes of the network's parameters and buffers."""
     return sum(tensor.numel() * tensor.element_size() for tensor in (*network.parameters(), *network.buffers()))
+
+
+class MethodBytes(NamedTuple):
+    """What a method has of its own, beside the networks, in bytes.
+
+    Attributes:
+        device: on the device that trains: weights, averages, buffers, memories of samples.
+        host: other tensors that it keeps.
+        trained: of `device`, what an optimizer trains.
+    """
+
+    device: int
+    host: int
+    trained: int
+
+
+def method_bytes(method: Method, networks: Sequence[nn.Module]) -> MethodBytes:
+    """What `method`, which has begun, has beside `networks`; their tensors may be of the device "meta"."""
+    theirs = {id(parameter) for network in networks for parameter in network.parameters()}
+    memories = [module.rows for module in method.modules() if isinstance(module, SampleMemory)]
+    device = {id(t): t for t in (*method.parameters(), *method.buffers(), *memories)}
+    kept = [value for module in method.modules() for value in vars(module).items() if not value[0].startswith("_")]
+    host = {id(t): t for _, value in kept for t in tensors_in(value) if id(t) not in device}
+    trained = {id(p): p for number in (0, 1) for p in method.parameters_of(number) if id(p) not in theirs}
+    return MethodBytes(*(sum(t.numel() * t.element_size() for t in of.values()) for of in (device, host, trained)))
+
+
+def tensors_in(value: object) -> list[Tensor]:
+    """The tensors in lists and dicts, however nested."""
+    if isinstance(value, Tensor):
+        return [value]
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return [tensor for item in inner for tensor in tensors_in(item)]
 
 
 def disk_finding(folder: Path, checkpoint: int) -> Finding:

@@ -24,6 +24,7 @@ class CoTeaching(Method):
     """
 
     together = True
+    weak_views_alone = True
 
     def __init__(self, forget_rate: float = 0.2, gradual_epochs: int = 10, exponent: float = 1.0) -> None:
         """Take the settings.

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.cleaning.high_confidence import HighConfidenceCleaner
 from cpc_lightning.errors import require
-from cpc_lightning.methods.method import Beginning, Method, Step
+from cpc_lightning.methods.method import PENALTY, POLICY, Beginning, Method, Step
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, EvrLosses, SemisupBatch, confidence_penalty
 from cpc_lightning.semisup.mixmatch import sharpen
 from cpc_lightning.views.views import VIEWS
@@ -26,6 +26,7 @@ class CoDivide(Method):
 
     takes_cleaner = True
     takes_risk = True
+    warmup_settings = (PENALTY, POLICY)
 
     def begin(self, beginning: Beginning) -> None:
         """Take the risk, and how to warm up."""

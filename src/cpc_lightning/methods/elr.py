@@ -32,6 +32,7 @@ class Elr(Method):
     """
 
     trains_one = True
+    weak_views_alone = True
     judge: TargetJudge
 
     def __init__(self, lambda_elr: float = 3.0, beta: float = 0.7) -> None:

@@ -38,6 +38,7 @@ class ElrPlus(Method):
     At the end labels are ranked by the targets.
     """
 
+    weak_views_alone = True
     judge: TargetJudge
     steps: Tensor
 

@@ -23,6 +23,7 @@ class LabelSmoothing(Method):
     """
 
     trains_one = True
+    weak_views_alone = True
 
     def __init__(self, smoothing: float = 0.1) -> None:
         """Take the setting.

@@ -12,6 +12,7 @@ with the same weights (it seeds both alike). The second warm-up has the batches 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import torch
@@ -65,12 +66,10 @@ class LongReMix(CoDivide):
             f"must be more: each of two stages warms up for {warmup_epochs}, and the shorter has {shorter} in all"
         )
         require(shorter > warmup_epochs, "epochs", epochs, expected)
-        # No buffers: they are what the run's seed makes, or files of weights, and so the same where it is resumed.
+        # No buffers: they are what the run's seed makes, or files of weights, and so the same where it is resumed. They
+        # stay in the main memory, where networks are until they train.
         self.networks = beginning.networks
-        self.first_weights = [
-            {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-            for network in beginning.networks
-        ]
+        self.first_weights = [copy.deepcopy(dict(network.state_dict())) for network in beginning.networks]
 
     def begin_epoch(self, epoch: int) -> bool:
         """Give both networks their first weights where the second stage begins."""

@@ -17,6 +17,9 @@ from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.views.vector_views import VectorViews
 from cpc_lightning.views.views import Views
 
+PENALTY, POLICY = "confidence_penalty", "warmup_policy"
+"""Settings of `training` that only some methods have a use for."""
+
 
 @dataclass(frozen=True, eq=False)
 class Beginning:
@@ -120,6 +123,8 @@ class Method(nn.Module):
         takes_cleaner: a cleaner may divide the data for it; else all steps are on all samples, with their labels.
         needs_cleaner: it cannot do without one.
         takes_risk: it learns with the empirical vicinal risk, the settings `semisup`.
+        warmup_settings: which of `PENALTY` and `POLICY` it reads; who asks for the others is refused.
+        weak_views_alone: it never looks at a strong view.
         mixes_sides: a batch of divided data is drawn from all samples with a label, and its unlabeled side is empty.
         many_views: a step without a division takes several views of an image, not one weak view.
         all_unlabeled: after the division the unlabeled side of a step is drawn from all samples, those that look clean
@@ -132,6 +137,8 @@ class Method(nn.Module):
     takes_cleaner: ClassVar[bool] = False
     needs_cleaner: ClassVar[bool] = False
     takes_risk: ClassVar[bool] = False
+    warmup_settings: ClassVar[tuple[str, ...]] = ()
+    weak_views_alone: ClassVar[bool] = False
     mixes_sides: ClassVar[bool] = False
     many_views: ClassVar[bool] = False
     all_unlabeled: ClassVar[bool] = False

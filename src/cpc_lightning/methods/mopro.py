@@ -7,7 +7,8 @@ Where the two differ the code is followed: corrected labels are the classifier's
 runs over a batch's samples before a prototype is brought back to length 1. Not as in the code: the projector is one
 linear layer, that of the network's head, so that prototypes are measured and kept with the network (the code has a
 hidden layer of 2,048); processes do not shuffle their images for BatchNorm; the queue holds at most half as many images
-as there are, or it would hold an image's own former embeddings, which it is to be told from.
+as there are, or it would hold an image's own former embeddings, which it is to be told from. Its strong views are
+`views.policy=jitter`, which `experiment=mopro/webvision` takes.
 
 Shapes: N samples, B batch, K classes, D features, d embedding, Q queue.
 """

@@ -38,6 +38,7 @@ class Ncr(Method):
     """
 
     trains_one = True
+    weak_views_alone = True
 
     def __init__(
         self,

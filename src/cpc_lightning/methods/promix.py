@@ -26,7 +26,7 @@ from cpc_lightning.cleaning.small_loss import SmallLossCleaner
 from cpc_lightning.errors import InputError, require, require_number
 from cpc_lightning.methods.contrast import mean_over, mix_within, soft_cross_entropy
 from cpc_lightning.methods.memory import of_all
-from cpc_lightning.methods.method import Beginning, Method, Step
+from cpc_lightning.methods.method import PENALTY, Beginning, Method, Step
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, confidence_penalty, eval_mode, probabilities_of
 from cpc_lightning.semisup.mixmatch import draw_mixup_lambda, sharpen
 
@@ -43,6 +43,7 @@ class ProMix(Method):
 
     takes_cleaner = True
     needs_cleaner = True
+    warmup_settings = (PENALTY,)
 
     def __init__(
         self,
@@ -63,7 +64,8 @@ class ProMix(Method):
         Args:
             matched_above: tau (--tau): a label of which the network is surer than this is selected in that step.
             agreement_share: of all epochs, the last ones in which guesses of which both networks are surer than tau are
-                learnt as labels (--start_expand, 250 of 600).
+                learnt as labels: 250 of 600, that is from epoch 350 on, counted from 0. (--start_expand; the code
+                begins with 351, but trains one epoch more than it is told, so that it has 250 as well.)
             agreement_fill: until so much of a batch is selected, the surest first (--threshold).
             debias: a, of logits (--debias_output).
             debias_guesses: b, of guesses (--debias_pl).
@@ -103,6 +105,7 @@ class ProMix(Method):
     def begin(self, beginning: Beginning) -> None:
         """Make the pseudo heads, and the mean predictions pi (2 networks, selected and rest, K), uniform at first."""
         classes, self.epochs = beginning.num_classes, beginning.epochs
+        self.agreement_from = self.epochs - round(self.agreement_share * self.epochs)
         self.confidence_penalty = beginning.confidence_penalty
         self.heads = nn.ModuleList(nn.Linear(n.classifier.in_features, classes) for n in beginning.networks)
         self.bias: Tensor
@@ -161,7 +164,7 @@ class ProMix(Method):
         given = probabilities.gather(1, step.labels[:, None]).squeeze(1)
         chosen = (step.clean_probability > 0) | (given > self.matched_above)
         targets = F.one_hot(step.labels, classes).float()
-        if int(step.epoch) <= (1 - self.agreement_share) * self.epochs:
+        if int(step.epoch) < self.agreement_from:
             return chosen, targets
         with eval_mode(step.peer):
             others = probabilities_of(step.peer, weak)

@@ -29,7 +29,11 @@ MakeSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRSche
 
 
 class CoTrainingModule(pl.LightningModule):
-    """Takes the steps of a method: of network 1 for its part of each epoch, then of network 2; or of both at once."""
+    """Takes the steps of a method: of network 1 for its part of each epoch, then of network 2; or of both at once.
+
+    Attributes:
+        began_anew: whether the method gave its networks other weights at the start of this epoch.
+    """
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class CoTrainingModule(pl.LightningModule):
         self.compiled, self._full_batch = compile, 0
         self._make_optimizers = (network_optimizer, head_optimizer, schedule)
         self.warmup_epochs, self.seed = warmup_epochs, seed
-        self.evaluation_names = tuple(evaluation_names)
+        self.evaluation_names, self.began_anew = tuple(evaluation_names), False
         self.accuracies = nn.ModuleDict(
             {name: accuracies(num_classes) for name in dict.fromkeys((*self.evaluation_names, "test"))}
         )
@@ -127,7 +131,8 @@ class CoTrainingModule(pl.LightningModule):
         """Re-seed, so that an epoch's draws do not depend on how the run got there; log its learning rates."""
         sequence = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
-        if self.method.begin_epoch(self.current_epoch):
+        self.began_anew = self.method.begin_epoch(self.current_epoch)
+        if self.began_anew:
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
         for number, schedule in self._of_each(self.lr_schedulers()):  # type: ignore[arg-type]

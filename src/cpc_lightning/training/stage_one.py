@@ -101,6 +101,8 @@ class StageOne(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Divide the data once the warm-up is over; where nothing divides it only look, at the very end."""
         module = cast(CoTrainingModule, pl_module)
+        if module.began_anew:
+            self._loss_history = []  # of networks that are no more
         self._trained = trainer.current_epoch + 1
         final = self._trained == trainer.max_epochs
         if not (self._trained >= module.warmup_epochs if self.divides else final):

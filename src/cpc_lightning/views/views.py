@@ -17,10 +17,14 @@ from torch.nn import functional
 
 from cpc_lightning.errors import require, require_integer, require_number
 from cpc_lightning.views.autoaugment import AutoAugment, require_images
+from cpc_lightning.views.jitter import ColourJitter
 from cpc_lightning.views.policies import POLICIES
 
 VIEWS = 2
 """Weak views of each image, and as many strong ones (AugDesc), unless they are the weak ones (DivideMix)."""
+
+JITTER = "jitter"
+"""The policy that changes colours alone; the others are those of `POLICIES`."""
 
 
 class Views:
@@ -31,10 +35,10 @@ class Views:
         padding: pixels added on each side before the random crop.
         flip: whether weak views are mirrored left to right, each with probability 1/2.
         policy: what strong views add: "cifar10" or "imagenet" (AutoAugment's published policies), "randaugment" (two
-            random operations of a fixed strength), "symbols" (small shears, turns and contrast changes, for digits and
-            letters, where colour does not exist and inverting or mirroring changes the meaning), "none" or None for
-            nothing: further weak views. "weak": there are no further views, the strong ones are the weak ones
-            themselves, as in DivideMix.
+            random operations of a fixed strength), "jitter" (MoPro's grayscale and colour jitter), "symbols" (small
+            shears, turns and contrast changes, for digits and letters, where colour does not exist and inverting or
+            mirroring changes the meaning), "none" or None for nothing: further weak views. "weak": there are no further
+            views, the strong ones are the weak ones themselves, as in DivideMix.
         mean: each channel's mean, of levels scaled to [0, 1]; one number for all channels, or one for each.
         std: each channel's standard deviation, likewise.
         padding_mode: "constant" (black), "reflect" or "edge": what the padding shows.
@@ -83,11 +87,15 @@ class Views:
         self.statistics: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def _take(self, policy: str | None, setting: str) -> None:
-        policies = ("none", "weak", *POLICIES)
+        policies = ("none", "weak", *POLICIES, JITTER)
         require(policy is None or policy in policies, setting, policy, f"must be one of {', '.join(policies)}")
         self.strong_are_weak = policy == "weak"
         nothing = policy is None or policy in ("none", "weak")
-        self.policy = None if nothing else AutoAugment(str(policy), 128 if self.augdesc else 0, self.augdesc)
+        self.policy: AutoAugment | ColourJitter | None = None
+        if policy == JITTER:
+            self.policy = ColourJitter()
+        elif not nothing:
+            self.policy = AutoAugment(str(policy), 128 if self.augdesc else 0, self.augdesc)
 
     def with_policy(self, policy: str | None, setting: str = "policy") -> Views:
         """The same views, but with another policy of strong ones: warm-up may have its own.

@@ -1,0 +1,88 @@
+"""Settings that a method takes no notice of: what asks for them is refused, or told. And what choices are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cpc_lightning.errors import InputError
+from cpc_lightning.methods.method import PENALTY, POLICY, Method
+from cpc_lightning.training.same_run import flatten
+
+OF_WARMUP = ("warmup_epochs", "warmup_batch_size")
+"""Settings of `training` that mean something to all methods for which a cleaner divides the data."""
+
+OF_STRONG_VIEWS = ("views.policy", "views.augdesc", "vector_views")
+
+
+def unread(method: Method) -> Iterator[tuple[str, str]]:
+    """Settings and groups that the method does not read, each with what the method does instead."""
+    if not method.takes_risk:
+        yield "semisup", "does not learn with the empirical vicinal risk"
+    if not method.takes_cleaner:
+        for name in OF_WARMUP:
+            yield f"training.{name}", "learns in the same way from the first epoch to the last, without a warm-up"
+    for name in (PENALTY, POLICY):
+        if name not in method.warmup_settings:
+            yield f"training.{name}", "has no warm-up that this changes"
+
+
+def check_read(
+    method: Method, settings: Mapping[str, Any], usual: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> None:
+    """Raise `InputError` for a setting that was asked for and that the method does not read.
+
+    That is what was typed, and what an experiment sets beside the files of the groups, unless the method was typed to
+    take the place of the experiment's own.
+
+    Args:
+        method: need not have begun.
+        settings: nested.
+        usual: as the files of the groups have them, nested; empty where nobody knows.
+        overrides: what was typed.
+    """
+    typed = dict(split(text) for text in overrides)
+    now, before = flatten(settings), flatten(usual)
+    for name, does in unread(method):
+        asked = {key: value for key, value in typed.items() if within(key, name)}
+        if "method" not in typed:
+            own = {key: value for key, value in now.items() if within(key, name) and key in before}
+            asked |= {key: value for key, value in own.items() if value != before[key] and not is_link(before[key])}
+        for key, value in asked.items():
+            raise InputError(key, value, f"is not for this method, which {does}")
+
+
+def told(method: Method, overrides: Sequence[str]) -> str:
+    """In a line, what was typed of strong views, where the method takes none; "" where nothing was."""
+    typed = [text for text in overrides if any(within(split(text)[0], name) for name in OF_STRONG_VIEWS)]
+    if not method.weak_views_alone or not typed:
+        return ""
+    return f"not used: {', '.join(typed)}, as this method learns from weak views alone"
+
+
+def called(group: str, part: object, overrides: Sequence[str]) -> str:
+    """What a group's choice is called where it is typed; where it was not, the module that the part comes from.
+
+    Args:
+        group: such as cleaner.
+        part: what the choice has built.
+        overrides: what was typed.
+    """
+    typed = dict(split(text) for text in overrides)
+    return typed.get(group) or type(part).__module__.rpartition(".")[2]
+
+
+def is_link(value: object) -> bool:
+    """Whether a value of the files stands for that of another setting."""
+    return str(value).startswith("${")
+
+
+def split(override: str) -> tuple[str, str]:
+    """Name and value of what was typed."""
+    name, _, value = override.lstrip("+~").partition("=")
+    return name, value
+
+
+def within(name: str, group: str) -> bool:
+    """Whether the setting is `group`, or one of those in it."""
+    return name == group or name.startswith(f"{group}.")
