@@ -12,6 +12,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
+@pytest.mark.long
 def test_without_a_gpu_the_report_says_so_and_writes_nothing():
     report = BENCHMARKS / "results" / "gpu.md"
     before = report.read_bytes() if report.exists() else None

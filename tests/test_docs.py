@@ -53,6 +53,7 @@ def test_commands_compose(compose, page, line):
     compose(*overrides)
 
 
+@pytest.mark.long
 def test_settings_that_follow_the_paper_are_there(compose):
     rows = [line for line in (ROOT / "docs/paper.md").read_text().splitlines() if line.startswith("| ")][1:]
     settings = [s for row in rows for s in re.findall(r"`([\w.]+=[\w.-]+)`", row.split("|")[3])]

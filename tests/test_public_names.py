@@ -92,6 +92,7 @@ def found_settings():
     return {name: sorted(brought[name]) for name in sorted(brought)}
 
 
+@pytest.mark.long
 def test_settings():
     found = found_settings()
     check_settings("settings", LIST["settings"], found)
@@ -119,11 +120,13 @@ def columns(path):
         return next(csv.reader(file))
 
 
+@pytest.mark.long
 def test_files_of_a_run(finished):
     files = [path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()]
     check_others("files of a run", LIST["files"], files)
 
 
+@pytest.mark.long
 def test_columns_of_labels(finished):
     """In their order too: people cut columns out by number."""
     found = columns(finished / "labels.csv")
@@ -131,19 +134,23 @@ def test_columns_of_labels(finished):
     assert found == list(dict.fromkeys(LIST["renamed"].get(name, name) for name in LIST["labels.csv"]))
 
 
+@pytest.mark.long
 def test_columns_of_metrics(finished):
     check_others("columns of metrics.csv", LIST["metrics.csv"], columns(finished / "metrics.csv"))
 
 
+@pytest.mark.long
 def test_keys_of_the_summary(finished):
     check_others("keys of summary.json", LIST["summary.json"], json.loads((finished / "summary.json").read_text()))
 
 
+@pytest.mark.long
 def test_arrays_of_the_warmup_losses(finished):
     with np.load(finished / "warmup_losses.npz") as file:
         check_others("arrays of warmup_losses.npz", LIST["warmup_losses.npz"], sorted(file.files))
 
 
+@pytest.mark.long
 def test_what_evaluation_leaves(finished):
     assert main(["mode=evaluate", f"run={finished}", f"output={finished.parent}/evaluation"]) == 0
     folder = finished.parent / "evaluation"

@@ -17,6 +17,8 @@ from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.views import autoaugment
 from cpc_lightning.views.policies import POLICIES
 
+pytestmark = pytest.mark.long
+
 DEVICE = "cuda"
 
 # Everything that a step can do: AutoAugment's operations and an unlabeled half that is forwarded.

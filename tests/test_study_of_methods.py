@@ -67,6 +67,7 @@ def test_the_last_word_on_labels(made):
     assert [*made.auc_table(made.Study(ROWS))][2] == "| elr | 0.900 ± 0.000 |"
 
 
+@pytest.mark.long
 def test_every_run_can_be_started(made):
     """What the study types is what its methods read; one that no cleaner divides the data for has no warm-up."""
     methods = importlib.import_module("methods")

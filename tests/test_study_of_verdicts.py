@@ -61,6 +61,7 @@ def test_no_typeface_is_in_both_parts_and_they_take_turns(letters):
     assert len(letters.in_turns(fonts, 99, np.random.default_rng(0))) == 9
 
 
+@pytest.mark.long
 def test_no_two_letters_have_the_same_mean(letters):
     fonts = letters.find_fonts()
     assert fonts, "apt-get install fonts-dejavu-core"

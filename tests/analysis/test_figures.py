@@ -67,6 +67,7 @@ def test_agreement_by_run_and_network():
     assert ("nats" in left.get_ylabel(), "share of samples" in right.get_ylabel()) == (True, True)
 
 
+@pytest.mark.long
 def test_fifty_runs_differ_in_colour_or_marker():
     figure = auc_over_epochs([curves(f"run {i}", cpc__auc=[1, 1, 1, 1]) for i in range(50)])
     assert len({(line.get_color(), line.get_marker()) for line in figure.axes[0].lines}) == 50
@@ -105,6 +106,7 @@ def test_titles_hold_the_shares_that_the_run_logged(warm):
     assert figure.get_suptitle() == "Losses by class at the end of the warm-up (epoch 8)\nthe run"
 
 
+@pytest.mark.long
 def test_every_panel_holds_classes_mean_band_and_whole(warm):
     figure = loss_densities(*warm, ["a", "b", "$c_"], epoch=8)
     for axis in figure.axes:

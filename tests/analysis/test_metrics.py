@@ -63,6 +63,7 @@ def test_no_samples_at_all():
     assert set(cleaner_metrics(nothing, nothing.bool(), nothing, nothing).values()) == {None}
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_auc_is_the_share_of_pairs_in_the_right_order(seed):
@@ -135,6 +136,7 @@ def test_ks_share_of_a_sample_and_of_none():
         assert ks_deviating_share(torch.zeros(0), torch.zeros(0).long()) is None
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.booleans())
 def test_ks_share_is_that_of_one_test_for_each_class(seed, ties):

@@ -19,6 +19,7 @@ COSTS = Costs(warmup=2.0, stage_two=6.0, look=0.01, first_cleaning=3.0, cleaning
 TOLD = re.compile(r"^this run takes about .+ on this CPU, if 50 % of the labels look clean: .+$", re.MULTILINE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cleaner", ["cpc_awr", "none"])
 def test_a_run_that_is_told_is_the_run_that_is_not(command, tmp_path, cleaner):
     runs = []
@@ -35,6 +36,7 @@ def test_a_run_that_is_told_is_the_run_that_is_not(command, tmp_path, cleaner):
     assert all(torch.equal(runs[1][name], runs[3][name]) for name in runs[1])
 
 
+@pytest.mark.long
 def test_the_run_says_what_is_expected_of_it_and_a_resumed_one_of_the_rest(command, monkeypatch, tmp_path):
     # 1 epoch of warm-up: 2 x 3 steps of 512; 2 of stage 2: 2 x 2 steps, cut, of which half look clean.
     monkeypatch.setattr(ahead, "try_out", lambda *more: COSTS)
@@ -51,6 +53,7 @@ def test_the_run_says_what_is_expected_of_it_and_a_resumed_one_of_the_rest(comma
     assert "the rest takes about 4 s on this CPU" in error  # what is held out: all epochs are over
 
 
+@pytest.mark.long
 def test_what_goes_wrong_in_a_trial_costs_the_run_nothing(command, monkeypatch, tmp_path):
     def fails(*more):
         raise RuntimeError("out of memory, perhaps")
@@ -81,6 +84,7 @@ def photos(tmp_path, monkeypatch):
     return photos
 
 
+@pytest.mark.long
 def test_what_may_be_faster_on_photos(photos, tmp_path):
     root = f"dataset.root={tmp_path / 'data'}"
     data = ["dataset=imagefolder", root]
@@ -92,6 +96,7 @@ def test_what_may_be_faster_on_photos(photos, tmp_path):
     ]
 
 
+@pytest.mark.long
 def test_faster_ways_are_those_that_take_half_the_time(photos, monkeypatch):
     parts = photos("backbone=preact_resnet18", "training.num_workers=0")
     seconds = {"torchvision": 10.0, "mlp": 10.0, "small_resnet": 60.0}

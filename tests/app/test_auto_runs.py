@@ -15,6 +15,8 @@ from tests.runs import WITNESS, assert_same_run
 from cpc_lightning.app.run import run
 from cpc_lightning.noise.matrix import read_matrix
 
+pytestmark = pytest.mark.long
+
 SIX = (*SMALL, "training.epochs=6", "training.warmup_epochs=2", "cleaner=auto", "cleaner.steps=40")
 VECTORS = (
     "dataset=embeddings", "training.epochs=3", "training.warmup_epochs=1", "optimizer.schedule.milestones=[2]",

@@ -209,7 +209,7 @@ TOGETHER = [
     ["-m", "hparams_search=optuna", "objective=luck"], ["-m", "hydra.sweep.subdir=${nowhere}"],
     ["hparams_search=optuna", "cleaner.threshold=word"], ["seed=1", "--help-me"],
 ]  # fmt: skip
-CHECKED = [[argument, "mode=check"] for argument in EACH]
+CHECKED = [pytest.param([argument, "mode=check"], marks=pytest.mark.long) for argument in EACH]
 
 
 @pytest.mark.parametrize("arguments", [*([argument] for argument in EACH), *TOGETHER, *CHECKED], ids=" ".join)
@@ -225,6 +225,7 @@ def test_every_wrong_value_of_every_setting(tmp_path):
             fails([*with_group(bring[0]), f"{name}={wrong}"], tmp_path)
 
 
+@pytest.mark.long
 @settings(max_examples=45, **DRAWN)
 @given(broken_settings())
 def test_a_setting_of_a_wrong_kind_or_out_of_range(arguments):
@@ -232,6 +233,7 @@ def test_a_setting_of_a_wrong_kind_or_out_of_range(arguments):
         fails(arguments, folder)
 
 
+@pytest.mark.long
 @settings(max_examples=45, **DRAWN)
 @given(broken_syntax)
 def test_what_is_no_setting_at_all(argument):
@@ -249,6 +251,7 @@ def damaged(draw, content):
                                  gzip.compress(content)[:-5], draw(st.binary(max_size=40))]))  # fmt: skip
 
 
+@pytest.mark.long
 @settings(max_examples=40, **DRAWN)
 @given(st.data())
 def test_a_broken_file_of_labels(data):
@@ -269,6 +272,7 @@ IDX = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @settings(max_examples=40, **DRAWN)
 @given(st.data())
 def test_a_broken_data_set(data):
@@ -308,6 +312,7 @@ def write_tree(folder):
     return "\n".join(rows).encode()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dataset", [["imagefolder", "dataset.root=../set"], ["table", "dataset.file=../set.csv"]])
 def test_the_unbroken_tree_is_accepted(dataset, tmp_path):
     (tmp_path / "set.csv").write_bytes(write_tree(tmp_path))
@@ -315,6 +320,7 @@ def test_the_unbroken_tree_is_accepted(dataset, tmp_path):
         fails([f"dataset={dataset[0]}", *dataset[1:], *FILES], tmp_path)
 
 
+@pytest.mark.long
 @settings(max_examples=40, **DRAWN)
 @given(st.data())
 def test_a_broken_folder_of_images(data):
@@ -334,6 +340,7 @@ def test_a_broken_folder_of_images(data):
         fails(["dataset=imagefolder", "dataset.root=../set", *FILES], folder)
 
 
+@pytest.mark.long
 @settings(max_examples=40, **DRAWN)
 @given(st.data())
 def test_a_broken_table(data):

@@ -108,6 +108,7 @@ def test_a_clone_is_not_fitted(fitted, digits):
         clone(fitted).predict(digits[0])
 
 
+@pytest.mark.long
 def test_as_the_command_line(command, tmp_path):
     """The same settings give the same run, verdict for verdict."""
     images, labels = two_kinds(60, 1)
@@ -155,6 +156,7 @@ KINDS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("classes", KINDS.values(), ids=KINDS)
 def test_labels_of_any_kind(classes):
     images, labels = two_kinds()
@@ -182,6 +184,7 @@ def test_pictures_of_different_sizes_become_one(tree):
     assert found.shape == (12, 3, 9, 9)  # the median of the shorter sides, 8 once and 9 eleven times
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["names", "frame", "ImageFolder", "folder"])
 def test_files(tree, kind):
     """Names, tables and folders, in the order given; classes as given."""
@@ -294,6 +297,7 @@ def test_a_saved_classifier_of_somebody_else_runs_no_code(fitted, digits, tmp_pa
     assert not (tmp_path / "was here").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["datetime64[D]", "timedelta64[s]"])
 def test_labels_of_time_can_be_saved(tmp_path, kind):
     images, labels = two_kinds()
@@ -316,6 +320,7 @@ def test_what_cannot_be_saved_says_so(fitted, tmp_path):
 # A guest --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_nothing_is_left_behind(tmp_path, monkeypatch):
     """Generators, environment, signals, logging, the working directory, temporary folders."""
     import logging
@@ -341,11 +346,13 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     assert [*(tmp_path / "temporary").iterdir()] == []
 
 
+@pytest.mark.long
 def test_no_line_is_printed_where_nobody_watches(capfd):
     quick().fit(*two_kinds())
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.long
 def test_the_same_seed_the_same_model():
     images, labels = two_kinds()
     one, same, other = (quick(random_state=seed).fit(images, labels).predict_proba(images) for seed in (3, 3, 4))
@@ -355,6 +362,7 @@ def test_the_same_seed_the_same_model():
     assert drawn.predict_proba(images).shape == one.shape
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_what_the_last_epoch_has_learnt():
     """In the fourth of very many epochs."""
     images, labels = two_kinds()
@@ -386,6 +394,7 @@ def test_an_exit_that_is_not_of_ctrl_c_stays_one():
         raise SystemExit(3)
 
 
+@pytest.mark.long
 def test_within_another_threads_and_one_after_another():
     images, labels = two_kinds()
     expected = quick().fit(images, labels).predict_proba(images)
@@ -408,6 +417,7 @@ def test_the_package_is_imported_at_once():
         __import__("cpc_lightning").CpcClasifier  # noqa: B018
 
 
+@pytest.mark.long
 def test_the_page(tmp_path):
     classifier = quick().fit(*two_kinds())
     page = classifier.report()
@@ -419,6 +429,7 @@ def test_the_page(tmp_path):
     assert "cannot be opened" not in text
 
 
+@pytest.mark.long
 def test_a_grid_search_over_settings():
     images, labels = two_kinds(24)
     grid = {"cleaner": ["none", "gmm_agn"]}

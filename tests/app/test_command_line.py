@@ -46,6 +46,19 @@ MISTAKES = [
     (["training.batch_size=1"], "training.batch_size=1", "at least 2"),
     (["training.limit_batches=0"], "training.limit_batches=0", "batches"),
     (["training.confidence_penalty=-1"], "training.confidence_penalty=-1", "at least 0"),
+    (["noise=open_set", "noise/source=fashon_mnist"], "noise/source=fashon_mnist", "did you mean fashion_mnist?"),
+    (["experiment=cifar10_sym2"], "experiment=cifar10_sym2", "did you mean cifar10_sym20?"),
+    (["resume=/nowhere"], "resume=/nowhere", "checkpoint"),
+    (["cleaner=cpc_awr,gmm_awr"], "cleaner=cpc_awr,gmm_awr", "-m"),
+    (["just words"], "just words", "SETTING=VALUE"),
+    (["dataset.root=~/x"], "dataset.root=~/x: quote it", "\"dataset.root='~/x'\""),
+    (["noise=file", "noise.path=a(1).npy"], "noise.path=a(1).npy: quote it", "\"noise.path='a(1).npy'\""),
+    (["dataset.root=it's"], "dataset.root=it's: quote it", "\"dataset.root='it\\'s'\""),
+    (["dataset.root='it's'"], "dataset.root='it's': quote it", "\"dataset.root='it\\'s'\""),
+    (["dataset.root=a$(b"], "dataset.root=a$(b: quote it", "'dataset.root='\"'\"'a$(b'\"'\"''"),
+    (["dataset.root=a,b"], "dataset.root=a,b: several values need -m", "\"dataset.root='a,b'\""),
+]  # fmt: skip
+LATER_MISTAKES = [  # found when the parts of a run are there: a second each
     (["optimizer.network.lr=-1"], "optimizer.network.lr=-1: ", "learning rate"),
     (["optimizer.network.momentum=null"], "optimizer.network.momentum=null: ", "NoneType"),
     (["+optimizer.network.foo=1"], "optimizer.network.foo=1: ", "unexpected keyword argument"),
@@ -58,21 +71,10 @@ MISTAKES = [
     (["backbone=timm", "backbone.name=vit_tiny_patch16_224"], "backbone", "cannot take images of 8 x 8"),
     (["noise=cifar10n", "noise.path=/nowhere.pt"], "noise.path=/nowhere.pt", "is not there"),
     (["noise=cifar10n", "noise.labels=wrost"], "noise.labels=wrost", "aggre"),
-    (["noise=open_set", "noise/source=fashon_mnist"], "noise/source=fashon_mnist", "did you mean fashion_mnist?"),
     (["noise=open_set", "noise.source.root=/nowhere"], "noise.source.root=/nowhere", "is not a folder"),
-    (["experiment=cifar10_sym2"], "experiment=cifar10_sym2", "did you mean cifar10_sym20?"),
     (["backbone.weights=/nowhere"], "backbone.weights=/nowhere", "is not there"),
     (["views.mean=[0.5,0.5,0.5]", "views.std=[0.5,0.5,0.5]"], "views.", "1"),
-    (["resume=/nowhere"], "resume=/nowhere", "checkpoint"),
     (["trainer.devices=0"], "trainer", "devices"),
-    (["cleaner=cpc_awr,gmm_awr"], "cleaner=cpc_awr,gmm_awr", "-m"),
-    (["just words"], "just words", "SETTING=VALUE"),
-    (["dataset.root=~/x"], "dataset.root=~/x: quote it", "\"dataset.root='~/x'\""),
-    (["noise=file", "noise.path=a(1).npy"], "noise.path=a(1).npy: quote it", "\"noise.path='a(1).npy'\""),
-    (["dataset.root=it's"], "dataset.root=it's: quote it", "\"dataset.root='it\\'s'\""),
-    (["dataset.root='it's'"], "dataset.root='it's': quote it", "\"dataset.root='it\\'s'\""),
-    (["dataset.root=a$(b"], "dataset.root=a$(b: quote it", "'dataset.root='\"'\"'a$(b'\"'\"''"),
-    (["dataset.root=a,b"], "dataset.root=a,b: several values need -m", "\"dataset.root='a,b'\""),
     # Lightning's Trainer has arguments under which an epoch would not be one.
     *[
         ([f"+trainer.{setting}"], f"trainer.{setting.partition('=')[0]}", says)
@@ -108,7 +110,11 @@ MISTAKES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "setting", "says"), MISTAKES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("arguments", "setting", "says"),
+    [*MISTAKES, *(pytest.param(*mistake, marks=pytest.mark.long) for mistake in LATER_MISTAKES)],
+    ids=lambda value: str(value)[:40],
+)
 def test_a_mistake_gives_one_line_and_code_2(command, tmp_path, arguments, setting, says):
     code, out, err = command(*arguments, f"hydra.run.dir={tmp_path / 'run'}")
     assert code == 2
@@ -197,6 +203,7 @@ FOR_HYDRA = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("arguments", "line"), FOR_HYDRA, ids=lambda value: str(value)[:40])
 def test_what_hydra_reads_is_checked_too(command, tmp_path, monkeypatch, arguments, line):
     inside = tmp_path / "outer" / "inner"
@@ -208,6 +215,7 @@ def test_what_hydra_reads_is_checked_too(command, tmp_path, monkeypatch, argumen
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "outer", inside]
 
 
+@pytest.mark.long
 def test_a_folder_of_own_choices_is_checked_like_our_own(command, small, tmp_path):
     (tmp_path / "mine, too" / "experiment").mkdir(parents=True)
     (tmp_path / "mine, too" / "experiment" / "short.yaml").write_text("# @package _global_\nseed: -3\n")
@@ -237,6 +245,7 @@ def test_help_names_every_group(command):
     assert f"{some}, wrong_events" in out
 
 
+@pytest.mark.long
 def test_the_default_folder_is_named_after_the_choices(command, tmp_path, monkeypatch, small):
     monkeypatch.chdir(tmp_path)
     assert command(*small, "cleaner=none")[0] == 0
@@ -244,6 +253,7 @@ def test_the_default_folder_is_named_after_the_choices(command, tmp_path, monkey
     assert (folder / "summary.json").exists()
 
 
+@pytest.mark.long
 def test_a_sweep_and_its_table(command, tmp_path, monkeypatch, small):
     monkeypatch.chdir(tmp_path)
     assert command("-m", *small, "cleaner=none,gmm_agn", "seed=1,2")[0] == 0
@@ -253,6 +263,7 @@ def test_a_sweep_and_its_table(command, tmp_path, monkeypatch, small):
     assert header[2] == "accuracy, best"
 
 
+@pytest.mark.long
 def test_a_run_opens_its_data_once(command, small, tmp_path, monkeypatch):
     """The check before the run opens them; a folder of a million images is not gone through again."""
     opened, digits = [], cpc_lightning.datasets.digits.digits
@@ -286,6 +297,7 @@ DELETED = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["train", "check"])
 @pytest.mark.parametrize("arguments", DELETED, ids=" ".join)
 def test_what_is_needed_cannot_be_deleted(command, tmp_path, arguments, mode):
@@ -350,6 +362,7 @@ def test_version(command):
     assert out == f"cpc-lightning {importlib.metadata.version('cpc-lightning')}\n"
 
 
+@pytest.mark.long
 def test_a_run_in_a_process_leaves_it_as_it_was(tmp_path, small, monkeypatch):
     """A notebook goes on after a run, and starts the next one."""
     monkeypatch.setattr(sys, "argv", ["notebook", "-f", "kernel.json"])
@@ -377,6 +390,7 @@ def test_a_run_that_fails_in_a_process_answers_with_its_code(tmp_path, small, ca
 STOP = "+callbacks.stop={{_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: {}, patience: 0}}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cleaner", ["none", "cpc_awr"])
 def test_a_run_that_ends_early_has_its_verdict(command, tmp_path, small, cleaner):
     """An accuracy that is to stay below zero stops the run after its first epoch of six, a warm-up."""
@@ -395,6 +409,7 @@ def test_a_run_that_ends_early_has_its_verdict(command, tmp_path, small, cleaner
     assert json.loads((tmp_path / "run/summary.json").read_text())["epochs"] == 2
 
 
+@pytest.mark.long
 def test_a_metric_to_stop_by_that_there_is_not(command, tmp_path, small):
     code, _, err = command(*small, "cleaner=none", STOP.format("test/acuracy"), f"hydra.run.dir={tmp_path / 'run'}")
     assert (code, err.count("\n")) == (2, 1)
@@ -408,6 +423,7 @@ def test_a_callback_that_does_not_work_here_is_named(command, tmp_path, small):
     assert err.startswith("error: callbacks=[swa]: SWA currently works with 1 `optimizer`")
 
 
+@pytest.mark.long
 def test_a_run_says_that_it_goes_on_from_an_older_checkpoint(command, tmp_path, small):
     run = tmp_path / "run"
     assert command(*small, "cleaner=none", f"hydra.run.dir={run}")[0] == 0

@@ -117,7 +117,14 @@ def test_the_walk_finds_every_group():
     assert len(LEAVES) > 20
 
 
-@pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if "/" in leaf])
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        pytest.param(leaf, marks=pytest.mark.long) if leaf.startswith("experiment/") else leaf
+        for leaf in LEAVES
+        if "/" in leaf
+    ],
+)
 def test_every_leaf_composes_into_a_method(compose, leaf):
     cut = leaf.split if leaf.startswith("experiment/") else leaf.rsplit  # experiments of a method have a folder
     group, choice = cut("/", 1)
@@ -165,6 +172,7 @@ def test_backbones_give_pooled_features(compose, choice, channels):
     assert config.embedding_size == (128 if backbone.feature_size > 128 else 64)  # a projector makes features fewer
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dataset", ["digits", "fashion_mnist", "cifar10"])
 def test_the_backbone_decides_how_many_numbers_an_embedding_has(compose, dataset):
     sizes = {choice: compose(f"dataset={dataset}", f"backbone={choice}").embedding_size for choice in of("backbone")}

@@ -74,7 +74,7 @@ def check_run(folder):
 
 
 def test_two_processes_finish_one_run(tmp_path, small):
-    done = run([*PYTHON, *small, *PROCESSES, "hydra.run.dir=here"], tmp_path)
+    done = run([*PYTHON, *small, *PROCESSES, "cleaner.steps=10", "hydra.run.dir=here"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("labels suspected") == 1  # the first process alone reports
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
@@ -133,6 +133,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=lambda value: str(value)[:40])
 def test_a_mistake_gives_one_line_before_any_process_starts(command, tmp_path, monkeypatch, arguments, says):
     monkeypatch.setattr("cpc_lightning.app.launch.start_worker", None)
@@ -142,6 +143,7 @@ def test_a_mistake_gives_one_line_before_any_process_starts(command, tmp_path, m
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

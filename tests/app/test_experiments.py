@@ -160,6 +160,7 @@ def test_every_experiment_is_in_the_table():
     assert set(NAMES) == set(CELLS) | OWN
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CELLS)
 def test_values_are_the_papers(compose, name):
     cell, config = CELLS[name], compose(f"experiment={name}", *needs(name, Path("unused")))
@@ -216,6 +217,7 @@ def check_noise(config: DictConfig, cell: Cell) -> None:
     assert noise.get("class_map") is None  # the data set's own
 
 
+@pytest.mark.long
 def test_embeddings_of_our_own_experiments(compose):
     assert {name: compose(f"experiment={name}").embedding_size for name in OWN} == {
         "animal10n": 128, "cifar10_pair45": 128, "digits_sym80": 64, "fashion_mnist_asym40": 128, "food101n": 128,
@@ -254,6 +256,7 @@ FAST = {"cifar10_asym40", "cifar100_sym90", "webvision", "clothing1m", "dividemi
         "cifar100_sym90_cpc_contrastive"}  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in CELLS])
 def test_two_short_epochs(compose, tmp_path, name):
     """One of warm-up and one of stage 2, of the real protocol but for its length and its network."""

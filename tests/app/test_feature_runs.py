@@ -16,6 +16,8 @@ from cpc_lightning.app.run import run
 from cpc_lightning.cleaning import neighbours
 from cpc_lightning.errors import InputError
 
+pytestmark = pytest.mark.long
+
 SHORT = (
     "experiment=photos", "features=module", "features.network._target_=tests.features.networks.Patches",
     "features.size=16", "cleaner=gmm_agn", "training.epochs=6", "training.warmup_epochs=2", "training.batch_size=32",

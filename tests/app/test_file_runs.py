@@ -13,6 +13,8 @@ from cpc_lightning.app.settings import plain
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.datasets import file_dataset
 
+pytestmark = pytest.mark.long
+
 SHORT = (*TINY, "training.epochs=2", "optimizer.schedule.milestones=[1]")
 
 

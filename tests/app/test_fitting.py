@@ -39,6 +39,7 @@ def parts(tmp_path, monkeypatch):
     return parts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sizes", "resize", "size"),
     [
@@ -62,6 +63,7 @@ def test_images_decide_on_the_size_of_their_views(parts, sizes, resize, size):
     assert not run.undecided
 
 
+@pytest.mark.long
 def test_small_views_have_a_small_stem_and_large_ones_resnet_18(parts, tmp_path):
     run = parts([(70, 70)])
     backbone = run.networks[0].backbone
@@ -71,6 +73,7 @@ def test_small_views_have_a_small_stem_and_large_ones_resnet_18(parts, tmp_path)
     assert isinstance(small.make_network(run.dataset).backbone, TorchvisionBackbone)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("typed", "resize", "size"),
     [
@@ -89,6 +92,7 @@ def test_what_is_typed_wins(parts, typed, resize, size):
     assert run.choice == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("typed", ["backbone=torchvision", "backbone.name=resnet34", "backbone=preact_resnet18"])
 def test_another_backbone_has_views_that_fit_the_images_too(parts, typed):
     run = parts([(64, 64)], typed)
@@ -97,6 +101,7 @@ def test_another_backbone_has_views_that_fit_the_images_too(parts, typed):
     assert isinstance(run.make_network(run.dataset).backbone, PreActResNet) == (typed == "backbone=preact_resnet18")
 
 
+@pytest.mark.long
 def test_sets_with_a_protocol_of_their_own_leave_nothing_open(compose):
     for texts in (["experiment=clothing1m", "dataset.root=x"], ["dataset=webvision", "dataset.root=x"], []):
         assert left_open(with_folder(compose(*texts))) == set()
@@ -109,6 +114,7 @@ def test_files_that_cannot_be_read_have_no_size(parts, tmp_path):
     assert set(shorter_sides(images)) == {64}
 
 
+@pytest.mark.long
 def test_the_choice_is_kept_and_a_resumed_run_has_it(command, tmp_path):
     write_images(tmp_path / "data", [(40, 40)])
     tiny = [text for text in TINY if not text.startswith(("views.size", "dataset.crop", "backbone", "embedding"))]

@@ -36,6 +36,7 @@ def with_little_shared_memory():
     return run
 
 
+@pytest.mark.long
 def test_too_little_shared_memory_is_one_line_and_no_wait(with_little_shared_memory, tmp_path):
     run = tmp_path / "run"
     large = [
@@ -64,6 +65,7 @@ def children(pid):
     return [int(child) for child in found if Path(f"/proc/{child}/cmdline").read_bytes() == ours]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["training", "stage 1"])
 def test_a_worker_that_is_killed_ends_the_run_with_the_reason(tmp_path, moment):
     """As when memory runs out."""
@@ -81,6 +83,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_the_reason(tmp_path, moment):
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["epoch"] == 0
 
 
+@pytest.mark.long
 def test_a_gpu_whose_memory_runs_out_ends_the_run_with_the_batch_size(monkeypatch, command, small, tmp_path):
     """No GPU is needed: torch's error is raised where a step would meet it."""
 
@@ -117,6 +120,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["train", "check"])
 def test_a_first_run_with_fewer_signals_and_without_sysconf(tmp_path, mode):
     arguments = [*SMALL, "cleaner=gmm_agn", f"mode={mode}", f"hydra.run.dir={tmp_path / 'run'}"]

@@ -48,6 +48,7 @@ def test_there_are_as_many_as_cells():
     }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_a_sound_run_of_its_method(files, tmp_path, name):
     """As the command line takes it: names, kinds, what the method reads, cleaner, schedule, networks, batches."""

@@ -62,6 +62,7 @@ def photos(tmp_path_factory):
     return place
 
 
+@pytest.mark.long
 def test_from_photos_to_a_second_run_by_one_pasted_command(command, photos, tmp_path):
     run = photos / "one"
     labels = rows_of(run / "labels.csv")
@@ -113,6 +114,7 @@ def test_from_photos_to_a_second_run_by_one_pasted_command(command, photos, tmp_
     assert f"hydra.run.dir={text_of(str(photos / 'one_cleaned_2'))}" in second_command(out)[0]
 
 
+@pytest.mark.long
 def test_a_tree_of_photos(command, photos, tmp_path):
     """Linked or copied; the original folder stays as it is."""
     before = {path: path.stat().st_mtime_ns for path in (photos / "data").rglob("*")}
@@ -128,6 +130,7 @@ def test_a_tree_of_photos(command, photos, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (photos / "data").rglob("*")} == before
 
 
+@pytest.mark.long
 def test_from_digits_to_a_second_run(command, digits, tmp_path):
     """Images that lie in no files become PNG files; the second run trains on them as the first one did."""
     code, out, error = command("mode=apply", f"run={digits}", "decisions=auto", "policy=drop", "confidence=0")
@@ -257,6 +260,7 @@ def test_a_full_disk_leaves_nothing(command, digits, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_run_without_a_verdict(command, tmp_path):
     """Stopped before its end, or without a cleaner: a person may still decide."""
     run = tmp_path / "one"

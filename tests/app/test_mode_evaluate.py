@@ -9,6 +9,8 @@ import pytest
 import torch
 from tests.trained import rows_of, run_on_digits, run_on_features, run_on_photos, write_digits, write_photos
 
+pytestmark = pytest.mark.long
+
 COUNTS = {"dark": 15, "gray": 15, "light": 15}
 
 

@@ -48,6 +48,7 @@ def alone(code):
     return answer.stdout.strip()
 
 
+@pytest.mark.long
 def test_what_the_page_says_can_be_typed_and_its_examples_run_without_this_library(
     command, photos, tmp_path, monkeypatch
 ):
@@ -81,6 +82,7 @@ def rows_of_parquet(path):
     return pd.read_parquet(path).to_dict("records")
 
 
+@pytest.mark.long
 def test_an_onnx_file_is_one_file_that_older_runtimes_read(command, digits, tmp_path):
     code, out, error = command("mode=export", f"run={digits}", "format=onnx", f"output={tmp_path}/only/m.onnx")
     assert code == 0, error
@@ -122,6 +124,7 @@ def test_scaling_is_pillows(size):
         assert difference.max() == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("views", [1, 2, 7])
 def test_a_run_on_features_of_a_network(command, tmp_path, views):
     """The image, its mirror image and crops of it, and both small networks, in one file."""
@@ -138,6 +141,7 @@ def test_a_run_on_features_of_a_network(command, tmp_path, views):
     assert {path.name for path in tmp_path.glob("model.*")} == {"model.onnx", "model.pt2"}
 
 
+@pytest.mark.long
 def test_vectors(command, tmp_path):
     random = np.random.RandomState(0)
     labels = random.randint(0, 3, 90)
@@ -155,6 +159,7 @@ def test_vectors(command, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_less_precise_files_have_their_accuracy_beside(command, digits, tmp_path):
     """The numbers are those of a pass of the file over the run's test images, by a loop of this test's own."""
     exact = float(rows_of(digits / "metrics.csv")[-1]["test/accuracy"])
@@ -192,6 +197,7 @@ def test_the_better_network_alone(command, digits, tmp_path):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.long
 def test_a_file_that_answers_otherwise_is_not_written(command, digits, tmp_path, monkeypatch):
     """Here the exported scaling shifts the image by a pixel."""
     true_forward = Resized.forward
@@ -202,6 +208,7 @@ def test_a_file_that_answers_otherwise_is_not_written(command, digits, tmp_path,
     assert not (tmp_path / "m.pt2").exists()
 
 
+@pytest.mark.long
 def test_mistakes_are_one_line(command, digits, tmp_path, monkeypatch):
     (tmp_path / "there.onnx").write_text("mine")
     for more, says in (

@@ -48,6 +48,7 @@ def rows_of(folder):
 # What a run keeps -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", RUNS)
 def test_the_losses_that_a_run_keeps_give_the_shares_that_it_logged(finished, name):
     by_network, epoch = read_warmup_losses(finished / name / "warmup_losses.npz")
@@ -63,10 +64,12 @@ def test_the_losses_that_a_run_keeps_give_the_shares_that_it_logged(finished, na
             assert share == float(first[f"losses/ks_deviating_{kind}_{number}"])
 
 
+@pytest.mark.long
 def test_they_are_compact(finished):
     assert (finished / "cpc" / "warmup_losses.npz").stat().st_size < 1438 * 2 * 8  # bytes of a sample and network
 
 
+@pytest.mark.long
 def test_without_a_cleaner_there_are_none(command, tmp_path):
     assert command(*SMALL, "cleaner=none", "training.epochs=1", f"hydra.run.dir={tmp_path / 'run'}")[0] == 0
     assert not (tmp_path / "run" / "warmup_losses.npz").exists()
@@ -75,6 +78,7 @@ def test_without_a_cleaner_there_are_none(command, tmp_path):
     assert "has nothing to draw: losses: " in err
 
 
+@pytest.mark.long
 def test_settings_of_modes_are_no_part_of_a_record(finished):
     recorded = yaml.safe_load((finished / "cpc" / "config.yaml").read_text())
     assert not {"run", "output", "format", "overwrite"} & {*recorded}
@@ -83,6 +87,7 @@ def test_settings_of_modes_are_no_part_of_a_record(finished):
 # What it draws --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_one_run_into_its_own_folder(command, root):
     code, out, err = command("mode=figures", "run=cpc")
     assert (code, err) == (0, "")
@@ -105,6 +110,7 @@ def test_one_run_into_its_own_folder(command, root):
     assert "nats" in agreement
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("runs", ["cpc,gmm", "[cpc,gmm]", "['cpc', gmm]", "cpc/checkpoints/last.ckpt,gmm"])
 def test_several_runs_into_the_folder_of_the_first(command, root, runs):
     code, out, err = command("mode=figures", f"run={runs}", "format=png")
@@ -116,6 +122,7 @@ def test_several_runs_into_the_folder_of_the_first(command, root, runs):
         assert path.read_bytes().startswith(b"\x89PNG\r\n")
 
 
+@pytest.mark.long
 def test_runs_are_named_by_what_tells_them_apart(command, root):
     assert command("mode=figures", "run=cpc,gmm", "output=there/it is")[0] == 0
     text = (root / "there/it is/auc.svg").read_text()
@@ -124,6 +131,7 @@ def test_runs_are_named_by_what_tells_them_apart(command, root):
     assert "noise.rate" not in text
 
 
+@pytest.mark.long
 def test_only_a_run_without_prototypes(command, root):
     code, out, _ = command("mode=figures", "run=gmm")
     assert code == 0
@@ -131,6 +139,7 @@ def test_only_a_run_without_prototypes(command, root):
     assert files(root / "gmm" / "figures") == ["auc.svg", "losses.svg"]
 
 
+@pytest.mark.long
 def test_an_older_run_has_the_other_figures(command, root):
     (root / "cpc" / "warmup_losses.npz").unlink()
     code, out, _ = command("mode=figures", "run=cpc,gmm")
@@ -139,6 +148,7 @@ def test_an_older_run_has_the_other_figures(command, root):
     assert files(root / "cpc" / "figures") == ["agreement.svg", "auc.svg", "losses_2.svg"]
 
 
+@pytest.mark.long
 def test_nothing_is_overwritten_unless_asked_and_the_same_run_gives_the_same_bytes(command, root):
     assert command("mode=figures", "run=cpc")[0] == 0
     folder = root / "cpc" / "figures"
@@ -174,6 +184,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("arguments", "line"), REFUSED, ids=lambda value: str(value)[:50])
 def test_a_mistake_gives_one_line_and_writes_nothing(command, root, arguments, line):
     before = files(root)
@@ -183,6 +194,7 @@ def test_a_mistake_gives_one_line_and_writes_nothing(command, root, arguments, l
     assert files(root) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["metrics.csv", "warmup_losses.npz", "overrides.json", "classes.json"])
 @pytest.mark.parametrize("content", [b"", b"garbage\n\xff\x00", b"PK\x03\x04", b'{"a": 1}'])
 def test_a_garbled_file_is_named(command, root, name, content):
@@ -192,6 +204,7 @@ def test_a_garbled_file_is_named(command, root, name, content):
     assert err.startswith(f"error: run=cpc/{name}: "), err
 
 
+@pytest.mark.long
 def test_losses_of_a_class_without_a_name(command, root):
     (root / "cpc" / "classes.json").write_text('["a", "b"]')
     code, _, err = command("mode=figures", "run=cpc")
@@ -199,6 +212,7 @@ def test_losses_of_a_class_without_a_name(command, root):
     assert err == "error: run=cpc/warmup_losses.npz: tells of a class 9, which classes.json does not have\n"
 
 
+@pytest.mark.long
 def test_a_mistake_is_told_without_torch_and_matplotlib(tmp_path):
     program = """
 import sys
@@ -210,6 +224,7 @@ print(sorted({"torch", "matplotlib", "pytorch_lightning"} & {*sys.modules}))
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
+@pytest.mark.long
 def test_nothing_of_matplotlib_is_shared(command, root):
     """No pyplot, which keeps every figure, and no setting that stays."""
     import matplotlib

@@ -24,6 +24,7 @@ def digits(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_has_a_place_of_its_own(command, digits, form):
     code, out, error = command("mode=labels", f"run={digits}", f"format={form}")
@@ -39,6 +40,7 @@ def test_every_format_has_a_place_of_its_own(command, digits, form):
     assert not marked.exists()
 
 
+@pytest.mark.long
 def test_probabilities_are_those_of_the_runs_networks(command, digits, tmp_path):
     """The suggestion is the largest of them, and its value the confidence that the run reported."""
     code, _, error = command(
@@ -57,6 +59,7 @@ def test_probabilities_are_those_of_the_runs_networks(command, digits, tmp_path)
     assert lab.get_issues("label").given_label.tolist() == issues.given_label.tolist()
 
 
+@pytest.mark.long
 def test_photos_are_linked_or_copied(command, tmp_path):
     write_folders(tmp_path / "data", {"a": 8, "b": 8})
     code, _, error = command(

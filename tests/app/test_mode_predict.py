@@ -104,6 +104,7 @@ class StopError(Exception):
     pass
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_a_stopped_one_goes_on_and_ends_as_if_it_had_not_been(command, place, tmp_path, monkeypatch, ending):
     assert command(*ask(place, tmp_path / f"whole.{ending}"))[0] == 0
@@ -132,6 +133,7 @@ def test_a_stopped_one_goes_on_and_ends_as_if_it_had_not_been(command, place, tm
     assert not (tmp_path / f"p.{ending}.parts").exists()
 
 
+@pytest.mark.long
 def test_what_was_stopped_is_not_mixed_with_another_run(command, place, tmp_path):
     parts = tmp_path / "p.csv.parts"
     parts.mkdir()
@@ -147,6 +149,7 @@ def test_what_was_stopped_is_not_mixed_with_another_run(command, place, tmp_path
     assert (tmp_path / "q.csv.parts" / "thesis.tex").read_text() == "mine"
 
 
+@pytest.mark.long
 def test_an_input_that_changed_meanwhile_is_looked_at_again(command, place, tmp_path, monkeypatch):
     shutil.copytree(place / "images", tmp_path / "images")
     arguments = ("mode=predict", f"run={place / 'run'}", f"input={tmp_path}/images", f"output={tmp_path}/p.csv")
@@ -167,6 +170,7 @@ def test_an_input_that_changed_meanwhile_is_looked_at_again(command, place, tmp_
     assert [row["path"] for row in rows_of(tmp_path / "p.csv")] == sorted(os.listdir(tmp_path / "images"))
 
 
+@pytest.mark.long
 def test_parquet_holds_what_csv_holds(command, place, tmp_path):
     for ending in ("csv", "parquet"):
         assert command(*ask(place, tmp_path / f"p.{ending}", "training.num_workers=2"))[0] == 0
@@ -179,6 +183,7 @@ def test_parquet_holds_what_csv_holds(command, place, tmp_path):
     assert parquet["error"].isna().all()
 
 
+@pytest.mark.long
 @pytest.mark.ddp
 def test_two_processes_write_the_bytes_of_one(command, place, tmp_path):
     assert command(*ask(place, tmp_path / "one.csv"))[0] == 0
@@ -195,6 +200,7 @@ def held_out(run):
     return [(row["path"], row["suggested_class"], float(row["confidence"])) for row in rows_of(run / "labels_test.csv")]
 
 
+@pytest.mark.long
 def test_photos_are_cropped_as_in_the_run(command, tmp_path):
     root = write_photos(tmp_path / "photos", {"dark": 12, "light": 12})
     run = run_on_photos(tmp_path / "run", root)
@@ -209,6 +215,7 @@ def test_photos_are_cropped_as_in_the_run(command, tmp_path):
     assert "class_3" not in rows[0]  # two classes
 
 
+@pytest.mark.long
 def test_a_run_on_features_and_code_of_others(command, tmp_path):
     root = write_photos(tmp_path / "photos", {"dark": 12, "gray": 12, "light": 12})
     run = run_on_features(tmp_path / "run", root)
@@ -224,6 +231,7 @@ def test_a_run_on_features_and_code_of_others(command, tmp_path):
         assert float(found[path]["probability"]) == pytest.approx(confidence, abs=2e-5)
 
 
+@pytest.mark.long
 def test_vectors(command, tmp_path):
     digits = load_digits()
     np.savez(tmp_path / "train.npz", features=digits.data[:300], labels=digits.target[:300])
@@ -254,6 +262,7 @@ def one_line_of(answer):
     return error
 
 
+@pytest.mark.long
 def test_mistakes_are_one_line(command, place, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "only").mkdir()

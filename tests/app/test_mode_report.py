@@ -53,11 +53,13 @@ def test_every_run_ends_with_its_page(finished):
     assert "Missing:" not in html
 
 
+@pytest.mark.long
 def test_report_false_leaves_it_out(tmp_path, small):
     assert main([*small, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
     assert not (tmp_path / "run" / "report").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), MemoryError("not enough"), KeyError("x")])
 def test_a_page_that_cannot_be_made_costs_the_run_nothing(tmp_path, command, monkeypatch, fault):
     """Also where that is a defect of ours; and the end names no page that is not there."""
@@ -76,6 +78,7 @@ def test_a_page_that_cannot_be_made_costs_the_run_nothing(tmp_path, command, mon
     assert "labels.csv" in out
 
 
+@pytest.mark.long
 def test_the_same_run_gives_the_same_page(run, command, finished):
     code, out, _ = command("mode=report", f"run={run / 'checkpoints' / 'last.ckpt'}", f"output={run / 'again'}")
     assert (code, out.strip()) == (0, str(run / "again" / "index.html"))
@@ -86,6 +89,7 @@ def test_the_same_run_gives_the_same_page(run, command, finished):
     assert ours == theirs
 
 
+@pytest.mark.long
 def test_it_never_overwrites_without_being_told_to(run, command):
     (run / "report" / "index.html").write_text("mine")
     (run / "report" / "decisions.csv").write_text("mine too")
@@ -189,6 +193,7 @@ def photos(tmp_path_factory):
     return root
 
 
+@pytest.mark.long
 def test_photos_show(photos):
     html = (photos / "run" / "report" / "index.html").read_text()
     assert HOSTILE not in html
@@ -198,6 +203,7 @@ def test_photos_show(photos):
     assert "./=photo 0.png" in data["samples"]["path"]
 
 
+@pytest.mark.long
 def test_photos_that_are_gone_leave_a_page(photos, tmp_path, command):
     root = shutil.copytree(photos, tmp_path / "photos")
     for image in root.glob("*.png"):

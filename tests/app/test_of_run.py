@@ -23,6 +23,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_networks_say_again_what_the_run_reported(folder):
     run = read_run_folder(str(folder))
     train, test = look_back(parts_of_run(run), run, "train", "test")
@@ -35,6 +36,7 @@ def test_networks_say_again_what_the_run_reported(folder):
     assert test.probabilities.argmax(dim=1).tolist() == held_out.suggested_label.tolist()
 
 
+@pytest.mark.long
 def test_losses_are_those_of_the_given_label(folder):
     run = read_run_folder(str(folder / "checkpoints" / "last.ckpt"))
     parts = parts_of_run(run)
@@ -48,6 +50,7 @@ def test_losses_are_those_of_the_given_label(folder):
     np.testing.assert_allclose(train.losses[:, :5].numpy(), expected, atol=1e-4)
 
 
+@pytest.mark.long
 def test_what_is_typed_takes_the_place_of_the_runs_own(folder):
     run = read_run_folder(str(folder))
     assert parts_of_run(run, ["training.evaluation_batch_size=7"]).settings["training"]["evaluation_batch_size"] == 7
@@ -57,6 +60,7 @@ def test_what_is_typed_takes_the_place_of_the_runs_own(folder):
     assert run.settings["training"]["evaluation_batch_size"] == 512  # the record stays as it is
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
@@ -72,12 +76,14 @@ def test_what_the_run_does_not_have_is_refused(folder, typed, message):
         parts_of_run(read_run_folder(str(folder)), [typed])
 
 
+@pytest.mark.long
 def test_other_labels_than_the_run_was_trained_on(folder):
     run = read_run_folder(str(folder))
     with pytest.raises(InputError, match="trained on other images or labels"):
         look_back(parts_of_run(run, ["noise_seed=2"]), run, "train")
 
 
+@pytest.mark.long
 def test_a_run_of_an_older_version_lacks_settings(folder, tmp_path):
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     for name in ("warmup_batch_size", "warmup_policy"):

@@ -42,6 +42,7 @@ def test_a_mistake_in_an_own_choice_is_one_line(command, own, tmp_path, choice, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("choice", ["fine", "mine/low"])
 def test_a_sound_experiment_sets_what_others_have_brought(command, own, small, tmp_path, choice):
     """It may lie in a folder, whose name is then part of its own."""
@@ -51,6 +52,7 @@ def test_a_sound_experiment_sets_what_others_have_brought(command, own, small, t
         assert {row["noise/rate_nominal"] for row in csv.DictReader(file)} == {"0.25"}
 
 
+@pytest.mark.long
 def test_a_mistake_is_reported_once_by_the_check(command, own):
     code, out, _ = command("mode=check", "noise=more", *own)
     assert code == 2
@@ -87,6 +89,7 @@ def test_a_glob_that_matches_nothing(command, tmp_path, typed, line):
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.long
 def test_a_glob_sweeps_over_choices(command, small, tmp_path):
     folder = tmp_path / "sweep"
     assert command("-m", *small, "cleaner=glob(gmm*)", f"hydra.sweep.dir={folder}")[0] == 0
@@ -101,6 +104,7 @@ def test_a_variable_that_is_no_number(command, monkeypatch, name, value):
     assert err == (f"error: {name}={value}: must be a whole number (an environment variable of torchrun or srun)\n")
 
 
+@pytest.mark.long
 def test_a_run_that_changes_the_working_directory_stays_in_one_folder(command, small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, err = command(*small, "cleaner=none", "hydra.job.chdir=true", "hydra.run.dir=here")
@@ -110,11 +114,13 @@ def test_a_run_that_changes_the_working_directory_stays_in_one_folder(command, s
     assert f"run_dir: {tmp_path / 'here'}\n" in (tmp_path / "here/config.yaml").read_text()
 
 
+@pytest.mark.long
 def test_the_folder_is_shown_as_it_is_reached_from_here(command, small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "\nruns/mine\n" in command(*small, "cleaner=none", "hydra.run.dir=runs/mine")[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("typed", "line"),
     [
@@ -132,6 +138,7 @@ def test_what_is_to_be_built_cannot_be_found(command, tmp_path, typed, line):
     assert err.startswith(line)
 
 
+@pytest.mark.long
 def test_choices_of_an_installed_package(command, own, tmp_path, monkeypatch):
     """Hydra's own way to name them, pkg://, is checked like a folder."""
     package = tmp_path / "site" / "choices_of_mine"

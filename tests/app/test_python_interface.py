@@ -46,6 +46,7 @@ def test_where_a_composed_run_goes(options, overrides, folder, monkeypatch):
     assert not HydraConfig.initialized()
 
 
+@pytest.mark.long
 def test_a_composed_run_as_the_docstring_says(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     summary = run(compose("cleaner=gmm_agn", return_hydra_config=True))

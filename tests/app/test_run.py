@@ -143,6 +143,7 @@ def without_times(path: Path) -> list[dict[str, str]]:
     return [{name: v for name, v in row.items() if "seconds" not in name} for row in rows_of(path)]
 
 
+@pytest.mark.long
 def test_two_runs_agree_bit_for_bit(finished, compose, small, tmp_path):
     run(compose(*small, "cleaner=cpc_awr", "cleaner.steps=100", folder=tmp_path))
     assert (tmp_path / "labels.csv").read_bytes() == (finished / "labels.csv").read_bytes()
@@ -154,11 +155,13 @@ def test_two_runs_agree_bit_for_bit(finished, compose, small, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.long
 def test_another_seed_is_another_run(finished, compose, small, tmp_path):
     run(compose(*small, "cleaner=cpc_awr", "cleaner.steps=100", "seed=2", folder=tmp_path))
     assert without_times(tmp_path / "metrics.csv") != without_times(finished / "metrics.csv")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cleaner", ["none", "gmm_agn", "gmm_awr", "cpc_agn", "oracle"])
 def test_every_cleaner_runs(compose, small, tmp_path, cleaner):
     summary = run(compose(*small, f"cleaner={cleaner}", folder=tmp_path))
@@ -179,6 +182,7 @@ def test_every_cleaner_runs(compose, small, tmp_path, cleaner):
         assert {row["clean_probability"] for row in rows_of(tmp_path / "labels_test.csv")} == {"1.000000"}
 
 
+@pytest.mark.long
 def test_labels_csv_is_a_noise_file(finished, compose, small, tmp_path):
     """The labels of one run are the noise of the next, truth still known."""
     config = compose(*small[2:], "noise=file", f"noise.path={finished / 'labels.csv'}", "cleaner=none", folder=tmp_path)
@@ -189,6 +193,7 @@ def test_labels_csv_is_a_noise_file(finished, compose, small, tmp_path):
         assert (ours["noisy_label"], ours["true_label"]) == (theirs["noisy_label"], theirs["true_label"])
 
 
+@pytest.mark.long
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(compose, small, tmp_path):
     config = compose(*small, "training.epochs=4", folder=tmp_path)
     config.optimizer.schedule.milestones, config.optimizer.schedule.gamma = [1], 1e30  # explodes in the second epoch
@@ -211,6 +216,7 @@ def two_class_set(channels: int = 3, unknown: bool = False) -> ImageDataset:
     return ImageDataset("two", ("dark", "bright"), part(40), {"test": part(20)})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("channels", [1, 3])
 def test_two_classes_gray_and_rgb_fewer_samples_than_a_batch(monkeypatch, compose, small, tmp_path, channels):
     monkeypatch.setattr("cpc_lightning.datasets.digits.digits", lambda **_: two_class_set(channels))
@@ -222,6 +228,7 @@ def test_two_classes_gray_and_rgb_fewer_samples_than_a_batch(monkeypatch, compos
     assert rows_of(tmp_path / "labels.csv")[7]["path"] == "7.png"
 
 
+@pytest.mark.long
 def test_without_true_labels_nothing_is_claimed(monkeypatch, compose, small, tmp_path):
     monkeypatch.setattr("cpc_lightning.datasets.digits.digits", lambda **_: two_class_set())
     summary = run(compose(*small[2:], "cleaner=cpc_agn", folder=tmp_path))  # noise=none: whatever the set brings
@@ -240,6 +247,7 @@ def test_the_oracle_needs_the_truth_before_training(monkeypatch, compose, small,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_without_a_cleaner_training_is_plain_cross_entropy(monkeypatch, compose, small, tmp_path):
     """Asymmetric noise brings the confidence penalty, which prepares the first division: there is none to prepare."""
     seen = {}
@@ -260,6 +268,7 @@ def test_without_a_cleaner_training_is_plain_cross_entropy(monkeypatch, compose,
     assert seen["gmm_agn"][6:] == [(epoch, 1.0, 64, False) for epoch in (1, 2) for _ in range(4)]
 
 
+@pytest.mark.long
 def test_labels_that_all_name_one_class(monkeypatch, compose, small, tmp_path):
     """One class with all samples, one with none: networks that predict one class only, and a class of 0 samples."""
     data = two_class_set()
@@ -270,6 +279,7 @@ def test_labels_that_all_name_one_class(monkeypatch, compose, small, tmp_path):
         assert math.isfinite(summary["test_accuracy_last"])
 
 
+@pytest.mark.long
 def test_nothing_held_out_trains_on_all_and_tests_nothing(small, command, tmp_path):
     """With a checkpoint to continue from, a page and a verdict on all; no claim on how good it is."""
     arguments = [text for text in small if text != "report=false"]

@@ -6,6 +6,8 @@ import json
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
+
 CLEANERS = ("none", "gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr", "cpc_contrastive", "probe", "auto", "oracle")
 SETS = {
     "from 8 to 2,000": [8, 20, 60, 200, 600, 2000],

@@ -52,6 +52,7 @@ def continues(run, straight):
     assert not [path for path in run.folder.rglob("*") if path.name.endswith(".tmp")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["training", "stage 1", "writing"])
 def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(tmp_path, straight, moment):
     run = Running(tmp_path)
@@ -64,6 +65,7 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(tmp_path, straight,
     continues(run, straight)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_a_signal_ends_a_run_in_one_line_that_says_how_to_continue(tmp_path, straight, name):
     number = signal.Signals[name]
@@ -81,6 +83,7 @@ def test_a_signal_ends_a_run_in_one_line_that_says_how_to_continue(tmp_path, str
     continues(run, straight)
 
 
+@pytest.mark.long
 def test_ctrl_c_before_the_run_begins(tmp_path):
     """While torch is still being imported, as a person types it."""
     call = [sys.executable, "-m", "cpc_lightning"]
@@ -115,6 +118,7 @@ def small_disk(tmp_path):
         yield folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", ["4k", "8k", "12k", "32k"])
 def test_a_disk_without_room_for_the_first_files_is_refused(command, tmp_path, size):
     with disk(tmp_path / "disk", size) as folder:
@@ -135,6 +139,7 @@ def test_a_full_disk_leaves_the_former_checkpoint(small_disk):
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
 
 
+@pytest.mark.long
 def test_a_run_on_a_disk_that_fills_up_stops_in_one_line_and_goes_on_when_there_is_room(small_disk, tmp_path, straight):
     run = Running(small_disk, aside=tmp_path)
     run.reaches(3, "training")

@@ -18,6 +18,7 @@ from cpc_lightning.cleaning.partition import Partition
 QUICK = (*SHORT, "cleaner=gmm_agn")
 
 
+@pytest.mark.long
 def test_a_run_says_what_it_found_and_labels_csv_joins(command, tmp_path):
     """A table of ./paths with a copy, two spellings of one class and a thumbnail; then its labels.csv as a table."""
     write_folders(tmp_path, {"x": 24})
@@ -51,6 +52,7 @@ def test_a_run_says_what_it_found_and_labels_csv_joins(command, tmp_path):
     assert {row["path"] for row in rows_of(tmp_path / "run2/labels.csv")} < {row["path"] for row in labels}
 
 
+@pytest.mark.long
 def test_mistakes_in_tables_are_one_line_before_training(command, tmp_path):
     write_folders(tmp_path, {"x": 12})
     cases = {
@@ -67,6 +69,7 @@ def test_mistakes_in_tables_are_one_line_before_training(command, tmp_path):
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_terminal_that_cannot_show_a_name(tmp_path, monkeypatch):
     write_folders(tmp_path, {"猫": 8, "b": 16})
     for encoding in ("cp1252", "ascii"):
@@ -77,6 +80,7 @@ def test_a_terminal_that_cannot_show_a_name(tmp_path, monkeypatch):
         assert r"\u732b" in shown.getvalue().decode(encoding)
 
 
+@pytest.mark.long
 def test_folders_that_are_numbers_keep_their_numbers(command, tmp_path):
     write_folders(tmp_path / "d", {str(k): 3 for k in range(11)})
     code, _, error = command(
@@ -99,6 +103,7 @@ def confirmed_and_unlabeled(folder):
     return f"dataset.file={folder / 'own.csv'}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cleaner", ["cpc_awr", "gmm_agn", "none", "oracle"])
 def test_images_without_a_label_get_a_suggestion_and_trusted_labels_no_suspicion(command, tmp_path, cleaner):
     settings = ["dataset=table", confirmed_and_unlabeled(tmp_path), "dataset.unlabeled=use", *SHORT,

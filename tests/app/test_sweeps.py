@@ -37,6 +37,7 @@ def test_what_may_have_several_jobs(arguments, several):
     assert is_multirun(arguments) is several
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -111,6 +112,7 @@ def test_a_job_that_fails_ends_the_sweep_in_one_line(tmp_path, small):
     assert not (tmp_path / "sweep" / "1").exists()
 
 
+@pytest.mark.long
 def test_a_job_of_a_search_is_resumed_alone(command, tmp_path, small):
     """Its settings hold those of the search, but not the wish to search again."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")

@@ -11,6 +11,8 @@ from tests.runs import WITNESS, digest
 from cpc_lightning.app.run import run
 from cpc_lightning.errors import InputError
 
+pytestmark = pytest.mark.long
+
 SHORT = (
     "dataset=embeddings", "training.epochs=6", "training.warmup_epochs=2", "optimizer.schedule.milestones=[5]",
     "callbacks=none", "trainer.precision=32-true", "backbone.width=128", "embedding_size=32",

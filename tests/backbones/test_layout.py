@@ -59,6 +59,7 @@ def test_the_papers_backbone_does_not():
         assert may_be_channels_last(preact_resnet18())
 
 
+@pytest.mark.long
 def test_narrow_networks_train():
     """In a process of its own, as on a CPU with AVX2: torch 2.14.1 dies of these widths channels last."""
     answer = subprocess.run(

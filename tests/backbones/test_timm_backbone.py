@@ -10,6 +10,7 @@ from cpc_lightning.backbones.timm_backbone import timm_backbone
 from cpc_lightning.errors import InputError
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "feature_size", "side"),
     [

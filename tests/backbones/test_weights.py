@@ -50,6 +50,7 @@ def test_the_encoder_of_each_make_is_loaded_whole(tmp_path, make):
     assert all(torch.equal(loaded[key], value) for key, value in source().items())
 
 
+@pytest.mark.long
 def test_preact_resnets_by_their_common_names(tmp_path):
     """DivideMix's names, here typed out for one block of each kind; the rest by number."""
     own = preact_resnet18().state_dict()
@@ -114,6 +115,7 @@ def test_what_does_not_fit_is_told_key_by_key(tmp_path, checkpoint, says):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+@pytest.mark.long
 def test_every_backbone_starts_from_a_file(tmp_path):
     for name, make in (("preact", preact_resnet18), ("resnet", lambda **k: torchvision_backbone("resnet18", **k))):
         torch.manual_seed(1)
@@ -128,6 +130,7 @@ def test_a_file_that_is_not_there():
         preact_resnet18(weights="gone.pt")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [preact_resnet18, lambda **k: torchvision_backbone("resnet18", **k)])
 def test_old_files_have_no_counters_of_batches(tmp_path, make):
     state = {k.removeprefix("model."): v for k, v in make().state_dict().items() if "num_batches_tracked" not in k}

@@ -52,6 +52,7 @@ def own_images(root, *more):
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_run_that_is_fine(findings):
     begin = time.monotonic()
     rows = findings(*FINE)
@@ -138,6 +139,7 @@ GOES_WRONG = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="what is asked for would be there")
 @pytest.mark.parametrize("case", GOES_WRONG, ids=lambda case: case[1][2][:40])
 def test_what_goes_wrong(findings, case):
@@ -147,6 +149,7 @@ def test_what_goes_wrong(findings, case):
         assert says in rows[topic, status]
 
 
+@pytest.mark.long
 def test_weights_that_would_be_downloaded_are_not(findings, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     rows = findings("backbone=torchvision", "backbone.weights=DEFAULT")
@@ -161,6 +164,7 @@ def test_a_data_set_that_would_be_downloaded(findings):
     assert ("data set", "error") not in rows
 
 
+@pytest.mark.long
 def test_own_images(findings, tmp_path):
     write_folders(tmp_path / "photos", {"cat": 14, "dog": 16})
     rows = findings(*own_images(tmp_path / "photos", "cleaner=cpc_agn"))
@@ -171,6 +175,7 @@ def test_own_images(findings, tmp_path):
     assert "24 drawn at random are fine: 3 channels of 16 x 16 pixels once cropped" in rows["images", "ok"]
 
 
+@pytest.mark.long
 def test_own_images_that_go_wrong(findings, tmp_path):
     write_folders(tmp_path / "photos", {"cat": 14, "dog": 16, "owl": 6})
     rows = findings(*own_images(tmp_path / "photos", "dataset.crop.resize=200"))
@@ -184,6 +189,7 @@ def test_own_images_that_go_wrong(findings, tmp_path):
     assert "needs the true label" in rows["labels", "error"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", [[], ["dataset.test_share=7"]])
 def test_the_command_prints_and_writes_nothing(command, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
@@ -195,6 +201,7 @@ def test_the_command_prints_and_writes_nothing(command, tmp_path, monkeypatch, a
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.long
 def test_a_folder_that_cannot_be_written(command, tmp_path):
     (tmp_path / "file").write_text("")
     code, out, _ = command("mode=check", *FINE, f"hydra.run.dir={tmp_path / 'file' / 'run'}")
@@ -210,6 +217,7 @@ def test_it_stands_alone(command, tmp_path, arguments):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_no_experiment_contradicts_its_protocol(compose):
     root = importlib.resources.files("cpc_lightning.conf")
     names = sorted(leaf.name.removesuffix(".yaml") for leaf in root.joinpath("experiment").iterdir())
@@ -225,6 +233,7 @@ def test_no_experiment_contradicts_its_protocol(compose):
         assert warnings == [], name
 
 
+@pytest.mark.long
 def test_a_checkpoint_holds_the_selected_networks_besides(findings, tmp_path, monkeypatch):
     file = write_table(tmp_path / "data", 40)
     sizes = []

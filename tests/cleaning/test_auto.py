@@ -58,6 +58,7 @@ def test_the_paper_counts_labels_that_noise_left_right():
     assert nominal_rate(0.0, 1) == 0
 
 
+@pytest.mark.long
 def test_features_are_estimated_once_and_judged_by_the_probe():
     task, wrong = make_task(vectors=True)
     cleaner = AutoCleaner()
@@ -82,6 +83,7 @@ def with_losses(task, wrong):
     return replace(task, judging=tuple(seen), learning=tuple(seen), optimizers=optimizers)
 
 
+@pytest.mark.long
 def test_images_are_judged_by_prototypes_and_the_choice_stays():
     task, wrong = make_task(vectors=False)
     task = with_losses(task, wrong)

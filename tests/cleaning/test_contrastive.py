@@ -140,6 +140,7 @@ def test_q_is_the_softmax_of_the_given_label():
     assert q.tolist() == pytest.approx([0.119203, 0.880797], abs=1e-5)
 
 
+@pytest.mark.long
 def test_it_divides_without_a_mixture_for_the_peer():
     task = make_task(n=400, seed=2, progress=0.5)
     cleaner = ContrastiveCleaner(threshold=0.4, steps=200)

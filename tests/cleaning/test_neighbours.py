@@ -76,6 +76,7 @@ def without_faiss(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)  # import raises ImportError
 
 
+@pytest.mark.long
 def test_up_to_a_number_of_samples_all_pairs_are_compared(monkeypatch, without_faiss):
     monkeypatch.setattr(neighbours, "BLOCK", 100_000)  # 33 at once
     inputs = clustered(3000)
@@ -171,6 +172,7 @@ def test_with_the_package_there_is_no_number_too_large():
     neighbours.require_comparable(10**9, "neighbours", 10)
 
 
+@pytest.mark.long
 def test_processes_that_are_forked_afterwards_and_torch_beside_it_go_on(many):
     """faiss brings an OpenMP of its own: loaders fork workers from a process that has used both."""
     inputs = clustered(2000)

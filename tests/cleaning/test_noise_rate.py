@@ -52,6 +52,7 @@ def noisy_digits(kind, rate, seed=0):
     return features, labels, float((labels != true).float().mean())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "rate"), [("even", 0.0), ("even", 0.3), ("next", 0.3)])
 def test_the_interval_holds_the_rate(kind, rate):
     features, labels, true_rate = noisy_digits(kind, rate)
@@ -85,6 +86,7 @@ def test_copies_are_drawn_together():
     assert width(together) > 1.5 * width(apart)
 
 
+@pytest.mark.long
 def test_the_interval_of_two_networks_spans_both():
     features, labels, _ = noisy_digits("even", 0.3)
     found = [infer_true_classes(features + k * torch.randn(700, 64, generator=torch.Generator().manual_seed(1)),

@@ -102,6 +102,7 @@ def test_confident_joint():
     assert nobody.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "rate", "least", "plain"),
     [("symmetric", 0.4, 0.998, 0.98), ("symmetric", 0.8, 0.985, 0.9), ("pair", 0.4, 0.999, 0.7)],
@@ -119,6 +120,7 @@ def test_wrong_labels_of_digits_are_found(kind, rate, least, plain):
     assert found.noise_rate == pytest.approx(wrong.mean(), abs=0.06)
 
 
+@pytest.mark.long
 def test_right_labels_of_digits_are_left_alone():
     pixels, true = load_digits(return_X_y=True)
     found = infer_true_classes(torch.tensor(pixels), torch.tensor(true), 10)
@@ -126,6 +128,7 @@ def test_right_labels_of_digits_are_left_alone():
     assert found.noise_rate < 0.01
 
 
+@pytest.mark.long
 def test_a_class_with_one_sample_and_copies_of_one_misfiled_picture():
     pixels, true = load_digits(n_class=3, return_X_y=True)
     pixels, true = torch.tensor(pixels[:200]), torch.tensor(true[:200])
@@ -137,6 +140,7 @@ def test_a_class_with_one_sample_and_copies_of_one_misfiled_picture():
     assert float(found.posterior[240, 3]) == 1  # nobody can tell
 
 
+@pytest.mark.long
 def test_of_very_many_samples_some_choose_the_decay_and_all_are_judged(monkeypatch):
     pixels, true = load_digits(n_class=3, return_X_y=True)
     pixels, true = torch.tensor(pixels[:200]), torch.tensor(true[:200])

@@ -29,6 +29,7 @@ def make_task(vectors: bool, rate: float = 0.3) -> tuple[CleaningTask, torch.Ten
     return task, wrong
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("vectors", [True, False])
 def test_wrong_labels_get_low_probabilities_and_targets_of_their_true_class(vectors):
     task, wrong = make_task(vectors)
@@ -45,6 +46,7 @@ def agreement(first: torch.Tensor, second: torch.Tensor) -> float:
     return float((first == second).float().mean())
 
 
+@pytest.mark.long
 def test_without_soft_targets_the_data_is_divided():
     task, wrong = make_task(vectors=True)
     first, second = ProbeCleaner(soft_targets=False).clean(task).partitions
@@ -53,6 +55,7 @@ def test_without_soft_targets_the_data_is_divided():
     assert first.targets is None
 
 
+@pytest.mark.long
 def test_the_recall_is_told_where_not_all_pairs_are_compared(monkeypatch):
     task, _ = make_task(vectors=True)
     assert "stage1/neighbour_recall" not in ProbeCleaner().clean(task).scalars
@@ -60,6 +63,7 @@ def test_the_recall_is_told_where_not_all_pairs_are_compared(monkeypatch):
     assert 0.9 < ProbeCleaner().clean(task).scalars["stage1/neighbour_recall"] < 1
 
 
+@pytest.mark.long
 def test_fixed_features_are_judged_once(monkeypatch):
     task, _ = make_task(vectors=True)
     times = []
@@ -75,6 +79,7 @@ def test_fixed_features_are_judged_once(monkeypatch):
     assert len(times) == 2
 
 
+@pytest.mark.long
 def test_class_balance_draws_rare_classes_as_often(monkeypatch):
     task, _ = make_task(vectors=True)
     (partition, _) = ProbeCleaner(class_balance=1.0).clean(task).partitions

@@ -472,6 +472,7 @@ def test_large_sets_are_not_looked_at_in_advance(tmp_path, monkeypatch):
     assert len(image_folder(str(tmp_path), CROP).train) == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["clothing1m", "webvision", "table"])
 def test_opening_100_000_entries_is_fast_and_small(tmp_path, kind):
     """Lists as long as the real ones' lines; the images themselves are not there, and are not asked for."""

@@ -57,6 +57,7 @@ def test_a_name_that_is_there_twice_is_found():
     assert PathList(["ab", "c", "a", "bc"]).first_repeat() is None
 
 
+@pytest.mark.long
 def test_a_path_list_is_small():
     tracemalloc.start()
     paths = PathList(f"images/{n % 10}/{n:020d}.jpg" for n in range(100_000))

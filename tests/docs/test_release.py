@@ -54,6 +54,7 @@ def test_what_is_not_committed_is_refused(repository):
     assert (done.returncode, done.stderr) == (2, "commit first: a release is made of what is committed\n")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("version", "says"), [("1.0", "must be three numbers"), ("0.0.1", "is 0.1.0 already")])
 def test_a_version_that_cannot_be(repository, version, says):
     done = run(".ci/release", version, cwd=repository)

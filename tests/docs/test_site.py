@@ -10,6 +10,8 @@ import pytest
 from tests.docs.blocks import ROOT
 from tests.pages import open_browser
 
+pytestmark = pytest.mark.long
+
 LIST = json.loads((ROOT / "tests/public_names.json").read_text())
 
 

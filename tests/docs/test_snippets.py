@@ -30,6 +30,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", PYTHON)
 def test_python_runs(page, folder, monkeypatch):
     monkeypatch.chdir(folder)
@@ -43,6 +44,7 @@ def test_there_are_snippets():
     assert {"how.md", "python.md", "start.md", "report.md"} <= set(PYTHON)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("group", OWN)
 def test_a_part_of_ones_own(group, folder, monkeypatch, command, tmp_path):
     """One file and one yaml, from a folder of one's own."""
@@ -62,6 +64,7 @@ def test_a_part_of_ones_own(group, folder, monkeypatch, command, tmp_path):
         del sys.modules[name]
 
 
+@pytest.mark.long
 def test_a_mistake_in_such_a_part_is_one_line(folder, monkeypatch, command):
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))

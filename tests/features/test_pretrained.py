@@ -147,6 +147,7 @@ def compute(folder, ready):
     patches(folder).extract(images_of(2600, 30))
 
 
+@pytest.mark.long
 def test_processes_share_the_work(tmp_path, counted, monkeypatch):
     monkeypatch.setenv("PASS_TAKES", "0.02")  # or one has done it all before the other looks
     context = multiprocessing.get_context("spawn")
@@ -166,6 +167,7 @@ def test_processes_share_the_work(tmp_path, counted, monkeypatch):
     assert not [path for path in (tmp_path / "kept").rglob("*") if path.name == "blocks"]
 
 
+@pytest.mark.long
 def test_a_claim_is_one_process_s_and_ends_with_it(tmp_path):
     kept = Store(tmp_path / "one", 700)
     context = multiprocessing.get_context("spawn")
@@ -257,6 +259,7 @@ def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(tmp_path, ca
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.long
 def test_networks_of_libraries(tmp_path):
     """Random weights: what is looked at is that features are those before the classifier."""
     dataset = images_of(3, 2)

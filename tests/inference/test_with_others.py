@@ -63,6 +63,7 @@ def test_the_onnx_file_runs_in_the_newest_onnxruntime_of_a_python(command, photo
     assert float(chance) == pytest.approx(float(row["probability"]), abs=0.02)
 
 
+@pytest.mark.long
 def test_torchvision_reads_the_same_classes_and_images_in_the_same_order(command, photos, tmp_path):
     run, root = photos
     theirs = ImageFolder(root)
@@ -78,6 +79,7 @@ def test_torchvision_reads_the_same_classes_and_images_in_the_same_order(command
     assert right > 0.8  # by chance a third
 
 
+@pytest.mark.long
 def test_cleanlab_finds_wrong_labels_by_our_probabilities(photos):
     """Every ninth label is moved to the next class; Datalab is given labels and probabilities alone."""
     run, root = photos

@@ -30,6 +30,7 @@ def test_a_typed_method_brings_its_own_cleaner_to_an_experiment(typed, added):
     assert with_own_cleaner(typed) == [*typed, *added]
 
 
+@pytest.mark.long
 def test_the_command_line_composes_it(command):
     code, out, _ = command("--cfg", "job", "dataset=digits", "method=ssr")
     assert code == 0
@@ -38,6 +39,7 @@ def test_the_command_line_composes_it(command):
     assert config.cleaner._target_.endswith(".GraphCleaner")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("methods", ["elr,label_smoothing", "ssr,codivide"])
 def test_each_job_of_a_sweep_over_methods_is_what_its_command_is_alone(command, small, tmp_path, methods):
     """The experiment's cleaner is cpc_awr; ssr has its own, and the first two have none."""
@@ -97,6 +99,7 @@ def fitting(small, typed):
     return [text for text in small if method not in WITHOUT_WARMUP or not text.startswith("training.warmup")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("typed", "says"), REFUSED.items(), ids=REFUSED)
 def test_what_does_not_fit_is_one_line(command, small, tmp_path, typed, says):
     typed = typed.split()
@@ -116,6 +119,7 @@ def test_what_nobody_typed_is_called_by_its_file(compose):
         _ = Parts(plain(compose("method=promix", "cleaner=knn"))).cleaner
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("typed", [text for text in REFUSED if "semisup" in text or "training" in text])
 def test_a_check_finds_what_the_method_does_not_read(command, small, typed):
     typed = typed.split()
@@ -124,6 +128,7 @@ def test_a_check_finds_what_the_method_does_not_read(command, small, typed):
     assert f"{typed[-1].lstrip('+')}: is not for this method" in " ".join(out.split())
 
 
+@pytest.mark.long
 def test_a_sweep_finds_it_before_its_first_job(command, small, tmp_path):
     folder = tmp_path / "sweep"
     code, _, err = command("-m", *small, "method=codivide,elr", f"hydra.sweep.dir={folder}")
@@ -132,6 +137,7 @@ def test_a_sweep_finds_it_before_its_first_job(command, small, tmp_path):
     assert not folder.exists()
 
 
+@pytest.mark.long
 def test_what_an_experiment_sets_for_its_method_is_refused_and_for_another_set_aside(command, small, tmp_path):
     (tmp_path / "experiment").mkdir()
     lines = "# @package _global_\ndefaults:\n  - override /method: {}\n  - override /cleaner: {}\ntraining:\n  {}\n"
@@ -146,6 +152,7 @@ def test_what_an_experiment_sets_for_its_method_is_refused_and_for_another_set_a
     assert code == 0, out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
@@ -172,6 +179,7 @@ def test_epochs_of_the_python_interface_scale_a_warm_up_where_there_is_one(tmp_p
         assert texts[0] == "training.epochs=12"
 
 
+@pytest.mark.long
 def test_a_run_of_one_network_is_exported_as_one(command, small, tmp_path):
     folder = tmp_path / "run"
     settings = [text for text in fitting(small, ["method=gjs"]) if not text.startswith("report=")]

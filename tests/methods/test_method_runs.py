@@ -21,6 +21,8 @@ from cpc_lightning.app.run import run
 from cpc_lightning.app.settings import plain
 from cpc_lightning.methods.memory import SampleMemory
 
+pytestmark = pytest.mark.long
+
 METHODS = sorted(path.stem for path in Path(cpc_lightning.conf.__path__[0], "method").glob("*.yaml"))
 SIX_EPOCHS = (
     "noise=symmetric", "noise.rate=0.5", "training.epochs=6", "training.warmup_epochs=2",

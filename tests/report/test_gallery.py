@@ -85,6 +85,7 @@ def test_pictures_within_the_page_are_the_images():
     assert (image.size, image.getpixel((1, 1))) == ((2, 2), 77)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("budget", [400_000, 60_000, 5_000])
 def test_pictures_within_the_page_keep_to_their_budget(budget):
     noise = np.random.default_rng(0).integers(0, 256, (20, 256, 256, 3), dtype=np.uint8)  # the worst to compress

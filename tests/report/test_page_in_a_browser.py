@@ -11,6 +11,8 @@ from tests.pages import HOSTILE, Images, Page, look_at, make_page, open_browser,
 
 from cpc_lightning.datasets.dataset import ArrayImages
 
+pytestmark = pytest.mark.long
+
 NAMES = ("cat", "dog", "bird")
 
 

@@ -35,16 +35,19 @@ def dashboard(tmp_path_factory):
     return folder, logged
 
 
+@pytest.mark.long
 def test_scalars_are_grouped_by_stage_and_logged_once_an_epoch(dashboard):
     for name in ("train/loss_1", "test/accuracy", "gmm/auc", "partition/labeled_2", "stage1/seconds"):
         assert sum(name in data for data in dashboard[1]) == 3, name  # three epochs; warm-up ends with the first
 
 
+@pytest.mark.long
 def test_histograms_come_every_few_epochs_and_at_the_end(dashboard):
     drawn = [data["losses/network_2"] for data in dashboard[1] if "losses/network_2" in data]
     assert len(drawn) == 2  # after epoch 2, and after the last
 
 
+@pytest.mark.long
 def test_the_most_suspicious_images_come_with_their_pictures(dashboard):
     folder, logged = dashboard
     (table,) = (data["suspicious_labels"] for data in logged if "suspicious_labels" in data)
@@ -69,6 +72,7 @@ def scalars_of(folder):
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_wandb_has_every_metric_under_its_one_name_by_epoch(dashboard):
     folder = dashboard[0]
     run = Run(folder)
@@ -79,6 +83,7 @@ def test_wandb_has_every_metric_under_its_one_name_by_epoch(dashboard):
         assert logged == pytest.approx(values, rel=1e-6), name
 
 
+@pytest.mark.long
 def test_wandb_knows_the_run_its_settings_and_how_it_ended(dashboard):
     run = Run(dashboard[0])
     assert run.run.project == "cpc-lightning"
@@ -94,6 +99,7 @@ def test_wandb_knows_the_run_its_settings_and_how_it_ended(dashboard):
     assert run.summary["cleaner_auc_gmm"] == pytest.approx(columns(dashboard[0])["gmm/auc"][2], rel=1e-6)
 
 
+@pytest.mark.long
 def test_wandb_has_histograms_of_clean_probabilities_beside_those_of_losses(dashboard):
     drawn = [row for row in Run(dashboard[0]).rows if "clean_probability/network_1" in row]
     assert [row["epoch"] for row in drawn] == [1, 2]
@@ -108,6 +114,7 @@ def board(dashboard):
     return board.Reload()
 
 
+@pytest.mark.long
 def test_tensorboard_has_the_same_scalars_by_epoch(dashboard, board):
     expected = scalars_of(dashboard[0])
     assert set(board.Tags()["scalars"]) == set(expected)
@@ -115,6 +122,7 @@ def test_tensorboard_has_the_same_scalars_by_epoch(dashboard, board):
         assert {event.step: event.value for event in board.Scalars(name)} == pytest.approx(values, rel=1e-6), name
 
 
+@pytest.mark.long
 def test_tensorboard_has_the_same_histograms(board):
     names = [f"{what}/network_{network}" for what in ("losses", "clean_probability") for network in (1, 2)]
     assert set(board.Tags()["histograms"]) == set(names)
@@ -124,6 +132,7 @@ def test_tensorboard_has_the_same_histograms(board):
         assert [event.histogram_value.num for event in drawn] == [1438, 1438]
 
 
+@pytest.mark.long
 def test_tensorboard_has_the_most_suspicious_images(dashboard, board):
     (picture,) = board.Images("suspicious_images")
     assert (picture.width, picture.height) == (5 * (8 + 2) + 2, 8 + 2 * 2)  # five digits of 8 x 8, 2 between them
@@ -137,6 +146,7 @@ def test_names_of_classes_mean_nothing_in_a_table():
     assert inert("a|b<i>*") == "a&#124;b&#60;i&#62;&#42;"
 
 
+@pytest.mark.long
 def test_the_run_is_closed_so_that_the_next_job_starts_its_own(dashboard):
     assert wandb.run is None
 

@@ -223,7 +223,7 @@ def found(tmp_path_factory):
     return {world: [ranks[rank][world] for rank in range(world)] for world in WORLDS}
 
 
-pytestmark = pytest.mark.ddp
+pytestmark = [pytest.mark.ddp, pytest.mark.long]
 
 
 def test_gathering_gives_all_or_the_first_each_row_once(found):

@@ -18,6 +18,8 @@ from cpc_lightning.cleaning.reference import NoCleaner
 from cpc_lightning.training.held_out import held_out_reports
 from cpc_lightning.training.stage_one import StageOne
 
+pytestmark = pytest.mark.long
+
 
 def judge(done, stage_one=None):
     return held_out_reports(done.trainer, done.module, done.datamodule, stage_one or done.stage_one)

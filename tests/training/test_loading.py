@@ -32,6 +32,7 @@ def batches(data, workers):
     )
 
 
+@pytest.mark.long
 def test_batches_do_not_depend_on_the_number_of_workers(data):
     ours, theirs = batches(data, 0), batches(data, 2)
     assert [b["labeled_images"].shape for b in ours] == [(1, 4, 3, 12, 12)] * 4 + [(4, 4, 3, 12, 12)] * 2
@@ -81,6 +82,7 @@ def test_workers_that_cannot_be_started_are_an_error_with_the_setting(data, monk
         list(loader)
 
 
+@pytest.mark.long
 def test_a_plan_travels_by_value_not_through_shared_memory(data):
     """Nor does it take the whole permutation along, of which it is a piece."""
     shares = warmup_share(torch.arange(100_000)), warmup_share(torch.arange(4))

@@ -65,6 +65,7 @@ def told(tmp_path_factory):
     return opened
 
 
+@pytest.mark.long
 def test_a_run_from_its_first_step_to_the_last_pass(told):
     whole = told[0]
     assert whole.closed
@@ -76,6 +77,7 @@ def test_a_run_from_its_first_step_to_the_last_pass(told):
     assert all(re.fullmatch(r"test accuracy \d+\.\d\d %", status.measured) for status in whole.kept)
 
 
+@pytest.mark.long
 def test_the_share_of_an_epoch_never_falls(told):
     for epoch in ("epoch 1/3", "epoch 2/3", "epoch 3/3"):
         shares = [status.share for status in told[0].seen if status.where == epoch and status.share is not None]
@@ -83,6 +85,7 @@ def test_the_share_of_an_epoch_never_falls(told):
         assert 0 <= shares[0] < shares[-1] <= 1
 
 
+@pytest.mark.long
 def test_the_time_left_is_known_from_the_first_epoch_by_the_trial_before_it(told):
     first, last = (status.run_left for status in told[0].kept)
     assert not first.at_least
@@ -90,17 +93,20 @@ def test_the_time_left_is_known_from_the_first_epoch_by_the_trial_before_it(told
     assert first.seconds > 0 < last.seconds
 
 
+@pytest.mark.long
 def test_a_resumed_run_goes_on_where_it_was(told):
     seen = {status.where for status in told[1].seen}
     assert "epoch 3/3" in seen
     assert seen <= {"epoch 3/3", "3 epochs done"}
 
 
+@pytest.mark.long
 def test_a_run_without_a_bar(notes, tmp_path):
     assert run(tmp_path / "run", "trainer.enable_progress_bar=false") == 0
     assert notes == []
 
 
+@pytest.mark.long
 def test_jobs_of_a_sweep_are_counted(notes, tmp_path, monkeypatch):
     monkeypatch.delenv(JOB, raising=False)
     assert main(["-m", *SMALL, "callbacks=default", "cleaner=none", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]) == 0
@@ -108,6 +114,7 @@ def test_jobs_of_a_sweep_are_counted(notes, tmp_path, monkeypatch):
     assert JOB not in os.environ
 
 
+@pytest.mark.long
 def test_it_is_closed_before_an_error_is_told(notes, tmp_path, capsys):
     assert run(tmp_path / "run", "optimizer.network.lr=1e30") == 1
     assert notes[0].closed

@@ -1,5 +1,6 @@
 """A cleaner that remembers sees every epoch from the first one on, and goes on after a resume bit for bit."""
 
+import pytest
 import torch
 from tests.conftest import SMALL
 from tests.runs import WITNESS, assert_same_run
@@ -7,6 +8,8 @@ from tests.runs import WITNESS, assert_same_run
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.run import run, run_parts
 from cpc_lightning.app.settings import plain
+
+pytestmark = pytest.mark.long
 
 SIX = (*SMALL, "training.epochs=6", "training.warmup_epochs=3", "cleaner=wrong_events", "cleaner.class_aware=false")
 

@@ -17,6 +17,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("more", "stops"), VARIANTS.values(), ids=VARIANTS)
 def test_a_resumed_run_ends_like_one_that_was_not_interrupted(compose, tmp_path, more, stops):
     """Stopped after 1 epoch: in network warm-up; after 2, 3 and 4: in CPC warm-up; after 5: past both."""
@@ -60,6 +61,7 @@ def quoted(path):
     return "'" + str(path).replace("'", r"\'") + "'"
 
 
+@pytest.mark.long
 def test_a_run_may_go_on_in_another_folder(command, stopped, half, tmp_path):
     """With what the checkpoint knows: rows of the metrics, and the best checkpoint, which came before."""
     checkpoint = half / "checkpoints" / "last.ckpt"
@@ -68,6 +70,7 @@ def test_a_run_may_go_on_in_another_folder(command, stopped, half, tmp_path):
     assert_same_run(tmp_path / "new", stopped / "straight")
 
 
+@pytest.mark.long
 def test_a_checkpoint_named_from_its_own_folder_continues_its_run(command, stopped, half, monkeypatch):
     monkeypatch.chdir(half / "checkpoints")
     code, _, err = command("resume=last.ckpt", "~callbacks.witness")
@@ -75,6 +78,7 @@ def test_a_checkpoint_named_from_its_own_folder_continues_its_run(command, stopp
     assert_same_run(half, stopped / "straight")
 
 
+@pytest.mark.long
 def test_a_run_stopped_between_its_last_checkpoint_and_its_report_reports(command, stopped, tmp_path):
     folder = shutil.copytree(stopped / "straight", tmp_path / "run")
     for name in ("labels.csv", "summary.json", "metrics.csv"):
@@ -84,6 +88,7 @@ def test_a_run_stopped_between_its_last_checkpoint_and_its_report_reports(comman
     assert json.loads((folder / "summary.json").read_text())["seconds"] > 0
 
 
+@pytest.mark.long
 def test_a_run_stopped_before_its_first_checkpoint_begins_anew(command, stopped, half):
     shutil.rmtree(half / "checkpoints")
     assert command(f"resume={quoted(half)}", "~callbacks.witness")[0] == 0
@@ -106,6 +111,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("change", "names", "says"), REFUSED.values(), ids=REFUSED)
 def test_a_change_that_cannot_continue_is_refused_in_one_line(command, half, change, names, says):
     before = {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}
@@ -116,12 +122,14 @@ def test_a_change_that_cannot_continue_is_refused_in_one_line(command, half, cha
     assert before == {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}  # nothing was touched
 
 
+@pytest.mark.long
 def test_where_and_how_a_run_computes_may_change(command, stopped, half):
     more = ["training.num_workers=1", "trainer.enable_progress_bar=false", "logger=tensorboard"]
     assert command(f"resume={quoted(half)}", "~callbacks.witness", *more)[0] == 0
     assert (half / "labels.csv").read_bytes() == (stopped / "straight" / "labels.csv").read_bytes()
 
 
+@pytest.mark.long
 def test_other_labels_under_the_same_settings_are_refused(command, tmp_path, small):
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(str(number % 10) for number in range(1438)))
@@ -176,13 +184,19 @@ INCOMPLETE = {
     "no config": (lambda c: c["run"].pop("config"), "is no whole checkpoint (run.config is absent"),
     "numbers as overrides": (lambda c: c["run"].update(overrides=[1]), "is no whole checkpoint (run.overrides is"),
     "no digest": (lambda c: c["run"]["data"].pop("labels"), "is no whole checkpoint (run.data.labels is absent"),
+}
+UNFIT = {  # found when the networks are there: seconds each
     "an empty loop": (lambda c: c["loops"].update(fit_loop={"state_dict": 3}), "cannot be loaded ("),
     "another network": (lambda c: c["state_dict"].popitem(), "cannot be loaded (RuntimeError: "),
     "an optimizer less": (lambda c: c["optimizer_states"].pop(), "is no whole checkpoint (other"),
 }
 
 
-@pytest.mark.parametrize(("damage", "says"), INCOMPLETE.values(), ids=INCOMPLETE)
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [*INCOMPLETE.values(), *(pytest.param(*case, marks=pytest.mark.long) for case in UNFIT.values())],
+    ids=[*INCOMPLETE, *UNFIT],
+)
 def test_a_checkpoint_that_is_not_complete_gives_one_line_and_code_2(command, half, damage, says):
     path = half / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
@@ -219,6 +233,7 @@ def edit(path, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("change", "says"), CHANGED.values(), ids=CHANGED)
 def test_other_data_under_the_same_settings_is_refused(command, tmp_path, change, says):
     file = write_table(tmp_path / "data", 40)
@@ -235,6 +250,7 @@ def test_other_data_under_the_same_settings_is_refused(command, tmp_path, change
     assert err.startswith(f"error: dataset=table: the run to resume has other {says}"), err
 
 
+@pytest.mark.long
 def test_a_folder_falls_back_to_its_newest_whole_checkpoint(command, stopped, half):
     (half / "checkpoints" / "last.ckpt").write_bytes(b"garbage")
     assert command(f"resume={quoted(half)}", "~callbacks.witness")[0] == 0  # from best.ckpt

@@ -81,6 +81,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_clothing1m_is_tested_once_with_the_selected_pair(command, compose, tmp_path):
     write_clothing1m(tmp_path / "data", train=70, clean=28)
     settings = [
@@ -126,6 +127,7 @@ def test_clothing1m_is_tested_once_with_the_selected_pair(command, compose, tmp_
     assert summary["test_accuracy_top5_selected"] == pytest.approx(100 * float(top5), abs=1e-4)
 
 
+@pytest.mark.long
 def test_a_resumed_run_selects_what_the_whole_run_would(compose, tmp_path):
     write_clothing1m(tmp_path / "data", train=70, clean=28)
     settings = [
@@ -144,6 +146,7 @@ def test_a_resumed_run_selects_what_the_whole_run_would(compose, tmp_path):
     assert all(torch.equal(ours["state_dict"][name], value) for name, value in theirs["state_dict"].items())
 
 
+@pytest.mark.long
 def test_a_table_with_val_rows_is_tested_every_epoch_too(command, tmp_path):
     file = write_table(tmp_path / "data", 40)
     code, out, error = command(
@@ -168,6 +171,7 @@ def test_a_table_with_val_rows_is_tested_every_epoch_too(command, tmp_path):
     assert summary["noise_rate_actual"] == pytest.approx(3 / 24)  # of 0, 16 and 32; 8 and 24 are not trained on
 
 
+@pytest.mark.long
 def test_a_run_is_not_resumed_from_the_networks_that_were_selected(command, tmp_path):
     """They are of other epochs than the optimizers beside them: the run would go on as another."""
     file = write_table(tmp_path / "data", 40)

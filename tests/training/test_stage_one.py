@@ -113,6 +113,7 @@ class AllClean:
         return CleaningResult(tuple(Estimate(q, gmm=q) for q in pair), co_divide(*by), 0.5, {"gmm": 0.5}, {})
 
 
+@pytest.mark.long
 def test_each_network_trains_on_draws_of_its_own(tmp_path):
     """Draws of two batches, as Clothing1M has them: of 64 samples a network and epoch, of 128 in warm-up."""
     done = fit(tmp_path, AllClean(), balanced_batches=2, warmup_epochs=1, warmup_batch_size=128)
@@ -299,6 +300,7 @@ def share_by_scipy(losses, labels):
     return sum(ks_2samp(losses[labels == k], losses, method="asymp").pvalue < 0.05 for k in classes) / len(classes)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("draws", [False, True])
 def test_the_losses_of_classes_are_compared_at_the_end_of_the_warm_up_alone(fitted, tmp_path, draws):
     """In draws of their own, network 1 judges network 2's. Only the first stage 1 logs it."""
@@ -377,6 +379,7 @@ def test_a_few_features_keep_their_precision():
     assert torch.equal(features, torch.full((2, 3), 0.1))
 
 
+@pytest.mark.long
 def test_features_are_kept_for_cleaners_that_read_them_alone(tmp_path):
     probe = Probe()
     probe.needs_features = False

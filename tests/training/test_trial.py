@@ -101,6 +101,7 @@ def state_of(parts):
     return module, generators, random.getstate(), parts.datamodule.partitions, dict(parts.datamodule._loaders)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "cleaner", ["cpc_awr", "gmm_agn", "cpc_contrastive", "uniform", "wrong_events", "mixture_2d", "oracle", "none"]
 )
@@ -121,6 +122,7 @@ def test_a_trial_leaves_everything_as_it_was(parts, cleaner):
     assert costs.warmup > 0 < costs.look
 
 
+@pytest.mark.long
 def test_a_cleaner_that_takes_many_steps_is_tried_with_few(parts):
     """50 steps cost 50 ticks, 250 cost 250: of 2,000, two fifths are expected, 800 ticks."""
     run = parts("cleaner=cpc_awr", "cleaner.steps=2000")

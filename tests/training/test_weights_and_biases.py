@@ -176,6 +176,7 @@ def described(folder, overrides, **given):
     return Run(folder)
 
 
+@pytest.mark.long
 def test_two_seeds_are_one_group_and_one_panel(tmp_path):
     runs = [described(tmp_path / seed, ["experiment=digits_sym80", f"seed={seed}"]) for seed in ("1", "2")]
     assert [run.run.run_group for run in runs] == ["digits_sym80"] * 2
@@ -213,6 +214,7 @@ def test_what_the_user_names_stays(monkeypatch, tmp_path):
 # Whole runs -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_without_a_key_a_run_is_refused_before_there_is_a_folder(command, small, tmp_path):
     run = (*small, "logger=wandb", "logger.wandb.offline=false", f"hydra.run.dir={tmp_path / 'run'}")
     code, _, error = command(*run)
@@ -224,6 +226,7 @@ def test_without_a_key_a_run_is_refused_before_there_is_a_folder(command, small,
     assert "logger.wandb.offline=false" in out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("mode", "home", "files"), [("disabled", "/proc/none", 0), ("offline", "/proc/none", 1),
                                                      ("offline", None, 1)])  # fmt: skip
 def test_a_run_follows_wandb_mode_without_a_home(monkeypatch, command, small, tmp_path, mode, home, files):
@@ -237,6 +240,7 @@ def test_a_run_follows_wandb_mode_without_a_home(monkeypatch, command, small, tm
     assert (tmp_path / "run" / "labels.csv").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", ["Table", "finalize"])
 def test_a_logger_that_fails_at_the_end_costs_no_verdict(monkeypatch, command, small, tmp_path, place):
     def fail(*_, **__):
