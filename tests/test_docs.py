@@ -85,6 +85,15 @@ def test_what_cheaper_stages_do_to_the_labels_is_what_the_committed_rows_give(wh
     assert f"\n\n{table}\n\n" in (ROOT / "docs/speed.md").read_text()
 
 
+def test_the_documentation_quotes_the_parts_of_the_committed_runs(where):
+    _, table, notes = where.readme_table(where.read_rows(ROOT / "benchmarks/results/readme_runs.csv"))
+    _, before, after = table[-1]
+    first, last = (re.search(r"([\d.]+) %", note)[1] for note in notes[1:3])
+    page = " ".join((ROOT / "docs/speed.md").read_text().split())
+    assert f"it took {before:.0f} seconds of a processor, of its epochs {first} % for stage 1 beyond its pass" in page
+    assert f"and takes {after:.0f}, of its epochs {last} %" in page
+
+
 def test_the_parts_of_a_run_are_medians_and_stage_one_a_share_of_the_epochs(where):
     """By hand: each part takes 1, 9 and 2 s in three runs of a commit; three are in no epoch, three in stage 1."""
     rows = [{"commit": "a", **dict.fromkeys(where.README_PARTS, value)} for value in ("1", "9", "2")]
