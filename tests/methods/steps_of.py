@@ -26,6 +26,7 @@ class Plain:
 
     strong_are_weak = False
     per_image = 4
+    of_certain = 2
 
     def weak(self, images):
         return images

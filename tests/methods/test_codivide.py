@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from tests.methods.steps_of import Says, step_of
+from tests.methods.steps_of import Plain, Says, step_of
 from torch.nn import functional as F
 
 from cpc_lightning.methods.codivide import CoDivide
 from cpc_lightning.methods.method import Beginning
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
+from cpc_lightning.views.vector_views import VectorViews
 
 LOGITS = [[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
 TARGETS = [[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]]
@@ -32,6 +33,19 @@ def test_certain_targets_are_learnt_without_asking_anybody(method, monkeypatch):
     targets = squares / squares.sum(dim=1, keepdim=True)
     expected = -(targets * F.log_softmax(torch.tensor(LOGITS), dim=1)).sum(dim=1).mean()
     assert method.losses(step)["loss"].item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("views", "rows"), [(VectorViews(), 3), (Plain(), 6)])
+def test_certain_targets_of_a_vector_are_learnt_from_one_view_of_it(method, views, rows):
+    """Three samples, of images two views each."""
+    network, seen = Says(LOGITS), []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    views.strong = lambda images: images
+    step = step_of(
+        [network, network], [0, 1, 0], warmup=False, targets=torch.tensor(TARGETS), certain=True, views=views
+    )
+    method.losses(step)
+    assert seen == [rows]
 
 
 def test_targets_that_are_not_certain_are_refined(method, monkeypatch):

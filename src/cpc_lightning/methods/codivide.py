@@ -63,7 +63,8 @@ class CoDivide(Method):
         Where targets are certain, as those of `cleaner=probe`, no network is asked for a guess that would not count.
         """
         if step.certain and step.targets is not None:
-            strong = step.weak(VIEWS) if step.views.strong_are_weak else step.strong(VIEWS)
+            count = step.views.of_certain
+            strong = step.weak(count) if step.views.strong_are_weak else step.strong(count)
             targets = sharpen(step.targets.float(), self.risk.temperature)
             nothing = strong[:, :0], targets[:0]
             losses = self.risk.risk(step.network, strong, targets, *nothing, step.epoch, self.warmup_epochs)

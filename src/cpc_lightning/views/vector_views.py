@@ -33,6 +33,7 @@ class VectorViews(nn.Module):
         mean: (D,) buffer, of the training set.
         std: (D,) buffer, likewise; 1 for numbers that do not vary.
         strong_are_weak: as in `Views`; strong views are always drawn anew.
+        of_certain: as in `Views`; a second one of a vector costs time and gains nothing (docs/features.md).
 
     Raises:
         InputError: if a setting is out of its range.
@@ -42,6 +43,7 @@ class VectorViews(nn.Module):
     std: Tensor
     strong_are_weak = False
     per_image = 2 * VIEWS
+    of_certain = 1
 
     def __init__(self, dropout: float = 0.2, noise: float = 0.1, mixing: float = 0.2) -> None:
         super().__init__()

@@ -48,10 +48,13 @@ class Views:
 
     Attributes:
         strong_are_weak: whether stage 2 trains on the very views that it guesses on ("weak").
+        of_certain: how many views of an image a step of stage 2 trains on where it has nothing to guess.
 
     Raises:
         InputError: if a setting is out of its range.
     """
+
+    of_certain = VIEWS
 
     def __init__(
         self,
