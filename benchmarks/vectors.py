@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -92,6 +93,7 @@ def main() -> None:
             for name, part in zip((file, folder / "test.npz"), kept, strict=True):
                 arrays = {"features": features[part], "labels": given[part], "true_labels": true[part]}
                 np.savez(name, **{key: value.numpy() for key, value in arrays.items()})
+        shutil.rmtree(folder / "run", ignore_errors=True)
         found = run(
             ["experiment=photos", "dataset=embeddings", "features=none", f"dataset.file={file}",
              f"dataset.test_file={folder}/test.npz", f"hydra.run.dir={folder}/run"], folder,
