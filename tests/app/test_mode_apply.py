@@ -4,6 +4,7 @@ import csv
 import os
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.conftest import SMALL
@@ -11,7 +12,10 @@ from tests.datasets.image_trees import write_folders
 from tests.training.test_selection import TINY
 
 from cpc_lightning.app.command_line import main
-from cpc_lightning.app.second_run import free_folder, text_of
+from cpc_lightning.app.overrides import composed_of
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.second_run import free_folder, method_of, text_of
+from cpc_lightning.datasets.digits import digits as digits_set
 from cpc_lightning.report.comparison import compare
 from cpc_lightning.report.run_folder import read_run_folder
 
@@ -63,6 +67,20 @@ def photos(tmp_path_factory):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("method", ["elr", "promix"])
+def test_the_second_run_is_told_nothing_that_its_method_refuses(tmp_path, method):
+    """Methods without the empirical vicinal risk, and without a warm-up, refuse settings of theirs."""
+    overrides = ["dataset=digits", f"method={method}"]
+    run = SimpleNamespace(overrides=overrides, settings=composed_of(overrides).settings(str(tmp_path)))
+    data = ["dataset=table", f"dataset.file={tmp_path / 'cleaned.csv'}"]
+    texts, unlike = method_of(run, SimpleNamespace(dataset=digits_set()), data)
+    assert not unlike
+    composed = composed_of([*data, *texts])
+    parts = Parts(composed.settings(str(tmp_path)), [*data, *texts], composed.usual)
+    parts.check_method()
+    assert type(parts.method).__module__.rpartition(".")[2] == method
+
+
 def test_from_photos_to_a_second_run_by_one_pasted_command(command, photos, tmp_path):
     run = photos / "one"
     labels = rows_of(run / "labels.csv")

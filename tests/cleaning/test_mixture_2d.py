@@ -123,7 +123,7 @@ def test_while_they_learn_the_loss_mixture_divides():
 def test_a_trial_with_few_steps_reaches_the_prototypes():
     cleaner = Mixture2dCleaner()
     assert isinstance(cleaner, TakesSteps)
-    assert (cleaner.steps, cleaner.expected_steps) == (2000, 400)
+    assert (cleaner.steps, cleaner.expected_steps(1000)) == (2000, 75)
     cleaner.steps = 7
     assert cleaner.clean(task_of(0.5)[0]).scalars["prototypes/steps_1"] == 7
 

@@ -12,6 +12,7 @@ from cpc_lightning.cleaning.prototypes import (
     confident_predictions,
     fit_prototypes,
     prototype_loss,
+    settling_span,
 )
 from cpc_lightning.errors import InputError, TrainingError
 
@@ -398,10 +399,25 @@ def test_a_fit_reads_each_tensor_from_the_device_that_it_is_on(where):
     torch.testing.assert_close(q.cpu(), head.clean_probability(features, rest[0]), rtol=1e-7, atol=1e-9)
 
 
-def test_fit_that_diverges_says_so():
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_fit_that_diverges_says_so(momentum):
+    """And leaves behind what the optimizer has made of the parameters."""
     head, data = random_case()
+    before = head.prototypes.detach().clone()
+    optimizer = torch.optim.SGD(head.parameters(), 1e6, momentum=momentum)
     with pytest.raises(TrainingError, match="lower their learning rate"):
-        fit_prototypes(head, sgd(head, 1e6), *data, alpha=0.0, steps=300, batch_size=16, seed=0)
+        fit_prototypes(head, optimizer, *data, alpha=0.0, steps=300, batch_size=16, seed=0)
+    assert not torch.equal(head.prototypes, before)
+    assert all(p.grad is None for p in head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("samples", "span"),
+    # Of 128: 1, 12 and 37 steps a pass, twice that rounded up to 25; then 38, 42 and 391 rounded up to 100.
+    [(10, 25), (1438, 25), (4736, 75), (4737, 100), (5300, 100), (50_000, 400)],
+)
+def test_looks_at_the_loss_go_over_whole_passes(samples, span):
+    assert settling_span(samples, 128) == span
 
 
 def test_fit_separates_what_can_be_separated():

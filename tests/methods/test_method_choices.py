@@ -11,7 +11,11 @@ from cpc_lightning.app.compose import compose, with_own_cleaner
 from cpc_lightning.app.overrides import composed_of, scaled
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.settings import plain
+from cpc_lightning.app.unread import check_read, told
 from cpc_lightning.errors import InputError
+from cpc_lightning.methods.codivide import CoDivide
+from cpc_lightning.methods.elr import Elr
+from cpc_lightning.methods.gjs import Gjs
 
 
 @pytest.mark.parametrize(
@@ -194,3 +198,25 @@ def test_a_run_of_one_network_is_exported_as_one(command, small, tmp_path):
     assert "both networks" not in page.split("Accuracy over the epochs")[1][:4000]
     assert "Losses of network 2" not in page
     assert json.loads((folder / "summary.json").read_text())["test_accuracy_last"] > 0
+
+
+def test_settings_typed_as_a_dict_are_seen_too():
+    with pytest.raises(InputError, match=r"^training.warmup_epochs=3: is not for this method, which learns"):
+        check_read(Elr(), {}, {}, ["method=elr", "training={warmup_epochs: 3}"])
+    check_read(Elr(), {}, {}, ["method=elr", "training={epochs: 3}"])
+
+
+@pytest.mark.parametrize(
+    ("method", "views", "line"),
+    [
+        (Gjs(), {"policy": "weak"}, "views.policy=weak: there are no strong views, which this method learns from; "),
+        (Gjs(), {"policy": "symbols"}, ""),
+        (Gjs(), None, ""),  # vectors
+        (CoDivide(), {"policy": "weak"}, ""),
+        (Elr(), {"policy": "weak"}, ""),
+    ],
+)
+def test_strong_views_that_are_weak_are_told_where_a_method_needs_others(method, views, line):
+    said = told(method, {"views": views}, [])
+    assert said.startswith(line)
+    assert bool(said) is bool(line)

@@ -10,7 +10,7 @@ from cpc_lightning.app.settings import plain
 from cpc_lightning.errors import InputError
 from cpc_lightning.training import same_run
 from cpc_lightning.training.records import check_same_data
-from cpc_lightning.training.same_run import check_same_config, recorded
+from cpc_lightning.training.same_run import as_begun, check_same_config, recorded
 
 OLDER = json.loads(Path(__file__).with_name("older_record.json").read_text())
 """What a run of the commit before the package's rooms wrote into its checkpoint (tests/training/older_record.json)."""
@@ -53,6 +53,35 @@ def test_a_setting_that_the_older_run_lacked_means_what_it_did(monkeypatch):
     now["noise"]["shape"] = "square"
     with pytest.raises(InputError, match=r"^noise.shape=square: the run to resume has 'round'"):
         check_same_config(BEFORE, now)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "alpha", "policy"),
+    [
+        (["dataset=imagefolder", "seed=1"], 0.5, "imagenet"),
+        (["dataset=imagefolder", "trainer.devices=2", "+report=false"], 0.5, "imagenet"),  # free to a resumed run
+        (["dataset=imagefolder", "seed=1", "views.policy=weak"], 0.01, "weak"),  # which is refused
+        (["dataset=table"], 0.01, "weak"),
+    ],
+)
+def test_what_this_version_would_choose_otherwise_is_as_the_run_has_it(overrides, alpha, policy):
+    """But for what is no matter of training, and what to build."""
+    begun = {"semisup": {"_target_": "a", "mixup_alpha": 0.5}, "views": {"policy": "imagenet"}, "seed": 1, "other": 2}
+    record = {"config": begun, "overrides": ["dataset=imagefolder", "seed=1"]}
+    now = {"semisup": {"_target_": "b", "mixup_alpha": 0.01}, "views": {"policy": "weak"}, "seed": 3}
+    now["training"] = {"new": 1}
+    expected = now | {"semisup": {"_target_": "b", "mixup_alpha": alpha}, "views": {"policy": policy}}
+    assert as_begun(now, record, overrides) == expected
+    assert now["views"] == {"policy": "weak"}
+
+
+def test_parts_are_built_of_the_settings_that_count(compose):
+    parts = Parts(plain(compose("dataset=digits")))
+    assert parts.risk.mixup_alpha == 4.0
+    cleaner = parts.cleaner
+    parts.settle(parts.settings | {"semisup": parts.settings["semisup"] | {"mixup_alpha": 0.5}})
+    assert parts.risk.mixup_alpha == 0.5
+    assert parts.cleaner is cleaner
 
 
 def test_a_setting_that_is_gone_is_refused_and_places_are_free():

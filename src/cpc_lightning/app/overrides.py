@@ -87,7 +87,7 @@ def overrides_for(given: Given, features: str | None, backbone: str | None) -> l
     side = min(sides)
     texts.append(f"views.padding={max(1, side // 8)}")
     if channels > 1:
-        texts += ["views.flip=true", f"views.policy={'cifar10' if side < SMALL else 'imagenet'}"]
+        texts.append("views.flip=true")
     return texts + (["backbone=torchvision"] if side > SMALL and backbone is None and not pretrained else [])
 
 

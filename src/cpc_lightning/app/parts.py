@@ -44,7 +44,7 @@ from cpc_lightning.training.checkpoints import (
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.records import RunRecord, check_same_data
-from cpc_lightning.training.same_run import check_same_config, flatten
+from cpc_lightning.training.same_run import as_begun, check_same_config, flatten
 from cpc_lightning.training.selection import VALIDATION, SelectNetworks
 from cpc_lightning.training.stage_one import StageOne
 from cpc_lightning.training.warmup_losses import KeepWarmupLosses
@@ -236,7 +236,7 @@ class Parts:
             name, judge = called("method", method, self.overrides), type(method.judge).__name__
             does = f"no cleaner divides the data, and at the end {judge} ranks the labels"
             lines.append(f"method={name} trains on all labels: {does}")
-        return [*lines, *filter(None, [told(method, self.overrides)])]
+        return [*lines, *filter(None, [told(method, self.settings, self.overrides)])]
 
     # Data and networks ------------------------------------------------------------------------------------------------
 
@@ -247,7 +247,8 @@ class Parts:
         checkpoint = None if path is None else find_checkpoint(path)
         saved = None if checkpoint is None else read_checkpoint(checkpoint)
         if saved is not None:
-            self.settle(as_recorded(self.settings, self.left_open, saved[RECORD]["config"]))
+            settings = as_recorded(self.settings, self.left_open, saved[RECORD]["config"])
+            self.settle(as_begun(settings, saved[RECORD], self.overrides))
             check_same_config(saved[RECORD]["config"], self.settings)
         check_unused(folder, None if path is None else run_folder(path, checkpoint))
         if checkpoint is None or saved is None:
@@ -279,8 +280,12 @@ class Parts:
 
     def settle(self, settings: dict[str, Any]) -> None:
         """Have these settings, in which nothing is open, in place of the former ones."""
+        changed = {name for name in settings if settings[name] != self.settings.get(name)}
         self.settings, self.undecided = settings, False
-        self.__dict__.pop("views", None)  # those of before
+        groups = {"risk": ("semisup",), "views": ("views", "vector_views"), "optimizers": ("optimizer",)}
+        for name in ("method", "cleaner", *groups):
+            if changed & {*groups.get(name, (name,))}:
+                self.__dict__.pop(name, None)  # built of the settings of before
 
     def share_data(self, other: Parts) -> None:
         """Take the images and labels of another run on the same data, in views as this one says; no list is read."""

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from cpc_lightning.app.build import build
 from cpc_lightning.app.compose import compose
 from cpc_lightning.app.folders import with_folder
 from cpc_lightning.app.options import PLAIN, quoted
+from cpc_lightning.app.unread import unread, within
 from cpc_lightning.errors import InputError
 from cpc_lightning.report.cleaned_set import CleanedSet
 from cpc_lightning.report.pictures import file_of
@@ -61,7 +63,8 @@ def method_of(run: RunFolder, cleaned: CleanedSet, data: list[str]) -> tuple[lis
     own = [text for text in map(renamed, run.overrides) if not text.startswith(("resume=", "hydra.run", "hydra.mode"))]
     typed = [text for text in own if text.lstrip("+~").startswith(TYPED)]
     before, usual = (compose(texts).hydra.runtime.choices for texts in (own, [*data, *typed]))
-    choices = [f"{group}={before[group]}" for group in GROUPS if before[group] != usual[group]]
+    useless = unread_by(run.settings)
+    choices = [f"{group}={before[group]}" for group in GROUPS if before[group] != usual[group] and group not in useless]
     now = flatten(with_folder(compose([*data, *typed, *choices])))
     wanted = {name: value for name, value in flatten(as_now(run.settings)).items() if name.startswith(KEPT)}
     wanted |= {"embedding_size": run.settings["embedding_size"]}
@@ -70,6 +73,7 @@ def method_of(run: RunFolder, cleaned: CleanedSet, data: list[str]) -> tuple[lis
         wanted["dataset.crop.resize"] = int(images.fetch(torch.tensor([0])).shape[-1])
         del wanted["training.num_workers"]
     changed = {name: value for name, value in wanted.items() if name in now and now[name] != value}
+    changed = {name: value for name, value in changed.items() if not any(within(name, other) for other in useless)}
     unlike = [
         f"the first run's {name.partition('.')[0]} is {value}, which it was not told by a choice: choose it yourself"
         for name, value in changed.items()
@@ -77,6 +81,13 @@ def method_of(run: RunFolder, cleaned: CleanedSet, data: list[str]) -> tuple[lis
     ]
     values = [f"{name}={text_of(value)}" for name, value in changed.items() if not is_part(name)]
     return [*typed, *choices, *values], unlike
+
+
+def unread_by(settings: Mapping[str, Any]) -> set[str]:
+    """Settings and groups that the run's method does not read, and refuses; none where a run knows of no method."""
+    if "method" not in settings:
+        return set()
+    return {name for name, _ in unread(build(settings, "method", "losses"))}
 
 
 def is_part(name: str) -> bool:

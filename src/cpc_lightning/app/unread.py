@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cpc_lightning.app.compose import parse
 from cpc_lightning.errors import InputError
 from cpc_lightning.methods.method import PENALTY, POLICY, Method
 from cpc_lightning.training.same_run import flatten
@@ -41,7 +42,7 @@ def check_read(
         usual: as the files of the groups have them, nested; empty where nobody knows.
         overrides: what was typed.
     """
-    typed = dict(split(text) for text in overrides)
+    typed = flatten({name: value for text in overrides for name, value in [parsed(text)]})
     now, before = flatten(settings), flatten(usual)
     for name, does in unread(method):
         asked = {key: value for key, value in typed.items() if within(key, name)}
@@ -52,12 +53,20 @@ def check_read(
             raise InputError(key, value, f"is not for this method, which {does}")
 
 
-def told(method: Method, overrides: Sequence[str]) -> str:
-    """In a line, what was typed of strong views, where the method takes none; "" where nothing was."""
+def told(method: Method, settings: Mapping[str, Any], overrides: Sequence[str]) -> str:
+    """In a line, what does not go together of a method and the strong views; "" where all does.
+
+    That is what was typed of them, where the method takes none, and strong views that are weak ones, where it needs
+    others. The empirical vicinal risk does not: DivideMix's views are weak.
+    """
     typed = [text for text in overrides if any(within(split(text)[0], name) for name in OF_STRONG_VIEWS)]
-    if not method.weak_views_alone or not typed:
+    if method.weak_views_alone:
+        return f"not used: {', '.join(typed)}, as this method learns from weak views alone" if typed else ""
+    policy = (settings.get("views") or {"policy": ""}).get("policy")
+    if method.takes_risk or policy not in ("weak", "none", None):
         return ""
-    return f"not used: {', '.join(typed)}, as this method learns from weak views alone"
+    others = "views.policy=imagenet, cifar10 (for photos) or symbols (for signs) makes them"
+    return f"views.policy={policy}: there are no strong views, which this method learns from; {others}"
 
 
 def called(group: str, part: object, overrides: Sequence[str]) -> str:
@@ -70,6 +79,13 @@ def called(group: str, part: object, overrides: Sequence[str]) -> str:
     """
     typed = dict(split(text) for text in overrides)
     return typed.get(group) or type(part).__module__.rpartition(".")[2]
+
+
+def parsed(override: str) -> tuple[str, Any]:
+    """Name of what was typed, and the value: a dict where it was one."""
+    name, value = split(override)
+    whole = parse(override).value() if value.startswith("{") else value
+    return name, whole if isinstance(whole, Mapping) else value
 
 
 def is_link(value: object) -> bool:

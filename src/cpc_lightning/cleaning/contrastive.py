@@ -77,9 +77,13 @@ class ContrastiveCleaner:
         require(fine, "standardise_features", standardise_features, "must be true or false")
         self.threshold = threshold
         self.uncleaned_share = uncleaned_share
-        self.steps = self.expected_steps = steps
+        self.steps = steps
         self.batch_size = batch_size
         self.standardise_features, self.class_floor = standardise_features, class_floor
+
+    def expected_steps(self, samples: int) -> int:
+        """All of `steps`, whatever the number of samples."""
+        return self.steps
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Train both networks' prototypes, in place, then divide the task's samples for both networks."""

@@ -9,7 +9,13 @@ from torch import Tensor
 from cpc_lightning.cleaning.evidence import Basis, CleaningResult, CleaningTask, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.floor import check_floor
 from cpc_lightning.cleaning.gmm import GmmCleaner
-from cpc_lightning.cleaning.prototypes import PrototypeFit, PrototypeHead, confident_predictions, fit_prototypes
+from cpc_lightning.cleaning.prototypes import (
+    PrototypeFit,
+    PrototypeHead,
+    confident_predictions,
+    fit_prototypes,
+    settling_span,
+)
 from cpc_lightning.errors import require, require_integer, require_number
 
 
@@ -54,8 +60,8 @@ class CpcCleaner:
             alpha: weight of L_P (Eq. 5).
             steps: SGD steps for each network and stage 1.
             batch_size: of those steps.
-            tolerance: end them once a pass lowers the loss by less than this share, or, in a set of which a pass has
-                few steps, two passes or 100 steps (`fit_prototypes`); 0 takes them all.
+            tolerance: end them once a look at the loss finds it lower by less than this share (`settling_span`); 0
+                takes them all.
             standardise_features: shift and scale features to mean 0 and standard deviation 1 before the projector. The
                 paper does not.
             class_floor: share of each class's labels that is always trained on (`cleaning.floor`).
@@ -106,10 +112,9 @@ class CpcCleaner:
             return self.gmm.judge(evidence, draw, basis, head)
         return head.clean_probability(evidence.features, draw.noisy_labels)
 
-    @property
-    def expected_steps(self) -> int:
-        """All of `steps` without a tolerance; with one a fifth of them, as on sets of some thousands of samples."""
-        return self.steps if self.tolerance == 0 else -(-self.steps // 5)
+    def expected_steps(self, samples: int) -> int:
+        """How many steps a fit on so many samples will take: all without a tolerance, with one about three looks."""
+        return self.steps if self.tolerance == 0 else min(self.steps, 3 * settling_span(samples, self.batch_size))
 
     def warming_up(self, progress: float) -> bool:
         """Whether, at `progress`, the mixtures still divide the data while the prototypes learn."""

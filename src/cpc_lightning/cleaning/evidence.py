@@ -237,11 +237,12 @@ class TakesSteps(Protocol):
 
     Attributes:
         steps: the most that a network's fit takes.
-        expected_steps: how many it takes as a rule.
     """
 
     steps: int
-    expected_steps: int
+
+    def expected_steps(self, samples: int) -> int:
+        """How many a fit on so many samples takes as a rule."""
 
 
 @runtime_checkable

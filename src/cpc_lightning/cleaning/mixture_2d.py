@@ -83,10 +83,9 @@ class Mixture2dCleaner:
     def steps(self, steps: int) -> None:
         self.prototypes.steps = steps
 
-    @property
-    def expected_steps(self) -> int:
+    def expected_steps(self, samples: int) -> int:
         """As for `CpcCleaner`."""
-        return self.prototypes.expected_steps
+        return self.prototypes.expected_steps(samples)
 
     def clean(self, task: CleaningTask) -> CleaningResult:
         """Train both networks' prototypes, in place, then divide the task's samples for both networks.

@@ -102,13 +102,14 @@ def _upper_half(
     others = values[np.minimum(drawn, starts + sizes - 1)]  # (2, G)
     left = total(np.minimum(squares, np.square(values - others[:, group])))
     centres = np.sort([one, np.where(left[1] < left[0], others[1], others[0])], axis=0)
-    least = KMEANS_TOL * total(np.square(values - (total(values) / sizes)[group])) / sizes
+    whole = total(values)
+    least = KMEANS_TOL * total(np.square(values - (whole / sizes)[group])) / sizes
     going = np.ones(len(sizes), dtype=bool)
     for _ in range(KMEANS_STEPS):
         upper = values > centres.mean(axis=0)[group]
         above = total(upper.astype(np.float64)).clip(1, sizes - 1)  # equal values have no halves
         sums = total(values * upper)
-        moved = np.stack([(total(values) - sums) / (sizes - above), sums / above])
+        moved = np.stack([(whole - sums) / (sizes - above), sums / above])
         moved = np.where(going, moved, centres)
         going &= np.square(moved - centres).sum(axis=0) > least
         centres = moved

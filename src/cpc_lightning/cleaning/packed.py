@@ -47,10 +47,11 @@ class Packed:
 def stepping(
     optimizer: torch.optim.Optimizer, parameters: Parts, values: Packed, gradient: Packed
 ) -> Iterator[Callable[[], None]]:
-    """A step of `optimizer` on the packed values; at the end the parameters and its state are what it would make them.
+    """A step of `optimizer` on the packed values.
 
-    SGD with momentum is written out: on tensors as small as these, torch's step takes longer than the gradient. Any
-    other optimizer steps the parameters themselves.
+    At the end, also by an error, parameters and the optimizer's state are what it would make them. SGD with momentum
+    is written out: on tensors as small as these, torch's step takes longer than the gradient. Any other optimizer steps
+    the parameters themselves.
     """
     group = optimizer.param_groups[0]
     unlike = len(optimizer.param_groups) > 1 or any(group.get(name) for name in ("dampening", "nesterov", "maximize"))
@@ -63,9 +64,11 @@ def stepping(
             optimizer.step()
             values.read(parameters)
 
-        yield step
-        for parameter in parameters:
-            parameter.grad = None
+        try:
+            yield step
+        finally:
+            for parameter in parameters:
+                parameter.grad = None
         return
     states = [optimizer.state[parameter] for parameter in parameters]
     for state, parameter in zip(states, parameters, strict=True):
@@ -80,6 +83,8 @@ def stepping(
         momentum.all.mul_(share).add_(gradient.all)
         values.all.sub_(momentum.all, alpha=rate)
 
-    yield written_out
-    momentum.write(buffers)
-    values.write(parameters)
+    try:
+        yield written_out
+    finally:
+        momentum.write(buffers)
+        values.write(parameters)

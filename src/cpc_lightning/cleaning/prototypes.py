@@ -19,7 +19,7 @@ WINDOW = 25
 """Steps that are prepared at once, at most: few enough that their features stay in a processor's cache."""
 
 LOOK = 100
-"""Steps over which a look at whether the loss has settled goes, unless a pass is longer or two passes are shorter."""
+"""What the steps of a look at whether the loss has settled are rounded up to, but for small sets."""
 
 CHUNK = 1 << 13
 """Rows of features that are worked on at once, so that millions of them need no second copy."""
@@ -184,6 +184,22 @@ class PrototypeFit:
     loss: float
 
 
+def settling_span(samples: int, batch_size: int) -> int:
+    """Steps over which one look goes at whether the loss of prototypes has settled.
+
+    Whole passes over the samples, rounded up to `LOOK` steps: parts of a pass have different losses because their
+    samples differ. Small sets are fitted so well in few passes that more of them learn the wrong labels of X: where two
+    passes are fewer steps than `LOOK`, a span holds two passes, rounded up to `WINDOW` steps.
+
+    Args:
+        samples: n, at least 1.
+        batch_size: B; the whole set if it is smaller.
+    """
+    whole = -(-samples // min(batch_size, samples))
+    least, passes = (WINDOW, 2) if 2 * whole < LOOK else (LOOK, 1)
+    return least * -(-passes * whole // least)
+
+
 @torch.no_grad()
 def fit_prototypes(
     head: PrototypeHead,
@@ -220,10 +236,7 @@ def fit_prototypes(
         batch_size: B; the whole set if it is smaller.
         seed: of the order of samples, whatever the device.
         tolerance: stop once the mean loss of a span of steps is not below that of the span before by more than this
-            share of it; 0 always takes all steps. A span is as many windows as hold a whole pass over the n samples,
-            whose parts have different losses because their samples differ. Small sets are fitted so well in few passes
-            that more of them learn the wrong labels of X: there a span holds two passes, or `LOOK` steps if they are
-            fewer.
+            share of it (`settling_span`); 0 always takes all steps.
 
     Returns:
         The steps taken and the last mean loss.
@@ -236,8 +249,7 @@ def fit_prototypes(
     weight, prototypes = values.weight, values.prototypes
     weight_t, prototypes_t = weight.t(), prototypes.t()  # views, which follow the values through every in-place step
     batch_size = min(batch_size, len(features))
-    whole = -(-len(features) // batch_size)
-    span = max(whole, min(LOOK, 2 * whole))
+    span = settling_span(len(features), batch_size)
     taken, before, sums, counted = 0, float("inf"), 0.0, 0
     with stepping(optimizer, parameters, values, gradient) as step:
         for window in _shuffled_windows(len(features), batch_size, steps, seed):

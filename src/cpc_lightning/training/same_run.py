@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cpc_lightning.errors import InputError
@@ -22,6 +23,9 @@ FREE = (
 
 RENAMED: Mapping[str, str] = {"experiment=webvision_inception": "experiment=dividemix_inception"}
 """What had another name in an earlier version: settings ("training.epochs") and choices ("cleaner=cpc_awr")."""
+
+OF_TRAINING = ("cleaner.", "method.", "optimizer.", "semisup.", "training.", "vector_views.", "views.")
+"""Groups whose files may name another value in a later version, which is nothing to a run that was begun before."""
 
 AS_BEFORE: Mapping[str, Any] = {
     "method._target_": "cpc_lightning.methods.codivide.CoDivide",
@@ -123,6 +127,26 @@ def put(settings: dict[str, Any], name: str, value: Any) -> None:
 def is_free(name: str) -> bool:
     """Whether a resumed run may change the setting."""
     return any(name == free or name.startswith(f"{free}.") for free in FREE)
+
+
+def as_begun(settings: Mapping[str, Any], record: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings of how to train, with what this version would choose otherwise as the run to be continued has it.
+
+    Only where nothing is asked for that the run was not told: what differs then is this version's own.
+
+    Args:
+        settings: nested.
+        record: the run's, with its "config" and "overrides".
+        overrides: what was typed then and now.
+    """
+    known = {*map(renamed, record["overrides"])}
+    if any(text not in known and not is_free(text.lstrip("+~").partition("=")[0]) for text in overrides):
+        return dict(settings)
+    before, changed = recorded(record["config"]), copy.deepcopy(dict(settings))
+    for name, value in flatten(settings).items():
+        if name.startswith(OF_TRAINING) and "._" not in name and before.get(name, value) != value:
+            put(changed, name, before[name])
+    return changed
 
 
 def check_same_config(saved: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -178,7 +178,7 @@ class Trial:
 
         steps = 0
         if isinstance(cleaner, TakesSteps):  # few of them now, and what each one more takes
-            steps, cleaner.steps = cleaner.expected_steps, min(cleaner.steps, FEW_STEPS)
+            steps, cleaner.steps = cleaner.expected_steps(full), min(cleaner.steps, FEW_STEPS)
         first = self._timed(cleaner.clean, task_of, full, FEWEST_JUDGED, repeats=1)
         second, targets = again()
         classes = None if targets is None else targets.shape[1]
