@@ -124,7 +124,7 @@ def test_a_trial_leaves_everything_as_it_was(parts, cleaner):
 
 @pytest.mark.long
 def test_a_cleaner_that_takes_many_steps_is_tried_with_few(parts):
-    """50 steps cost 50 ticks, 250 cost 250: of 2,000, three looks are expected, each of 25 steps on digits: 75 ticks."""
+    """50 steps cost 50 ticks, 250 cost 250: of 2,000, three looks of 25 steps are expected, 75 ticks."""
     run = parts("cleaner=cpc_awr", "cleaner.steps=2000")
     clock = Clock(0.0)
     one = trial_of(run, clock)
