@@ -6,7 +6,7 @@ from pathlib import Path
 import cpc_lightning.conf
 import pytest
 import torch
-from tests.checkup.test_examine import FINE, findings  # noqa: F401
+from tests.checkup.test_examine import FINE
 
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.settings import plain
@@ -74,7 +74,7 @@ def test_the_estimate_is_what_a_method_really_has(compose, name):
     assert estimate.host == (2 * bytes_of(network.state_dict().values()) if name == "longremix" else 0)
 
 
-def test_a_method_of_one_network_needs_half_of_what_two_need(findings):  # noqa: F811
+def test_a_method_of_one_network_needs_half_of_what_two_need(findings):
     found = {}
     for name in ("label_smoothing", "co_teaching", "elr"):
         words = findings(*FINE, f"method={name}")["memory", "ok"].partition("networks and optimizers ")[2]
@@ -98,6 +98,6 @@ class Reads(Method):
         return {}
 
 
-def test_a_method_that_reads_its_tensors_is_said_to_need_what_nobody_can_tell(findings):  # noqa: F811
+def test_a_method_that_reads_its_tensors_is_said_to_need_what_nobody_can_tell(findings):
     rows = findings(*FINE, "cleaner=none", f"method._target_={__name__}.Reads")
     assert "cannot be told" in rows["method", "warning"]

@@ -14,12 +14,12 @@ from cpc_lightning.app.build import build
 from cpc_lightning.app.compose import compose
 from cpc_lightning.app.folders import with_folder
 from cpc_lightning.app.options import PLAIN, quoted
-from cpc_lightning.app.unread import unread, within
+from cpc_lightning.app.unread import unread
 from cpc_lightning.errors import InputError
 from cpc_lightning.report.cleaned_set import CleanedSet
 from cpc_lightning.report.pictures import file_of
 from cpc_lightning.report.run_folder import RunFolder, as_item
-from cpc_lightning.training.same_run import as_now, flatten, renamed
+from cpc_lightning.training.same_run import as_now, flatten, renamed, within
 
 GROUPS = ("backbone", "method", "semisup", "optimizer", "cleaner", "features", "vector_views")
 """Groups whose choices say which settings there are; the data set's is a table now, and no noise is added again."""

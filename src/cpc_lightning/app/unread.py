@@ -8,7 +8,7 @@ from typing import Any
 from cpc_lightning.app.compose import parse
 from cpc_lightning.errors import InputError
 from cpc_lightning.methods.method import PENALTY, POLICY, Method
-from cpc_lightning.training.same_run import flatten
+from cpc_lightning.training.same_run import flatten, within
 
 OF_WARMUP = ("warmup_epochs", "warmup_batch_size")
 """Settings of `training` that mean something to all methods for which a cleaner divides the data."""
@@ -97,8 +97,3 @@ def split(override: str) -> tuple[str, str]:
     """Name and value of what was typed."""
     name, _, value = override.lstrip("+~").partition("=")
     return name, value
-
-
-def within(name: str, group: str) -> bool:
-    """Whether the setting is `group`, or one of those in it."""
-    return name == group or name.startswith(f"{group}.")

@@ -208,11 +208,9 @@ class Examination:
             self.findings.rows += [shared] if shared else []
         if self.folder is not None:
             labels = samples * (8 + 2 * (8 + 4) + 2 * 4 * self.cleaner.history_length)  # given, partitions, losses
-            selected = (
-                count * weight_bytes(network) if VALIDATION in dataset.evaluation else 0
-            )  # the best so far, besides
+            best = count * weight_bytes(network) if VALIDATION in dataset.evaluation else 0  # the best so far, besides
             method = own.device + copies * own.trained
-            self.findings.rows.append(disk_finding(self.folder, state + selected + labels + method))
+            self.findings.rows.append(disk_finding(self.folder, state + best + labels + method))
 
     def method_bytes(self, network: Network) -> MethodBytes:
         """What the method will have of its own; it begins on tensors without content, as it may be much."""

@@ -126,7 +126,12 @@ def put(settings: dict[str, Any], name: str, value: Any) -> None:
 
 def is_free(name: str) -> bool:
     """Whether a resumed run may change the setting."""
-    return any(name == free or name.startswith(f"{free}.") for free in FREE)
+    return any(within(name, free) for free in FREE)
+
+
+def within(name: str, group: str) -> bool:
+    """Whether the setting is `group`, or one of those in it."""
+    return name == group or name.startswith(f"{group}.")
 
 
 def as_begun(settings: Mapping[str, Any], record: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
