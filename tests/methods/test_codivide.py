@@ -9,6 +9,7 @@ from cpc_lightning.methods.codivide import CoDivide
 from cpc_lightning.methods.method import Beginning
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.views.vector_views import VectorViews
+from cpc_lightning.views.views import Views
 
 LOGITS = [[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
 TARGETS = [[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]]
@@ -46,6 +47,52 @@ def test_certain_targets_of_a_vector_are_learnt_from_one_view_of_it(method, view
     )
     method.losses(step)
     assert seen == [rows]
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_kept_guesses_are_those_of_the_last_stage_one_and_cost_no_forward(monkeypatch, views):
+    """Two labeled samples (0: w = 1; 1: w = 0.25), one unlabeled (2); T = 0.5 squares, and nothing is mixed.
+
+    Sample 1 is labeled 0 and network 1 said (0.4, 0.6): 0.25 (1, 0) + 0.75 (0.4, 0.6) = (0.55, 0.45). Of sample 2 the
+    networks said (0.3, 0.7) and (0.5, 0.5): (0.4, 0.6).
+    """
+    monkeypatch.setattr("cpc_lightning.semisup.evr.draw_mixup_lambda", lambda *_: 1.0)
+    risk = EmpiricalVicinalRisk(
+        2.0, 0.5, mixup_alpha=0.01, rampup_epochs=0, prior_weight=0.0, views=views, kept_guesses=True
+    )
+    network, seen = Says(LOGITS), []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    method = CoDivide()
+    method.begin(Beginning((network, network), None, risk, 3, 2, 10, 1))
+    said = torch.tensor([[[0.9, 0.1], [0.4, 0.6], [0.3, 0.7]], [[0.2, 0.8], [0.1, 0.9], [0.5, 0.5]]]).half()
+    method.keep(torch.arange(3), (said[0], said[1]))
+    step = step_of(
+        [network, network], [0, 0], warmup=False, epoch=5.0, clean_probability=torch.tensor([1.0, 0.25]),
+        unlabeled_images=torch.tensor([[[2.0]]]), unlabeled_index=torch.tensor([2]),
+    )  # fmt: skip
+    losses = method.losses(step)
+    labeled = torch.tensor([[1.0, 0.0], [0.55**2, 0.45**2]])
+    labeled /= labeled.sum(dim=1, keepdim=True)
+    guessed = torch.tensor([0.4**2, 0.6**2]) / (0.4**2 + 0.6**2)
+    logits = torch.tensor(LOGITS)
+    entropy = -(labeled * F.log_softmax(logits[:2], dim=1)).sum(dim=1).mean()
+    assert losses["labeled_loss"].item() == pytest.approx(entropy.item(), abs=1e-3)
+    squares = (logits[2].softmax(dim=0) - guessed).square().mean()
+    assert losses["unlabeled_loss"].item() == pytest.approx(squares.item(), abs=1e-3)
+    assert seen == [3 * views]
+
+
+def test_before_the_first_pass_a_kept_guess_is_that_any_class_may_be():
+    risk = EmpiricalVicinalRisk(0.0, kept_guesses=True)
+    method = CoDivide()
+    method.begin(Beginning((None, None), None, risk, 3, 4, 10, 1))
+    assert [memory.rows.tolist() for memory in method.guesses] == [[[0.25] * 4] * 3] * 2
+
+
+@pytest.mark.parametrize(("kept", "policy", "images"), [(False, "weak", 3), (False, "none", 6), (True, "none", 3)])
+def test_how_many_views_of_an_image_a_step_reads(kept, policy, images):
+    views = Views(8, 1, False, policy, [0.5], [0.5])
+    assert CoDivide().images_of(views, EmpiricalVicinalRisk(views=3, kept_guesses=kept)) == images
 
 
 def test_targets_that_are_not_certain_are_refined(method, monkeypatch):

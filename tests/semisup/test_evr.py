@@ -104,6 +104,8 @@ def test_rampup_of_no_length_is_a_step():
         ("rampup_epochs", -1),
         ("forward_unlabeled", 1),
         ("prior_weight", -1),
+        ("views", 0),
+        ("kept_guesses", 1),
     ],
 )
 def test_settings_out_of_range_are_named(setting, value):

@@ -10,6 +10,7 @@ from tests.steps import batch, build_module
 from torch import nn
 
 from cpc_lightning.errors import InputError, TrainingError
+from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.views.autoaugment import AutoAugment
 
@@ -202,12 +203,12 @@ def test_images_that_come_as_views_keep_each_view_in_its_place(module, monkeypat
     """Four crops of each image: two for the weak views, two for the strong ones, as image files come."""
     seen = []
 
-    class Step:
+    class Watched(EmpiricalVicinalRisk):
         def __call__(self, network, peer, step, *_):
             seen.append(step)
             raise InterruptedError
 
-    module.method.risk = Step()
+    module.method.risk = Watched()
     monkeypatch.setattr(module.views, "weak", lambda images: images)
     monkeypatch.setattr(module.views, "strong", lambda images: images + 100)
     asked = batch(0, False)

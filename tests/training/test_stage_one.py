@@ -41,10 +41,10 @@ class Probe:
         return CleaningResult(tuple(Estimate(p, gmm=p) for p in pair), co_divide(*by), 0.5, {"gmm": 0.5}, {"told": 7.0})
 
 
-def fit(folder, probe, **more):
+def fit(folder, probe, settings=(), **more):
     """Three small epochs with the probe; what was trained on in each."""
     with hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"):
-        config = hydra.compose("config", [f"run_dir={folder}", *SMALL])
+        config = hydra.compose("config", [f"run_dir={folder}", *SMALL, *settings])
     torch.manual_seed(0)
     method = Parts(plain(config))
     dataset = method.dataset
@@ -111,6 +111,18 @@ class AllClean:
             Partition.from_probability(draw.index, q, 0.5) for draw, q in zip(reversed(task.draws), pair, strict=True)
         ]
         return CleaningResult(tuple(Estimate(q, gmm=q) for q in pair), co_divide(*by), 0.5, {"gmm": 0.5}, {})
+
+
+def test_guesses_that_are_kept_are_what_each_network_says_of_the_images_as_they_are(tmp_path):
+    """After the last stage 1 no weight changes: the memories hold what the networks answer now, to half precision."""
+    done = fit(tmp_path, Probe(), settings=["semisup.kept_guesses=true", "semisup.views=1"])
+    module = done.module.eval()
+    images = done.datamodule.dataset.train.images.fetch(torch.arange(1438))
+    with torch.no_grad():
+        answers = module.evaluate(images)
+    for memory, logits in zip(module.method.guesses, answers, strict=True):
+        torch.testing.assert_close(memory.rows.float(), logits.softmax(dim=1), atol=1e-3, rtol=0)
+    assert {tuple(b["labeled_images"].shape[:1]) for _, b in done.seen} == {(1,)}
 
 
 @pytest.mark.long

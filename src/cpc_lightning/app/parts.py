@@ -376,7 +376,8 @@ class Parts:
         with settings_of("training"):
             return CoTrainingDataModule(
                 dataset, training["batch_size"], self.settings["seed"], training["evaluation_batch_size"],
-                training["limit_batches"], training["num_workers"], training["balanced_batches"], views.per_image,
+                training["limit_batches"], training["num_workers"], training["balanced_batches"],
+                self.method.images_of(views, self.risk),
                 training["warmup_epochs"] if cleaner.active else 0, training["warmup_batch_size"],
                 training["full_epochs"], self.method,
             )  # fmt: skip

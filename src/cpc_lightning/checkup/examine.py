@@ -136,7 +136,8 @@ class Examination:
         workers = self.settings["training"]["num_workers"]
         workers = workers if isinstance(workers, int) else usable_cores()
         skips = self.settings["dataset"].get("on_bad_image") == "skip"
-        views = 2 * VIEWS if self.views is None else self.views.per_image
+        known = self.views is not None and self.risk is not None
+        views = self.parts.method.images_of(self.views, self.risk) if known else 2 * VIEWS
         findings.rows += image_findings(dataset, self.settings["seed"], max(workers, 1), skips, views)
         return dataset
 

@@ -5,16 +5,21 @@ Shapes: B batch, U unlabeled batch, V views, K classes.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import cast
+
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.cleaning.high_confidence import HighConfidenceCleaner
 from cpc_lightning.errors import require
+from cpc_lightning.methods.memory import SampleMemory
 from cpc_lightning.methods.method import PENALTY, POLICY, Beginning, Method, Step
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk, EvrLosses, SemisupBatch, confidence_penalty
 from cpc_lightning.semisup.mixmatch import sharpen
-from cpc_lightning.views.views import VIEWS
+from cpc_lightning.views.vector_views import VectorViews
+from cpc_lightning.views.views import Views
 
 
 class CoDivide(Method):
@@ -32,6 +37,9 @@ class CoDivide(Method):
         """Take the risk, and how to warm up."""
         policy, views = beginning.warmup_policy, beginning.views
         self.risk, self.warmup_epochs = beginning.risk, beginning.warmup_epochs
+        if self.keeps:
+            even = torch.full((2, beginning.num_samples, beginning.num_classes), 1 / beginning.num_classes)
+            self.guesses = nn.ModuleList(SampleMemory(rows.half()) for rows in even)
         self.confidence_penalty = beginning.confidence_penalty
         self.warmup_views = None if policy is None else views.with_policy(policy, "warmup_policy")
 
@@ -62,15 +70,21 @@ class CoDivide(Method):
 
         Where targets are certain, as those of `cleaner=probe`, no network is asked for a guess that would not count.
         """
+        risk = self.risk
         if step.certain and step.targets is not None:
-            count = step.views.of_certain
-            strong = step.weak(count) if step.views.strong_are_weak else step.strong(count)
-            targets = sharpen(step.targets.float(), self.risk.temperature)
+            strong = looks(step, min(step.views.of_certain, risk.views))
+            targets = sharpen(step.targets.float(), risk.temperature)
             nothing = strong[:, :0], targets[:0]
-            losses = self.risk.risk(step.network, strong, targets, *nothing, step.epoch, self.warmup_epochs)
-            return named(losses)
-        weak_labeled, strong_labeled = weak_and_strong(step)
-        weak_unlabeled, strong_unlabeled = weak_and_strong(step, unlabeled=True)
+            return named(risk.risk(step.network, strong, targets, *nothing, step.epoch, self.warmup_epochs))
+        if risk.kept_guesses:
+            first, second = (cast(SampleMemory, memory) for memory in self.guesses)
+            own = (first, second)[step.number].read(step.index)
+            both = torch.stack([memory.read(step.unlabeled_index) for memory in (first, second)])
+            labeled, unlabeled = risk.kept(own, both, step.labels, step.clean_probability, step.targets)
+            sides = looks(step, risk.views), labeled, looks(step, risk.views, unlabeled=True), unlabeled
+            return named(risk.risk(step.network, *sides, step.epoch, self.warmup_epochs))
+        weak_labeled, strong_labeled = weak_and_strong(step, risk.views)
+        weak_unlabeled, strong_unlabeled = weak_and_strong(step, risk.views, unlabeled=True)
         batch = SemisupBatch(
             weak_labeled=weak_labeled,
             strong_labeled=strong_labeled,
@@ -80,12 +94,25 @@ class CoDivide(Method):
             strong_unlabeled=strong_unlabeled,
             targets=step.targets,
         )
-        losses = self.risk(step.network, step.peer, batch, step.epoch, self.warmup_epochs)
-        return named(losses)
+        return named(risk(step.network, step.peer, batch, step.epoch, self.warmup_epochs))
 
     def forwarded(self, risk: EmpiricalVicinalRisk) -> int:
         """The strong views, of both halves where the unlabeled one is forwarded."""
-        return VIEWS * (2 if risk.forwards_unlabeled else 1)
+        return risk.views * (2 if risk.forwards_unlabeled else 1)
+
+    def images_of(self, views: Views | VectorViews, risk: EmpiricalVicinalRisk) -> int:
+        """Strong views, and weak ones to guess on where those are others."""
+        return risk.views * (1 if views.strong_are_weak or risk.kept_guesses else 2)
+
+    @property
+    def keeps(self) -> bool:
+        """Where guesses are kept from stage 1."""
+        return self.risk.kept_guesses
+
+    def keep(self, index: Tensor, probabilities: tuple[Tensor, Tensor]) -> None:
+        """Keep the next guesses."""
+        for memory, rows in zip(self.guesses, probabilities, strict=True):
+            cast(SampleMemory, memory).rows[index] = rows
 
     def follow(self, lambda_u: float) -> float:
         """Take the weight of the unlabeled loss that a cleaner has chosen, unless one was set; the one that holds."""
@@ -103,7 +130,12 @@ def named(losses: EvrLosses) -> dict[str, Tensor]:
     }
 
 
-def weak_and_strong(step: Step, unlabeled: bool = False) -> tuple[Tensor, Tensor]:
-    """Weak and strong views of a side, each (`VIEWS`, B, C, h, w); one tensor where the strong ones are the weak."""
-    weak = step.weak(VIEWS, unlabeled)
-    return weak, weak if step.views.strong_are_weak else step.strong(VIEWS, unlabeled)
+def looks(step: Step, count: int, unlabeled: bool = False) -> Tensor:
+    """The views that a side is trained on, (count, B, C, h, w): strong ones, unless those are to be the weak."""
+    return step.weak(count, unlabeled) if step.views.strong_are_weak else step.strong(count, unlabeled)
+
+
+def weak_and_strong(step: Step, count: int, unlabeled: bool = False) -> tuple[Tensor, Tensor]:
+    """Weak and strong views of a side, each (count, B, C, h, w); one tensor where the strong ones are the weak."""
+    weak = step.weak(count, unlabeled)
+    return weak, weak if step.views.strong_are_weak else step.strong(count, unlabeled)

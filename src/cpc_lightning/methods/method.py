@@ -176,6 +176,23 @@ class Method(nn.Module):
         """How many images a step forwards with gradients, for each sample of the batch. Known before `begin`."""
         return 1
 
+    def images_of(self, views: Views | VectorViews, risk: EmpiricalVicinalRisk) -> int:
+        """How many views stage 2 takes of an image. Known before `begin`."""
+        return views.per_image
+
+    def keep(self, index: Tensor, probabilities: tuple[Tensor, Tensor]) -> None:
+        """Take what stage 1's pass over the training set has found, where the method asks for it (`keeps`).
+
+        Args:
+            index: (n,) int64 positions of the samples that it looked at; the same in all processes.
+            probabilities: (n, K) float16 softmax of network 1 and of network 2, of the images as they are.
+        """
+
+    @property
+    def keeps(self) -> bool:
+        """Whether `keep` wants to know. Known once it has begun."""
+        return False
+
     def follow(self, lambda_u: float) -> float:
         """Take the weight of the unlabeled loss that a cleaner has chosen; the weight that it takes in the end."""
         return lambda_u

@@ -125,6 +125,10 @@ class EmpiricalVicinalRisk:
             do on CIFAR (on Clothing1M and WebVision they do not): BatchNorm's statistics and the penalty's mean
             prediction then see it. Where `lambda_u` is above 0 it always is: its loss is measured there.
         prior_weight: of `prior_penalty`, which takes classes to be equally frequent; 1 in DivideMix and AugDesc.
+        views: V, weak views that a step guesses on and strong ones that it trains on, of each image; 2 in MixMatch,
+            DivideMix and AugDesc.
+        kept_guesses: guess with what both networks said of the image as it is in the last stage 1 (`kept`), which saves
+            a step all forwards without gradient; not in the paper.
 
     Raises:
         InputError: if a setting is out of its range.
@@ -138,6 +142,8 @@ class EmpiricalVicinalRisk:
         rampup_epochs: int = 16,
         forward_unlabeled: bool = False,
         prior_weight: float = 1.0,
+        views: int = 2,
+        kept_guesses: bool = False,
     ) -> None:
         if lambda_u is not None:
             require_number("lambda_u", lambda_u, 0)
@@ -146,11 +152,14 @@ class EmpiricalVicinalRisk:
         require_integer("rampup_epochs", rampup_epochs, 0)
         require(isinstance(forward_unlabeled, bool), "forward_unlabeled", forward_unlabeled, "must be true or false")
         require_number("prior_weight", prior_weight, 0)
+        require_integer("views", views, 1)
+        require(isinstance(kept_guesses, bool), "kept_guesses", kept_guesses, "must be true or false")
         self.lambda_u, self.prior_weight = lambda_u, prior_weight
         self.temperature = temperature
         self.mixup_alpha = mixup_alpha
         self.rampup_epochs = rampup_epochs
         self.forward_unlabeled = forward_unlabeled
+        self.views, self.kept_guesses = views, kept_guesses
 
     @property
     def forwards_unlabeled(self) -> bool:
@@ -240,6 +249,30 @@ class EmpiricalVicinalRisk:
         # network does not train (pytorch issues 105211 and 158232).
         torch.clear_autocast_cache()
         return targets_labeled, targets_unlabeled
+
+    def kept(
+        self,
+        own: Tensor,
+        both: Tensor,
+        labels: Tensor,
+        clean_probability: Tensor,
+        targets: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What `guess` answers, of softmaxes that are at hand, in the place of those of weak views.
+
+        Args:
+            own: (B, K) of the network that is trained, of the labeled side.
+            both: (2, Bu, K) of both networks, of the unlabeled side; Bu may be 0.
+            labels: (B,) int64 given labels.
+            clean_probability: (B,) in [0, 1].
+            targets: (B, K) in place of the one-hot labels.
+
+        Returns:
+            (B, K) and (Bu, K) float32 targets.
+        """
+        given = F.one_hot(labels, own.shape[1]).float() if targets is None else targets.float()
+        refined = co_refine(given, clean_probability.float(), own.float()[None], self.temperature)
+        return refined, co_guess(both.float(), self.temperature)
 
     def risk(
         self,

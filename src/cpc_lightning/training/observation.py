@@ -35,12 +35,14 @@ class Observation:
             features; on the others they are (n, 0).
         suggested: (n,) int64 the class with the largest mean softmax of both networks.
         confidence: (n,) that largest mean softmax.
+        probabilities: (n, K) float16 softmax of network 1 and network 2; None where nobody asked for them.
     """
 
     index: Tensor
     evidence: tuple[Evidence, Evidence]
     suggested: Tensor
     confidence: Tensor
+    probabilities: tuple[Tensor, Tensor] | None = None
 
     def of(self, network: int, draw: Draw) -> Evidence:
         """What `network` (0 or 1) says of the samples in `draw`, all of which were looked at."""
@@ -91,7 +93,10 @@ class Columns:
 
 
 def observe_batch(
-    answers: Sequence[tuple[Tensor, Tensor]], labels: Tensor, keep_features: bool = True
+    answers: Sequence[tuple[Tensor, Tensor]],
+    labels: Tensor,
+    keep_features: bool = True,
+    keep_probabilities: bool = False,
 ) -> dict[str, Tensor]:
     """What stage 1 keeps of a batch.
 
@@ -102,6 +107,7 @@ def observe_batch(
         answers: features (B, D) and logits (B, K) of network 1 and network 2.
         labels: (B,) int64 given labels.
         keep_features: whether "features_1" and "features_2" are among it.
+        keep_probabilities: whether "probabilities_1" and "probabilities_2" are, (B, K) float16.
     """
     seen: dict[str, Tensor] = {}
     mean = torch.zeros((), device=labels.device)
@@ -113,6 +119,8 @@ def observe_batch(
         seen[f"confidence_{number}"], seen[f"predicted_{number}"] = probabilities.max(dim=1)
         if keep_features:
             seen[f"features_{number}"] = features.float()
+        if keep_probabilities:
+            seen[f"probabilities_{number}"] = probabilities.half()
         finite = torch.isfinite(seen[f"losses_{number}"]) & torch.isfinite(features).all(dim=1)
         seen[f"finite_{number}"] = finite.long()  # what every backend sends
     seen["confidence"], seen["suggested"] = mean.max(dim=1)

@@ -160,6 +160,8 @@ class StageOne(pl.Callback):
         others = datamodule.unlabeled if final else index[0][:0]  # only to suggest labels
         seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat([*index, others])))
         self._remember(datamodule, seen)
+        if seen.probabilities is not None:
+            module.method.keep(seen.index, seen.probabilities)
         judging = self._with_history((seen.of(0, draws[1]), seen.of(1, draws[0])))
         result, values = None, {}
         progress = max(0.0, (self._trained - module.warmup_epochs) / cast(int, trainer.max_epochs))
@@ -222,7 +224,7 @@ class StageOne(pl.Callback):
             images, labels = (batch[name].to(module.device, non_blocking=True) for name in ("images", "labels"))
             with trainer.precision_plugin.forward_context():
                 answers = module.features_and_logits(images)
-            seen = observe_batch(answers, labels.clamp(min=0), self.cleaner.needs_features)
+            seen = observe_batch(answers, labels.clamp(min=0), self.cleaner.needs_features, module.method.keeps)
             columns.add({"row": torch.searchsorted(index, batch["index"]), **seen})
         module.train()
         seen = columns.gather(module.device)
@@ -239,7 +241,8 @@ class StageOne(pl.Callback):
         first, second = (
             Evidence(loss_history=none, **{name: seen[f"{name}_{number}"] for name in FIELDS}) for number in (1, 2)
         )
-        return Observation(index, (first, second), seen["suggested"], seen["confidence"])
+        kept = (seen["probabilities_1"], seen["probabilities_2"]) if module.method.keeps else None
+        return Observation(index, (first, second), seen["suggested"], seen["confidence"], kept)
 
     def _with_history(self, judging: tuple[Evidence, Evidence]) -> tuple[Evidence, Evidence]:
         """Record the scaled losses of this epoch, and give the evidence those of the last epochs."""
