@@ -44,7 +44,7 @@ from typing import Any
 import numpy as np
 from cleaners_choices import ABLATED, ABLATIONS, CHOICES, FOLD_EPOCHS, rate_of
 from cleaners_claims import LONG
-from cleaners_data import files_of
+from cleaners_data import SETS, files_of
 from cleaners_figures import FIGURE_1, OF_LOSSES, draw, warmup_rows
 from cleaners_tables import tables
 from measure import RESULTS, append_rows, cpu_name, read_rows
@@ -56,70 +56,6 @@ SHARED = ("callbacks=none", "report=false", "trainer.precision=32-true", "traine
 SEEDS = (1, 2, 3)
 LONGER = 3
 """So many times the epochs has the plain training of equal time: a step of stage 2 on its guesses, and stage 1."""
-
-
-@dataclass(frozen=True)
-class Set:
-    """What to train on, and how.
-
-    Attributes:
-        settings: beside the files'.
-        epochs: of a run.
-        warmup_epochs: of them.
-        noises: by name, the settings.
-    """
-
-    settings: tuple[str, ...]
-    epochs: int
-    warmup_epochs: int
-    noises: Mapping[str, tuple[str, ...]]
-
-    def schedule(self, times: int = 1, warms_up: bool = True) -> list[str]:
-        """Settings of a run of that many times the epochs; the learning rate falls after two thirds of them."""
-        epochs = times * self.epochs
-        return [
-            f"training.epochs={epochs}", *([f"training.warmup_epochs={self.warmup_epochs}"] if warms_up else []),
-            f"optimizer.schedule.milestones=[{2 * epochs // 3}]",
-        ]  # fmt: skip
-
-
-def symmetric(rate: float) -> tuple[str, ...]:
-    """Settings."""
-    return "noise=symmetric", f"noise.rate={rate}"
-
-
-def asymmetric(class_map: str) -> tuple[str, ...]:
-    """Settings; 40 %."""
-    return "noise=asymmetric", "noise.rate=0.4", f"noise.class_map={class_map}"
-
-
-INSTANCE = ("noise=instance", "noise.rate=0.4")
-SMALL = ("dataset=arrays", "backbone.width=16", "embedding_size=32")
-SETS = {
-    "letters": Set(
-        (*SMALL, "views.policy=symbols"), 30, 10,
-        {
-            "symmetric 50 %": symmetric(0.5), "symmetric 80 %": symmetric(0.8), "symmetric 90 %": symmetric(0.9),
-            "asymmetric 40 %": asymmetric("{" + ", ".join(f"{k}: {(k + 1) % 53}" for k in range(53)) + "}"),
-            "instance 40 %": INSTANCE,
-        },
-    ),
-    "fashion": Set(
-        (*SMALL, "views.policy=cifar10", "views.flip=true"), 30, 8,
-        {
-            "symmetric 50 %": symmetric(0.5), "symmetric 80 %": symmetric(0.8), "instance 40 %": INSTANCE,
-            "asymmetric 40 %": asymmetric("{0: 6, 2: 4, 5: 7, 7: 9}"),
-        },
-    ),
-    "digits": Set(
-        ("dataset=digits",), 48, 8,
-        {"symmetric 80 %": symmetric(0.8), "asymmetric 40 %": asymmetric("{7: 1, 2: 7, 5: 6, 6: 5, 3: 8}")},
-    ),
-    "clipart": Set(
-        (*SMALL, "dataset.test_share=0.5", "views.policy=cifar10", "views.flip=true"), 24, 4,
-        {"symmetric 40 %": symmetric(0.4)},
-    ),
-}  # fmt: skip
 
 NUMBERS = (
     "test_accuracy_best", "test_accuracy_last", "test_accuracy_last10", "cleaner_auc_gmm", "cleaner_auc_cpc",

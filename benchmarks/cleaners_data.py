@@ -1,8 +1,9 @@
-"""The image sets of `cleaners.py`: made once, from what the machine has, as files of `dataset=arrays`."""
+"""The image sets of `cleaners.py`: how they are trained on, and their files, made once from what the machine has."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,73 @@ from cpc_lightning.datasets.fashion_mnist import fashion_mnist
 Arrays = dict[str, npt.NDArray[np.generic]]
 
 CLIPART = Path("/usr/share/openclipart/png")
+
+
+@dataclass(frozen=True)
+class Set:
+    """What to train on, and how.
+
+    Attributes:
+        settings: beside the files'.
+        epochs: of a run.
+        warmup_epochs: of them.
+        noises: by name, the settings.
+    """
+
+    settings: tuple[str, ...]
+    epochs: int
+    warmup_epochs: int
+    noises: Mapping[str, tuple[str, ...]]
+
+    def schedule(self, times: int = 1, warms_up: bool = True) -> list[str]:
+        """Settings of a run of that many times the epochs; the learning rate falls after two thirds of them."""
+        epochs = times * self.epochs
+        return [
+            f"training.epochs={epochs}", *([f"training.warmup_epochs={self.warmup_epochs}"] if warms_up else []),
+            f"optimizer.schedule.milestones=[{2 * epochs // 3}]",
+        ]  # fmt: skip
+
+
+def symmetric(rate: float) -> tuple[str, ...]:
+    """Settings."""
+    return "noise=symmetric", f"noise.rate={rate}"
+
+
+def asymmetric(class_map: str) -> tuple[str, ...]:
+    """Settings; 40 %."""
+    return "noise=asymmetric", "noise.rate=0.4", f"noise.class_map={class_map}"
+
+
+INSTANCE = ("noise=instance", "noise.rate=0.4")
+SMALL = ("dataset=arrays", "backbone.width=16", "embedding_size=32")
+SETS = {
+    "letters": Set(
+        (*SMALL, "views.policy=symbols"), 30, 10,
+        {
+            "symmetric 50 %": symmetric(0.5), "symmetric 80 %": symmetric(0.8), "symmetric 90 %": symmetric(0.9),
+            "asymmetric 40 %": asymmetric("{" + ", ".join(f"{k}: {(k + 1) % 53}" for k in range(53)) + "}"),
+            "instance 40 %": INSTANCE,
+        },
+    ),
+    "fashion": Set(
+        (*SMALL, "views.policy=cifar10", "views.flip=true"), 30, 8,
+        {
+            "symmetric 50 %": symmetric(0.5), "symmetric 80 %": symmetric(0.8), "instance 40 %": INSTANCE,
+            "asymmetric 40 %": asymmetric("{0: 6, 2: 4, 5: 7, 7: 9}"),
+        },
+    ),
+    "digits": Set(
+        ("dataset=digits",), 48, 8,
+        {"symmetric 80 %": symmetric(0.8), "asymmetric 40 %": asymmetric("{7: 1, 2: 7, 5: 6, 6: 5, 3: 8}")},
+    ),
+    "clipart": Set(
+        (*SMALL, "dataset.test_share=0.5", "views.policy=cifar10", "views.flip=true"), 24, 4,
+        {"symmetric 40 %": symmetric(0.4)},
+    ),
+}  # fmt: skip
+
+
+# Files ------------------------------------------------------------------------------------------------------------
 
 
 def shrink(images: npt.NDArray[Any], size: int) -> npt.NDArray[np.uint8]:

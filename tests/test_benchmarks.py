@@ -50,6 +50,8 @@ def test_without_a_gpu_the_report_says_so_and_writes_nothing():
         "feature_sets",
         "verdicts",
         "openclipart",
+        "cleaners",
+        "people",
     ],
 )
 def test_a_benchmark_explains_itself(name):
