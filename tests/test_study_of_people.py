@@ -204,6 +204,34 @@ def test_runs_of_what_people_use(benchmarks, monkeypatch, tmp_path):
         assert composed_of(settings).settings("x")["training"]["confidence_penalty"] == 0
 
 
+def test_cleanlab_is_started_by_people_py_with_the_settings_of_the_run(benchmarks, people, monkeypatch, tmp_path):
+    """What `cleaners.py` starts is read by `people.py`: its folds' epochs, and overrides that compose."""
+    study, choices, started = benchmarks("cleaners"), benchmarks("cleaners_choices"), []
+
+    class Process:
+        pid = 7
+
+        def __init__(self, command, **_):
+            started.append(command)
+
+    monkeypatch.setattr(study.subprocess, "Popen", Process)
+    monkeypatch.setattr(study.os, "wait4", lambda pid, options: (pid, 0, "used"))
+    for name in ("cleanlab", "none"):
+        run = study.Run(*DIGITS, name, 1, choices.PEOPLE[name])
+        assert study.start(run, run.settings(), tmp_path, str(tmp_path)) == "used"
+    folds, plain = started
+    assert folds[:3] == [sys.executable, str(BENCHMARKS / "people.py"), "--fold-epochs=12"]
+    assert plain[:3] == [sys.executable, "-m", "cpc_lightning"]
+    assert folds[3:] == plain[3:]
+    monkeypatch.setattr(sys, "argv", folds[1:])
+    seen = []
+    monkeypatch.setattr(people, "Parts", lambda settings: seen.append(settings) or sys.exit(3))
+    with pytest.raises(SystemExit, match="3"):
+        people.main()
+    assert seen[0]["training"]["epochs"] == 48
+    assert seen[0]["run_dir"] == f"{tmp_path}/run"
+
+
 def test_ablations_are_run_on_their_three_cells(benchmarks, monkeypatch, tmp_path):
     study, choices = benchmarks("cleaners"), benchmarks("cleaners_choices")
     runs = runs_of(study, monkeypatch, tmp_path, "--choices", "ablations", "--seeds", "1", "2")
