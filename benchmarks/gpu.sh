@@ -109,7 +109,7 @@ part() { # TITLE SECONDS RESULT COMMAND...: runs it within so many seconds, and 
 
 of_tests=(-m pytest -v --tb=short -o addopts= -p no:cacheprovider)  # without pytest-xdist, in one process
 if [ -n "$rehearse" ]; then
-  workload=small steps=1 rounds=1 size=512 batch=(--batch-size 2) samples=(--samples 1024)
+  workload=small steps=1 rounds=1 size=512 batch=(--batch-size 2 --precisions 32-true) samples=(--samples 1024)
   images=40 workers=(0 1) tiny=--tiny
 else
   workload=preact steps=10 rounds=2 size=8192 batch=() samples=()

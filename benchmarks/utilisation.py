@@ -26,6 +26,7 @@ from workloads import USUAL, WORKLOADS, Workload, halves
 from cpc_lightning.backbones.preact_resnet import PreActBlock, PreActResNet
 
 STEPS = {"preact": 1, "small": 3, "resnet50": 1}
+PRECISIONS = ("32-true", "bf16-mixed")
 
 
 class BareStack(nn.Module):
@@ -95,6 +96,7 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=USUAL)
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="steps of each network in a round; 1 for preact, 3 for small")
     parser.add_argument(
@@ -108,7 +110,7 @@ def main() -> None:
     rows = [
         measure(workload, precision, asked.steps or STEPS[name], asked.size, asked.rounds)
         for name, workload in workloads.items()
-        for precision in ("32-true", "bf16-mixed")
+        for precision in asked.precisions
     ]
     columns = ["workload", "precision", "GFLOP a step", "s a step", "GFLOP/s", "product's GFLOP/s"]
     columns += ["of the product", "of the stack", "GPU memory, MB"]

@@ -59,8 +59,9 @@ class Waits(pl.Callback):
     @contextmanager
     def _listening(self):
         def place(message, *_, **__):
-            stack = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_stack()[:-1]]
-            self.places.append([str(message), *stack[-3:]])
+            if "synchronizing" in str(message):  # not of what is deprecated, say
+                frames = [frame for frame in traceback.extract_stack()[:-1] if frame.filename != warnings.__file__]
+                self.places.append([f"{frame.filename}:{frame.lineno}" for frame in frames[-4:]])
 
         with warnings.catch_warnings(), waits_are("warn"):
             warnings.simplefilter("always")

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -101,7 +100,7 @@ def test_no_step_of_a_run_waits_for_the_device(compose, tmp_path):
 def test_a_run_resumed_on_the_device_goes_on_as_it_would_have(compose, tmp_path):
     """Kernels of a GPU add in any order, so not bit for bit."""
     straight, seen = tmp_path / "straight", tmp_path / "seen"
-    more = [*EPOCHS, *GPU, PRECISION, "training.epochs=3"]
+    more = [*EPOCHS, SLOW, *GPU, "training.epochs=3"]
     run(compose(*more, WITNESS % seen, folder=straight))
     again = seen / "after_2"
     run(compose(*more, f"resume={again}", folder=again))
@@ -109,8 +108,8 @@ def test_a_run_resumed_on_the_device_goes_on_as_it_would_have(compose, tmp_path)
     assert [row["epoch"] for row in found] == [0, 1, 2]
     assert found[:2] == expected[:2]
     for name in (*LOSSES, "train/learning_rate_1"):
-        assert found[2][name] == pytest.approx(expected[2][name], rel=2e-2)
-    assert found[2]["test/accuracy"] == pytest.approx(expected[2]["test/accuracy"], abs=3)
+        assert found[2][name] == pytest.approx(expected[2][name], abs=1e-4)
+    assert_same_partition(clean_probability(again), clean_probability(straight))
 
 
 def test_two_processes_share_one_device_over_gloo(tmp_path):
@@ -128,7 +127,7 @@ def test_two_processes_share_one_device_over_gloo(tmp_path):
         torchrun = ["torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--node-rank", rank, *address]
         call = [sys.executable, "-m", *torchrun, "-m", "cpc_lightning", *arguments]
         log = (tmp_path / f"log_{rank}").open("w")
-        nodes.append(subprocess.Popen(call, cwd=tmp_path, stdout=log, stderr=log, env={**os.environ}))
+        nodes.append(subprocess.Popen(call, cwd=tmp_path, stdout=log, stderr=log))
     try:
         codes = [node.wait(timeout=120) for node in nodes]
     finally:
@@ -141,5 +140,9 @@ def test_two_processes_share_one_device_over_gloo(tmp_path):
     device = ["trainer=gpu"] if DEVICE == "cuda" else []
     alone = [*EPOCHS, *device, "training.batch_size=128", f"hydra.run.dir={one}"]
     subprocess.run([sys.executable, "-m", "cpc_lightning", *alone], cwd=tmp_path, check=True, capture_output=True)
-    for name in LOSSES:  # of the same global batches; BatchNorm sees halves of them
-        assert metrics(tmp_path / "run")[0][name] == pytest.approx(metrics(one)[0][name], rel=0.1)
+    # The same global batches, of which BatchNorm sees halves: losses 0.001 and 0.003 apart on a CPU, accuracies 0.3
+    # points. A run with batches of 64, which takes twice as many steps, is 0.015 and 0.021 away, and 33 points.
+    (both, *_), (expected, *_) = metrics(tmp_path / "run"), metrics(one)
+    for name in LOSSES:
+        assert both[name] == pytest.approx(expected[name], abs=6e-3)
+    assert both["test/accuracy"] == pytest.approx(expected["test/accuracy"], abs=6)
