@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from cleaners_tables import tables
 from letters import find_fonts, make_letters
 from measure import RESULTS, append_rows, cpu_name, read_rows
@@ -179,7 +180,7 @@ def fashion() -> Arrays:
     found: Arrays = {}
     for prefix, split, count in (("", whole.train, 6000), ("test_", whole.evaluation["test"], 2000)):
         drawn = np.random.default_rng(0).permutation(len(split))[:count]
-        images = np.stack([split.images[int(place)].numpy()[0] for place in drawn])
+        images = split.images.fetch(torch.from_numpy(drawn))[:, 0].numpy()
         found |= {f"{prefix}images": shrink(images, 14), f"{prefix}labels": split.labels.numpy()[drawn]}
     return found
 
