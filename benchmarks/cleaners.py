@@ -2,8 +2,11 @@
 
     python benchmarks/cleaners.py                       # the runs that are missing, for 40 minutes at most; then tables
     python benchmarks/cleaners.py --sets letters --choices cpc_awr gmm_awr --seeds 1     # some of them
-    python benchmarks/cleaners.py --choices paper later  # groups of choices: paper, own, later, "later, own", careful
-    python benchmarks/cleaners.py --table                # the tables alone, from the rows that there are
+    python benchmarks/cleaners.py --choices paper later  # groups of choices, of `cleaners_choices.py`
+    python benchmarks/cleaners.py --choices people       # what people use: cleanlab, Co-teaching, ...
+    python benchmarks/cleaners.py --choices ablations    # of cpc_awr, on three cells
+    python benchmarks/cleaners.py --warmups              # the losses of Figure 1: warm-ups alone, a minute each
+    python benchmarks/cleaners.py --table                # tables and figures alone, from the rows that there are
 
 Sets (they are made once, in --data):
 
@@ -16,20 +19,21 @@ Each run is a command of its own on one thread; `--jobs` of them at once. Runs o
 weights and the order of their first batches. "equal time": plain training for as many epochs as take about the time of
 the cleaners' runs. A run's row goes to RESULTS/cleaners_runs.csv when it ends, its curves to cleaners_curves.csv;
 started again, the script takes up what is missing. Seconds are of the processor: other work on the machine changes
-them less.
+them less. Co-teaching is told the noise rate. "cleanlab" (see `people.py`) spends on its folds what plain training
+costs, so that all of it costs two plain trainings; "full folds" trains on each fold as long as plain training does.
+`precision_at_errors`: of as many labels as are wrong, the least trusted, the share that is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -38,107 +42,20 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from cleaners_choices import ABLATED, ABLATIONS, CHOICES, FOLD_EPOCHS, rate_of
+from cleaners_claims import LONG
+from cleaners_data import SETS, files_of
+from cleaners_figures import FIGURE_1, OF_LOSSES, draw, warmup_rows
 from cleaners_tables import tables
-from letters import find_fonts, make_letters
 from measure import RESULTS, append_rows, cpu_name, read_rows
-from PIL import Image, UnidentifiedImageError
+from people import precision_at_errors
 
-from cpc_lightning.datasets.fashion_mnist import fashion_mnist
-
-Arrays = dict[str, npt.NDArray[np.generic]]
+from cpc_lightning.report.warmup_losses import WARMUP_LOSSES
 
 SHARED = ("callbacks=none", "report=false", "trainer.precision=32-true", "trainer.enable_progress_bar=false")
 SEEDS = (1, 2, 3)
-CLIPART = Path("/usr/share/openclipart/png")
 LONGER = 3
 """So many times the epochs has the plain training of equal time: a step of stage 2 on its guesses, and stage 1."""
-
-
-@dataclass(frozen=True)
-class Set:
-    """What to train on, and how.
-
-    Attributes:
-        settings: beside the files'.
-        epochs: of a run.
-        warmup_epochs: of them.
-        noises: by name, the settings.
-    """
-
-    settings: tuple[str, ...]
-    epochs: int
-    warmup_epochs: int
-    noises: Mapping[str, tuple[str, ...]]
-
-    def schedule(self, times: int = 1, warms_up: bool = True) -> list[str]:
-        """Settings of a run of that many times the epochs; the learning rate falls after two thirds of them."""
-        epochs = times * self.epochs
-        return [
-            f"training.epochs={epochs}", *([f"training.warmup_epochs={self.warmup_epochs}"] if warms_up else []),
-            f"optimizer.schedule.milestones=[{2 * epochs // 3}]",
-        ]  # fmt: skip
-
-
-def symmetric(rate: float) -> tuple[str, ...]:
-    """Settings."""
-    return "noise=symmetric", f"noise.rate={rate}"
-
-
-def asymmetric(class_map: str) -> tuple[str, ...]:
-    """Settings; 40 %."""
-    return "noise=asymmetric", "noise.rate=0.4", f"noise.class_map={class_map}"
-
-
-INSTANCE = ("noise=instance", "noise.rate=0.4")
-SMALL = ("dataset=arrays", "backbone.width=16", "embedding_size=32")
-SETS = {
-    "letters": Set(
-        (*SMALL, "views.policy=symbols"), 30, 10,
-        {
-            "symmetric 50 %": symmetric(0.5), "symmetric 80 %": symmetric(0.8), "symmetric 90 %": symmetric(0.9),
-            "asymmetric 40 %": asymmetric("{" + ", ".join(f"{k}: {(k + 1) % 53}" for k in range(53)) + "}"),
-            "instance 40 %": INSTANCE,
-        },
-    ),
-    "fashion": Set(
-        (*SMALL, "views.policy=cifar10", "views.flip=true"), 30, 8,
-        {
-            "symmetric 50 %": symmetric(0.5), "symmetric 80 %": symmetric(0.8), "instance 40 %": INSTANCE,
-            "asymmetric 40 %": asymmetric("{0: 6, 2: 4, 5: 7, 7: 9}"),
-        },
-    ),
-    "digits": Set(
-        ("dataset=digits",), 48, 8,
-        {"symmetric 80 %": symmetric(0.8), "asymmetric 40 %": asymmetric("{7: 1, 2: 7, 5: 6, 6: 5, 3: 8}")},
-    ),
-    "clipart": Set(
-        (*SMALL, "dataset.test_share=0.5", "views.policy=cifar10", "views.flip=true"), 24, 4,
-        {"symmetric 40 %": symmetric(0.4)},
-    ),
-}  # fmt: skip
-
-# How the networks learn: as in the paper (but for lambda_u), and as dataset=arrays has it.
-PAPERS = ("semisup=mixmatch", "semisup.lambda_u=0", "training.full_epochs=false")
-OWN = ("semisup=unmixed", "training.full_epochs=true", "views.policy=weak")
-PLAIN, LONG = "none", "none, equal time"
-LATER = ("uniform", "knn", "wrong_events", "mixture_2d", "probe")
-CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
-    "paper": {
-        PLAIN: ("cleaner=none",),
-        LONG: ("cleaner=none",),
-        **{name: (f"cleaner={name}", *PAPERS) for name in ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr", "oracle")},
-    },
-    "own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in ("gmm_agn", "cpc_agn", "cpc_awr", "oracle")},
-    "later": {name: (f"cleaner={name}", *PAPERS) for name in LATER},
-    "later, own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in LATER},
-    "careful": {  # own data, where plain training is ahead: no label left out but weighted, or divided late
-        "gmm_agn, own data, weights": ("cleaner=gmm_agn", "cleaner.threshold=1e-6", *OWN),
-        "cpc_awr, own data, weights": ("cleaner=cpc_awr", "cleaner.threshold=1e-6", "cleaner.gmm_threshold=0.5", *OWN),
-        "cpc_awr, own data, late": ("cleaner=cpc_awr", *OWN, "training.warmup_epochs=16"),
-    },
-}
-"""By group and name the settings of every choice."""
 
 NUMBERS = (
     "test_accuracy_best", "test_accuracy_last", "test_accuracy_last10", "cleaner_auc_gmm", "cleaner_auc_cpc",
@@ -148,82 +65,13 @@ NUMBERS = (
 COLUMNS = (
     "set", "noise", "choice", "seed", *NUMBERS, "seconds", "settings", "version", "commit", "host",
 )  # fmt: skip
+OWN_COLUMNS = (*COLUMNS, "precision_at_errors")
 CURVES = {
     "accuracy": "test/accuracy", "auc_gmm": "gmm/auc", "auc_cpc": "cpc/auc", "agreement_1": "gmm_cpc/agreement_1",
 }  # fmt: skip
 OF_CURVES = ("set", "noise", "choice", "seed", "epoch", *CURVES)
-
-
-# Data ---------------------------------------------------------------------------------------------------------------
-
-
-def shrink(images: npt.NDArray[Any], size: int) -> npt.NDArray[np.uint8]:
-    """(N, H, W) to (N, size, size), H and W multiples of it: the mean of what falls together."""
-    factor = images.shape[1] // size
-    together = images.reshape(len(images), size, factor, size, factor)
-    return together.mean(axis=(2, 4)).round().astype(np.uint8)
-
-
-def letters() -> Arrays:
-    """The arrays of both parts, under the names of dataset=arrays, "test_" before those of the test set."""
-    made = make_letters(find_fonts())
-    return {
-        "images": shrink(made["images"], 16), "labels": made["labels"],
-        "test_images": shrink(made["test_images"], 16), "test_labels": made["test_labels"],
-    }  # fmt: skip
-
-
-def fashion() -> Arrays:
-    """As `letters`, of Debian's package."""
-    whole = fashion_mnist(None, False)
-    found: Arrays = {}
-    for prefix, split, count in (("", whole.train, 6000), ("test_", whole.evaluation["test"], 2000)):
-        drawn = np.random.default_rng(0).permutation(len(split))[:count]
-        images = np.stack([split.images[int(place)].numpy()[0] for place in drawn])
-        found |= {f"{prefix}images": shrink(images, 14), f"{prefix}labels": split.labels.numpy()[drawn]}
-    return found
-
-
-def clipart(least: int = 30, side: int = 16, most: int = 20_000_000) -> Arrays:
-    """Pictures on white, in the middle of a square; without those of more pixels than `most`."""
-    images, labels, classes = [], [], 0
-    for folder in sorted(path for path in CLIPART.iterdir() if path.is_dir()):
-        files = sorted(folder.rglob("*.png"))
-        if len(files) < least:
-            continue
-        for file in files:
-            try:
-                with Image.open(file) as picture:
-                    if picture.width * picture.height > most:
-                        continue
-                    colour = picture.convert("RGBA")
-            except (UnidentifiedImageError, Image.DecompressionBombError):
-                continue
-            colour.thumbnail((side, side))
-            square = Image.new("RGB", (side, side), "white")
-            square.paste(colour, ((side - colour.width) // 2, (side - colour.height) // 2), colour)
-            images.append(np.asarray(square))
-            labels.append(classes)
-        classes += 1
-    return {"images": np.stack(images), "labels": np.array(labels)}
-
-
-MAKE: Mapping[str, Callable[[], Arrays]] = {"letters": letters, "fashion": fashion, "clipart": clipart}
-
-
-def files_of(name: str, folder: Path) -> list[str]:
-    """The settings that name a set's files, which are written where they are missing."""
-    if name not in MAKE:
-        return []
-    train, test = folder / f"{name}.npz", folder / f"{name}_test.npz"
-    if not train.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        arrays = MAKE[name]()
-        tested = {key.removeprefix("test_"): value for key, value in arrays.items() if key.startswith("test_")}
-        if tested:
-            np.savez(test, **tested)
-        np.savez(train, **{key: value for key, value in arrays.items() if not key.startswith("test_")})
-    return [f"dataset.file={train}", *([f"dataset.test_file={test}"] if test.exists() else [])]
+DIVERGENCE = {"kl_divergence_1": "gmm_cpc/kl_divergence_1"}
+OWN_CURVES = (*OF_CURVES, *DIVERGENCE)
 
 
 # Runs ---------------------------------------------------------------------------------------------------------------
@@ -260,45 +108,91 @@ class Run:
         ]  # fmt: skip
 
     @property
+    def folds(self) -> tuple[str, ...]:
+        """Arguments of `people.py`, for what trains on folds first; else none."""
+        share = FOLD_EPOCHS.get(self.choice)
+        return () if share is None else (f"--fold-epochs={-(-SETS[self.set].epochs // share)}",)
+
+    @property
     def key(self) -> dict[str, str]:
         """Its columns."""
         return {"set": self.set, "noise": self.noise, "choice": self.choice, "seed": str(self.seed)}
+
+
+def start(run: Run, settings: Sequence[str], data: Path, home: str) -> Any:
+    """Run it into HOME/run, and wait: what the system counts of it and its children."""
+    program = [str(Path(__file__).with_name("people.py")), *run.folds] if run.folds else ["-m", "cpc_lightning"]
+    command = [sys.executable, *program, *SHARED, *settings, *files_of(run.set, data), f"hydra.run.dir={home}/run"]
+    with Path(home, "log").open("w") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{Path(home, 'log').read_text()[-2000:]}")
+    return used
 
 
 def train(run: Run, data: Path, commit: str) -> tuple[dict[str, str], list[dict[str, str]]]:
     """The run's row, and the rows of its curves."""
     with tempfile.TemporaryDirectory(prefix="cleaners_") as home:
         settings = run.settings()
-        command = [sys.executable, "-m", "cpc_lightning", *SHARED, *settings, *files_of(run.set, data)]
-        with Path(home, "log").open("w") as log:
-            process = subprocess.Popen(
-                [*command, f"hydra.run.dir={home}/run"], stdout=log, stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )  # fmt: skip
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise SystemExit(f"{' '.join(command)}\n{Path(home, 'log').read_text()[-2000:]}")
+        used = start(run, settings, data, home)
         folder = Path(home, "run")
         summary = json.loads((folder / "summary.json").read_text())
+        summary.setdefault("precision_at_errors", precision_of(read_rows(folder / "labels.csv")))
         version = json.loads((folder / "versions.json").read_text())["cpc-lightning"]
-        with (folder / "metrics.csv").open(newline="") as file:
-            epochs = list(csv.DictReader(file))
+        epochs = read_rows(folder / "metrics.csv")
+    measured = (*NUMBERS, "precision_at_errors")
     row = run.key | {
-        **{name: "" if summary.get(name) is None else f"{summary[name]:.6g}" for name in NUMBERS},
+        **{name: "" if summary.get(name) is None else f"{summary[name]:.6g}" for name in measured},
         "seconds": f"{used.ru_utime + used.ru_stime:.1f}", "megabytes": str(used.ru_maxrss // 1024),
-        "settings": " ".join(settings), "version": version, "commit": commit, "host": cpu_name(),
+        "settings": " ".join([*run.folds, *settings]), "version": version, "commit": commit, "host": cpu_name(),
     }  # fmt: skip
+    shown = {**CURVES, **DIVERGENCE}
     curves = [
         run.key
         | {"epoch": epoch["epoch"]}
-        | {name: f"{float(epoch[column]):.4g}" if epoch.get(column) else "" for name, column in CURVES.items()}
+        | {name: f"{float(epoch[column]):.4g}" if epoch.get(column) else "" for name, column in shown.items()}
         for epoch in epochs
     ]
     return row, curves
 
 
-def run_missing(runs: Sequence[Run], study: str, columns: Sequence[str], data: Path, jobs: int, minutes: float) -> None:
+def precision_of(verdicts: Sequence[Mapping[str, str]]) -> float | None:
+    """`precision_at_errors` of a run's labels.csv; None where nothing judges labels, or none is wrong."""
+    wrong = np.array([row["noisy_label"] != row["true_label"] for row in verdicts])
+    if not wrong.any() or not all(row["clean_probability"] for row in verdicts):
+        return None
+    return precision_at_errors(np.array([float(row["clean_probability"]) for row in verdicts]), wrong)
+
+
+def record_warmups(data: Path) -> None:
+    """Append the loss densities of the cells of Figure 1 that are missing: warm-ups of the first seed, and no more."""
+    file = RESULTS / "cleaners_losses.csv"
+    done = {(row["set"], row["noise"]) for row in read_rows(file)}
+    for name, noise in FIGURE_1:
+        if (name, noise) in done:
+            continue
+        run = Run(name, noise, "cpc_awr", SEEDS[0], CHOICES["paper"]["cpc_awr"])
+        with tempfile.TemporaryDirectory(prefix="cleaners_") as home:
+            # One epoch more: there is no warm-up without something after it.
+            start(run, [*run.settings(), f"training.epochs={SETS[name].warmup_epochs + 1}"], data, home)
+            rows = warmup_rows(Path(home, "run", WARMUP_LOSSES), {"set": name, "noise": noise, "seed": str(SEEDS[0])})
+        append_rows(file, OF_LOSSES, rows)
+        print(name, noise, "warm-up", flush=True)
+
+
+def run_missing(
+    runs: Sequence[Run],
+    study: str,
+    columns: Sequence[str],
+    data: Path,
+    jobs: int,
+    minutes: float,
+    of_curves: Sequence[str] = OF_CURVES,
+) -> None:
     """Train what has no row yet, in the order given; no run begins after that many minutes.
 
     Args:
@@ -308,6 +202,7 @@ def run_missing(runs: Sequence[Run], study: str, columns: Sequence[str], data: P
         data: where the sets' files are, or are to be.
         jobs: runs at once.
         minutes: see above.
+        of_curves: columns of the curves.
     """
     file, curves = RESULTS / f"{study}_runs.csv", RESULTS / f"{study}_curves.csv"
     done = {tuple(row[name] for name in ("set", "noise", "choice", "seed")) for row in read_rows(file)}
@@ -325,7 +220,7 @@ def run_missing(runs: Sequence[Run], study: str, columns: Sequence[str], data: P
         row, epochs = train(run, data, commit)
         with lock:
             append_rows(file, columns, [{name: row[name] for name in columns}])
-            append_rows(curves, OF_CURVES, epochs)
+            append_rows(curves, of_curves, [{name: epoch[name] for name in of_curves} for epoch in epochs])
         print(*run.key.values(), row["test_accuracy_last"], row["seconds"], "s", flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -337,6 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [name for group in CHOICES.values() for name in group]
     parser.add_argument("--table", action="store_true", help="train nothing")
+    parser.add_argument("--warmups", action="store_true", help="train warm-ups for Figure 1, and nothing else")
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--noises", nargs="+", help="by name (default: all of each set)")
     parser.add_argument("--choices", nargs="+", default=["paper"], choices=[*CHOICES, *names], help="groups or names")
@@ -345,19 +241,27 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir(), "cleaners_data"))
     options = parser.parse_args()
-    if not options.table:
+    if options.warmups:
+        record_warmups(options.data)
+    elif not options.table:
         asked = [name for choice in options.choices for name in CHOICES.get(choice, {choice: ()})]
         settings = {choice: chosen for names in CHOICES.values() for choice, chosen in names.items()}
         runs = [
-            Run(name, noise, choice, seed, settings[choice], LONGER if choice == LONG else 1)
+            Run(
+                name, noise, choice, seed, (*settings[choice], *rate_of(choice, noise)),
+                LONGER if choice == LONG else 1, not settings[choice][0].startswith("method="),
+            )
             for seed, name in product(options.seeds, options.sets)
-            for noise, choice in product(SETS[name].noises, asked)
+            for noise, choice in product(SETS[name].noises, dict.fromkeys(asked))
             if options.noises is None or noise in options.noises
-        ]
-        run_missing(runs, "cleaners", COLUMNS, options.data, options.jobs, options.minutes)
-    text = tables(read_rows(RESULTS / "cleaners_runs.csv"), read_rows(RESULTS / "cleaners_curves.csv"))
+            if choice not in ABLATIONS or (name, noise) in ABLATED
+        ]  # fmt: skip
+        run_missing(runs, "cleaners", OWN_COLUMNS, options.data, options.jobs, options.minutes, OWN_CURVES)
+    rows, curves, losses = (read_rows(RESULTS / f"cleaners_{name}.csv") for name in ("runs", "curves", "losses"))
+    text = tables(rows, curves)
     print(text)
     (RESULTS / "cleaners_runs.md").write_text(text)
+    draw(curves, losses, RESULTS)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import pytorch_lightning as pl
 import torch
 from measure import DEVICE, alternate, report, seconds, wait
 from plain_loop import PlainLoop
-from workloads import WORKLOADS, Workload, compose, halves, load, make_parts, make_task, quiet_trainer
+from workloads import USUAL, WORKLOADS, Workload, compose, halves, load, make_parts, make_task, quiet_trainer
 
 from cpc_lightning.app.trainer import choose_precision
 from cpc_lightning.cleaning.cpc import CpcCleaner
@@ -166,7 +166,7 @@ def first_precision() -> str:
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--workloads", nargs="+", choices=USUAL, default=USUAL)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=["this library", "float32"])
     parser.add_argument("--name", default="epoch", help="of the files of results")
     parser.add_argument("--steps", type=int, help="steps of each network in a round; 1 for preact, 8 for small")

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from measure import DEVICE, report
 from plain_loop import PlainLoop
-from workloads import WORKLOADS, compose, halves, load, make_parts
+from workloads import USUAL, WORKLOADS, compose, halves, load, make_parts
 
 from cpc_lightning.datasets.cifar import CIFAR100_NAMES
 
@@ -77,7 +77,7 @@ def write_cifar(folder: Path, samples: int) -> None:
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--workloads", nargs="+", choices=USUAL, default=USUAL)
     parser.add_argument("--steps", type=int, default=3, help="of each network in an epoch")
     parser.add_argument("--samples", type=int, default=10_000, help="of random images; Fashion-MNIST is taken whole")
     parser.add_argument("--plain", nargs=2, help=argparse.SUPPRESS)

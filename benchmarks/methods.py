@@ -19,7 +19,8 @@ from itertools import product
 from pathlib import Path
 
 from cleaners import COLUMNS as OF_CLEANERS
-from cleaners import PAPERS, SEEDS, SETS, Run, run_missing
+from cleaners import SEEDS, SETS, Run, run_missing
+from cleaners_choices import PAPERS, rate_of
 from measure import RESULTS, read_rows
 from methods_tables import REFERENCE, tables
 
@@ -50,12 +51,6 @@ UNDIVIDED = ("cross-entropy", "label_smoothing", "co_teaching", "elr", "elr_plus
 
 COLUMNS = (*OF_CLEANERS[: OF_CLEANERS.index("seconds") + 1], "megabytes", *OF_CLEANERS[OF_CLEANERS.index("settings") :])
 EQUAL = "{}, equal compute"
-
-
-def rate_of(method: str, noise: str) -> tuple[str, ...]:
-    """Settings of a method that has to be told the noise rate: it is, as the kind of noise names it."""
-    told = {"co_teaching": "method.forget_rate"}
-    return (f"{told[method]}={int(noise.split()[1]) / 100}",) if method in told else ()
 
 
 def times_of(method: str, name: str, noise: str) -> int | None:

@@ -99,10 +99,7 @@ def auc_table(study: Study) -> Iterator[str]:
     """A row a method: of its last word on the labels, prototypes before a mixture."""
 
     def shown(cell: Cell, choice: str) -> str:
-        for source in ("cpc", "verdict", "gmm"):
-            if values := study.values(cell, choice, f"cleaner_auc_{source}"):
-                return mean_and_deviation([*values.values()])
-        return "-"
+        return mean_and_deviation([*study.auc(cell, choice).values()])
 
     rows = ([choice, *(shown(cell, choice) for cell in study.cells)] for choice in study.choices)
     return table(["method", *heads(study.cells)], rows)

@@ -1,6 +1,6 @@
 """Where an epoch's time goes: views, guesses, training, loader, the pass of stage 1, mixtures, prototypes.
 
-    python benchmarks/where.py [--steps N]
+    python benchmarks/where.py [--workloads preact small] [--steps N]
     python benchmarks/where.py --readme HEAD^ HEAD [--rounds N]     # the README's first run, at these revisions
 
 A short epoch is timed part by part (on a GPU the parts wait for each other, which a run does not), the fits of stage 1
@@ -29,7 +29,7 @@ import torch
 from epoch import STEPS, Ours
 from measure import RESULTS, append_rows, interval, read_rows, report, seconds, wait
 from same_result import take_out
-from workloads import WORKLOADS, halves, make_task
+from workloads import USUAL, WORKLOADS, halves, make_task
 
 from cpc_lightning.cleaning.cpc import CpcCleaner
 
@@ -90,6 +90,7 @@ def step_parts(ours: Ours, samples: int) -> dict[str, float]:
 def main() -> None:
     """Measure, report and draw what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workloads", nargs="+", choices=USUAL, default=USUAL)
     parser.add_argument("--steps", type=int, help="steps of each network; 1 for preact, 8 for small")
     parser.add_argument("--samples", type=int, help="of the full data set; by default its true number")
     parser.add_argument("--readme", metavar="REV", nargs="*", help="time the README's first run at these revisions")
@@ -107,7 +108,8 @@ def main() -> None:
 def epochs_of_workloads(asked: argparse.Namespace) -> None:
     """Put together and draw an epoch of each workload."""
     found, rows, beyond = {}, [], {}
-    for name, workload in WORKLOADS.items():
+    for name in asked.workloads:
+        workload = WORKLOADS[name]
         full = asked.samples or workload.full_samples
         steps = asked.steps or STEPS[name]
         samples = 2 * steps * workload.batch_size

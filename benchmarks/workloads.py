@@ -1,4 +1,4 @@
-"""The two workloads that the benchmarks measure, and this library's parts for them, as a run puts them together."""
+"""The workloads that the benchmarks measure, and this library's parts for them, as a run puts them together."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class Workload:
         full_samples: N of the full data set.
         features: D.
         batch_size: labeled images a step.
+        pixels: height and width of random images; None: the images of Fashion-MNIST.
     """
 
     title: str
@@ -49,8 +50,11 @@ class Workload:
     full_samples: int
     features: int
     batch_size: int
+    pixels: int | None = 32
 
 
+USUAL = ("preact", "small")
+"""What is measured by default; of `resnet50` a step takes a CPU minutes."""
 WORKLOADS = {
     "preact": Workload(
         "PreAct ResNet-18, 32x32x3 random images",
@@ -59,7 +63,13 @@ WORKLOADS = {
         classes=100, full_samples=50_000, features=512, batch_size=64,
     ),
     "small": Workload(
-        "small_resnet, Fashion-MNIST", (), classes=10, full_samples=60_000, features=128, batch_size=128,
+        "small_resnet, Fashion-MNIST", (), classes=10, full_samples=60_000, features=128, batch_size=128, pixels=None,
+    ),
+    "resnet50": Workload(
+        "ResNet-50, 224x224x3 random images",
+        ("backbone=resnet50", "views.size=224", "views.padding=28", "views.policy=imagenet",
+         "views.mean=[0.485,0.456,0.406]", "views.std=[0.229,0.224,0.225]"),
+        classes=14, full_samples=64_000, features=2048, batch_size=32, pixels=224,
     ),
 }  # fmt: skip
 
@@ -80,12 +90,13 @@ def compose(workload: Workload, *overrides: str) -> DictConfig:
 def load(workload: Workload, samples: int) -> ImageDataset:
     """The first `samples` images to train on, and as many or a thousand to test on."""
     tested = min(samples, 1000)
-    if workload is WORKLOADS["small"]:
+    if workload.pixels is None:
         whole = fashion_mnist()
         pixels, labels = whole.train.images.fetch(torch.arange(samples)), whole.train.labels[:samples]
     else:
         generator = torch.Generator().manual_seed(0)
-        pixels = torch.randint(0, 256, (samples, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        size = (samples, 3, workload.pixels, workload.pixels)
+        pixels = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
         labels = torch.arange(samples) % workload.classes
     names = tuple(map(str, range(workload.classes)))
     test = Split(ArrayImages(pixels[:tested]), labels[:tested])

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,12 @@ def test_without_a_gpu_the_report_says_so_and_writes_nothing():
         "vectors",
         "predict",
         "letters",
+        "fashion",
         "feature_sets",
         "verdicts",
         "openclipart",
+        "cleaners",
+        "people",
     ],
 )
 def test_a_benchmark_explains_itself(name):
@@ -58,34 +62,60 @@ def test_a_benchmark_explains_itself(name):
     assert f"python benchmarks/{name}.py" in answer.stdout
 
 
-def test_the_report_holds_what_was_measured_there_and_how_a_part_failed(tmp_path):
-    """A stand-in for Python: it finds a GPU, one benchmark fails, the others leave a table."""
-    python = tmp_path / "python"
-    python.write_text(
-        """#!/usr/bin/env bash
-        case "$*" in
-          *torch.cuda.get_device_name*) echo "a card" ;;
-          -c*) ;;
-          *where.py*) echo "out of memory"; exit 1 ;;
-          *fashion_mnist*)
-            mkdir "$CPC_BENCHMARK_RESULTS/fashion"
-            echo '{}' > "$CPC_BENCHMARK_RESULTS/fashion/summary.json" ;;
-          *pytest*) echo "7 passed" ;;
-          *) echo "| $(basename "$1") |" > "$CPC_BENCHMARK_RESULTS/$(basename "$1" .py).md" ;;
-        esac
-        """
-    )
-    python.chmod(0o755)
-    answer = subprocess.run(
-        ["bash", str(BENCHMARKS / "gpu.sh")], capture_output=True, text=True,
-        env={**os.environ, "PYTHON": str(python), "REPORT": str(tmp_path / "gpu.md")},
-    )  # fmt: skip
-    assert answer.returncode == 1, answer.stderr
-    report = (tmp_path / "gpu.md").read_text()
-    for part in ("Measured on a card", "| epoch.py |", "| utilisation.py |", "out of memory", "7 passed", "{}"):
+PYTHON = """#!/usr/bin/env bash
+case "$*" in
+  *torch.cuda.is_available*) ;;
+  -) echo "Measured on a card" ;;
+  *where.py*) echo "out of memory"; exit 1 ;;
+  *utilisation.py*) echo "| half a table |" > "$CPC_BENCHMARK_RESULTS/utilisation.md"; sleep 60 ;;
+  *pytest*) echo "7 passed" ;;
+  *.py*) echo "| $(basename "$1") |" > "$CPC_BENCHMARK_RESULTS/$(basename "$1" .py).md" ;;
+esac
+"""
+"""A stand-in that finds a GPU: one benchmark fails, one goes on for ever, the others leave a table."""
+
+
+@pytest.fixture
+def on_a_card(tmp_path):
+    """Runs gpu.sh with the stand-in; answers its exit code, what it said, and the report."""
+
+    def on_a_card(*parts, **more):
+        python = tmp_path / "python"
+        python.write_text(PYTHON)
+        python.chmod(0o755)
+        answer = subprocess.run(
+            ["bash", str(BENCHMARKS / "gpu.sh"), *parts], capture_output=True, text=True,
+            env={**os.environ, "PYTHON": str(python), "OUT": str(tmp_path / "out"), **more},
+        )  # fmt: skip
+        report = tmp_path / "out" / "gpu.md"
+        return answer.returncode, answer.stdout + answer.stderr, report.read_text() if report.exists() else None
+
+    return on_a_card
+
+
+def test_a_part_that_fails_or_is_cut_leaves_the_others_results(on_a_card, tmp_path):
+    code, said, report = on_a_card("right", "measure", "learn", SECONDS_IN_ALL="25", CPC_CUT="3")
+    assert code == 1, said
+    for part in ("Measured on a card", "7 passed", "| epoch.py |", "| half a table |", "out of memory", "| input.py |"):
         assert part in report
-    assert report.count("exit code 0") == 4
+    assert "exit code 124, 3 s of 3" in report
+    assert report.count("exit code 0") == 6  # both of tests, step, input, compiled and learning
     assert "plain loop" not in report  # of a table that is committed
+    with tarfile.open(tmp_path / "out" / "gpu.tgz") as archive:
+        assert "results/utilisation.md" in archive.getnames()
+    assert "out of memory" in (tmp_path / "out" / "gpu.log").read_text()
+
+
+def test_parts_that_are_asked_for_and_no_others(on_a_card):
+    code, said, report = on_a_card("learn")
+    assert (code, report.count("exit code")) == (0, 1), said
+    assert on_a_card("lern")[:2] == (2, "benchmarks/gpu.sh: there is no part lern; there are right, measure, learn\n")
+
+
+def test_no_part_begins_when_the_time_is_over(on_a_card):
+    code, _, report = on_a_card("right", SECONDS_IN_ALL="0")
+    assert code == 1
+    assert report.count("no time was left") == 2
 
 
 @pytest.fixture
@@ -172,10 +202,11 @@ def test_epoch_holds_each_side_against_the_plain_loop(measured, fashion_mnist):
 def test_utilisation_is_a_share_of_what_the_device_can(measured, fashion_mnist):
     found = measured("utilisation", "--steps", "2", "--rounds", "1", "--size", "1024")
     assert found["columns"][1:] == [
-        "precision", "GFLOP a step", "s a step", "GFLOP/s", "product's GFLOP/s", "of the product", "of the stack"
+        "precision", "GFLOP a step", "s a step", "GFLOP/s", "product's GFLOP/s", "of the product", "of the stack",
+        "GPU memory, MB",
     ]  # fmt: skip
     assert [row[1] for row in found["rows"]] == ["32-true", "bf16-mixed"] * 2
-    for _, _, flops, step, speed, peak, of_product, of_stack in found["rows"]:
+    for _, _, flops, step, speed, peak, of_product, of_stack, _ in found["rows"]:
         assert speed == pytest.approx(flops / step)
         assert float(of_product.removesuffix(" %")) == pytest.approx(100 * speed / peak, abs=0.5)
         assert 0 < float(of_product.removesuffix(" %")) <= 100

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.device import DEVICE, to_device, waits_are
 from tests.steps import GRAY, batch, build_module
 from torch import nn
 
@@ -18,8 +19,6 @@ from cpc_lightning.views import autoaugment
 from cpc_lightning.views.policies import POLICIES
 
 pytestmark = pytest.mark.long
-
-DEVICE = "cuda"
 
 # Everything that a step can do: AutoAugment's operations and an unlabeled half that is forwarded.
 # A narrower network would keep out of channels last.
@@ -255,7 +254,7 @@ def test_a_step_does_not_wait_for_the_device(make_color_module, monkeypatch, war
 
     def step() -> None:
         on_device = {
-            name: value.pin_memory().to(DEVICE, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            name: to_device(value) if isinstance(value, torch.Tensor) else value
             for name, value in batch(0, warmup, image=COLOR).items()
         }
         with torch.autocast(DEVICE, torch.bfloat16):
@@ -264,12 +263,9 @@ def test_a_step_does_not_wait_for_the_device(make_color_module, monkeypatch, war
     torch.manual_seed(5)
     step()  # lets constants move to the device
     ran.clear()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waits_are("error"):
         for _ in range(20):
             step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     of_policy = {name for pair in POLICIES["cifar10"] for name, _, _ in pair}
     assert ran == (set() if warmup else {"warp", *of_policy - set(autoaugment.GEOMETRIC)})
 
@@ -279,12 +275,8 @@ def test_evaluation_does_not_wait_for_the_device(make_module):
     module = make_module(channels_last=True, device=DEVICE).eval()
     asked = on(DEVICE, {"images": torch.zeros(4, *GRAY, dtype=torch.uint8), "labels": torch.zeros(4).long()})
     module.validation_step(asked, 0)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        with torch.no_grad():
-            module.validation_step(asked, 1)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    with waits_are("error"), torch.no_grad():
+        module.validation_step(asked, 1)
 
 
 # ---- what no step needs is not made

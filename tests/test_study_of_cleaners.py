@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from cpc_lightning.datasets.fashion_mnist import DEBIAN_FOLDER, fashion_mnist
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -76,7 +79,18 @@ def test_a_curve_that_is_flat_at_its_end(made):
 
 def test_pictures_are_shrunk_to_the_mean_of_what_falls_together(study):
     image = np.array([[[0, 2, 10, 10], [4, 6, 10, 10], [1, 1, 0, 255], [1, 1, 255, 0]]], dtype=np.uint8)
-    assert study.shrink(image, 2).tolist() == [[[3, 10], [1, 128]]]  # 127.5, to the even number
+    assert sys.modules["cleaners_data"].shrink(image, 2).tolist() == [[[3, 10], [1, 128]]]  # 127.5, to the even number
+
+
+@pytest.mark.skipif(not Path(DEBIAN_FOLDER).is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
+def test_the_fashion_subset_is_of_these_images_and_labels(study):
+    made, whole = sys.modules["cleaners_data"].fashion(), fashion_mnist()
+    assert made["images"].shape == (6000, 14, 14)
+    assert made["test_images"].shape == (2000, 14, 14)
+    drawn = int(np.random.default_rng(0).permutation(60_000)[17])
+    pixels = whole.train.images.fetch(torch.tensor([drawn]))[0, 0].double().numpy()
+    assert made["images"][17, 3, 5] == np.rint(pixels[6:8, 10:12].mean())
+    assert made["labels"][17] == whole.train.labels[drawn]
 
 
 def test_the_settings_of_a_run(study):

@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from tests.device import DEVICE
 from torch.nn import functional as F
 
 from cpc_lightning.cleaning.prototypes import (
@@ -15,8 +16,6 @@ from cpc_lightning.cleaning.prototypes import (
     settling_span,
 )
 from cpc_lightning.errors import InputError, TrainingError
-
-DEVICE = "cuda"
 
 
 def random_case(n=40, K=4, D=6, d=3, seed=0, dtype=torch.float64):

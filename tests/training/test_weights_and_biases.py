@@ -2,6 +2,8 @@
 
 import os
 import pwd
+import subprocess
+import sys
 
 import pytest
 import wandb
@@ -259,3 +261,18 @@ def test_a_logger_that_fails_at_the_end_costs_no_verdict(monkeypatch, command, s
     else:
         assert code == 1
         assert error.splitlines()[-1] == "error: /elsewhere: No space left on device"
+
+
+@pytest.mark.long
+def test_where_wandb_is_not_installed_a_run_trains_and_only_its_logger_is_refused(small, tmp_path):
+    """A module that is None cannot be imported; in a process of its own, for here it has been."""
+    start = "import sys; sys.modules['wandb'] = None; from cpc_lightning.app.command_line import main; sys.exit(main())"
+    call = [sys.executable, "-c", start, *small]
+    done = subprocess.run([*call, f"hydra.run.dir={tmp_path / 'run'}"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "labels.csv").exists()
+    asked = [*call, "logger=wandb", f"hydra.run.dir={tmp_path / 'logged'}"]
+    refused = subprocess.run(asked, capture_output=True, text=True, cwd=tmp_path)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+    assert refused.stderr.endswith("needs wandb: pip install wandb\n")
+    assert not (tmp_path / "logged").exists()

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 import torch
 from PIL import Image, ImageOps
+from tests.device import DEVICE
 from torch import Tensor
 from torchvision.transforms import AutoAugment as TorchvisionAutoAugment
 from torchvision.transforms import AutoAugmentPolicy
@@ -431,5 +432,5 @@ def test_a_device_gives_what_the_cpu_gives(policy: str, augdesc: bool) -> None:
     images = pictures(3, 32, 32).repeat(10, 1, 1, 1)
     augment = AutoAugment(policy, augdesc=augdesc)
     on_cpu = augment(images, torch.Generator().manual_seed(0))
-    on_device = augment(images.cuda(), torch.Generator().manual_seed(0)).cpu()
+    on_device = augment(images.to(DEVICE), torch.Generator().manual_seed(0)).cpu()
     assert (on_cpu != on_device).float().mean() < 0.005

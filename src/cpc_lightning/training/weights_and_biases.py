@@ -8,6 +8,7 @@ import netrc
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -171,8 +172,9 @@ def wandb_logger(save_dir: str, offline: bool | None = None, **more: Any) -> Epo
         more: further arguments of Lightning's `WandbLogger`, and of `wandb.init`.
 
     Raises:
-        InputError: a mode that there is not, or one that needs a key where there is none.
+        InputError: a mode that there is not, or one that needs a key where there is none; wandb is not installed.
     """
+    require(find_spec("wandb") is not None, "_target_", "wandb_logger", "needs wandb: pip install wandb")
     require(offline is None or isinstance(offline, bool), "offline", offline, "must be true, false or null")
     asked = os.environ.get("WANDB_MODE") or "offline"
     mode = "offline" if offline else "online" if offline is False else MODES.get(asked)
