@@ -48,26 +48,31 @@ class PlainLoop:
         batch_size: labeled images a step.
         device: to train on.
         workers: processes of each DataLoader.
+        learning_rate: of SGD.
+        policy: what strong views add: "cifar10"; nothing with others.
     """
 
     def __init__(
         self, networks: list[nn.Module], dataset: ImageDataset, views: Views, batch_size: int, device: torch.device,
-        workers: int | None = None,
+        workers: int | None = None, learning_rate: float = 0.02, policy: str = "cifar10",
     ) -> None:  # fmt: skip
         self.networks = [network.to(device) for network in networks]
         self.optimizers = [
-            torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4) for network in networks
+            torch.optim.SGD(network.parameters(), lr=learning_rate, momentum=0.9, weight_decay=5e-4)
+            for network in networks
         ]
         pixels = dataset.train.images.fetch(torch.arange(len(dataset.train))).permute(0, 2, 3, 1).squeeze(-1)
         self.pixels, self.labels = pixels.numpy(), dataset.train.labels.numpy()
         self.batch_size, self.device, self.classes = batch_size, device, len(dataset.class_names)
         self.workers = min(5, os.cpu_count() or 1) if workers is None else workers  # 5 in the published code
         to_tensor = [transforms.ToTensor(), transforms.Normalize(views.mean, views.std)]
-        shift = [transforms.RandomCrop(views.height, padding=views.padding), transforms.RandomHorizontalFlip()]
+        size = views.height or pixels.shape[1]
+        shift = [transforms.RandomCrop(size, padding=views.padding)]
+        shift += [transforms.RandomHorizontalFlip()] if views.flip else []
         self.seen = transforms.Compose(to_tensor)
         self.weak = transforms.Compose([*shift, *to_tensor])
-        policy = transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10)
-        self.strong = transforms.Compose([*shift, policy, *to_tensor])
+        added = [transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10)] if policy == "cifar10" else []
+        self.strong = transforms.Compose([*shift, *added, *to_tensor])
 
     def loader(
         self, places: np.ndarray, each: list, chances: np.ndarray, shuffle: bool = True, batch: int = 0
@@ -78,6 +83,12 @@ class PlainLoop:
             pictures, batch or self.batch_size, shuffle=shuffle, num_workers=self.workers, drop_last=shuffle,
             pin_memory=self.device.type == "cuda",
         )  # fmt: skip
+
+    def slow_down(self, gamma: float) -> None:
+        """Multiply both learning rates."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] *= gamma
 
     def warm_up(self, number: int, steps: int) -> None:
         """Some steps of cross-entropy on weak views."""

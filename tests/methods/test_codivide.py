@@ -89,10 +89,31 @@ def test_before_the_first_pass_a_kept_guess_is_that_any_class_may_be():
     assert [memory.rows.tolist() for memory in method.guesses] == [[[0.25] * 4] * 3] * 2
 
 
-@pytest.mark.parametrize(("kept", "policy", "images"), [(False, "weak", 3), (False, "none", 6), (True, "none", 3)])
-def test_how_many_views_of_an_image_a_step_reads(kept, policy, images):
+@pytest.mark.parametrize(
+    ("kept", "strong", "policy", "images"),
+    [(False, True, "weak", 3), (False, True, "none", 6), (True, True, "none", 3), (False, False, "none", 3)],
+)
+def test_how_many_views_of_an_image_a_step_reads(kept, strong, policy, images):
     views = Views(8, 1, False, policy, [0.5], [0.5])
-    assert CoDivide().images_of(views, EmpiricalVicinalRisk(views=3, kept_guesses=kept)) == images
+    risk = EmpiricalVicinalRisk(views=3, kept_guesses=kept, strong_views=strong)
+    assert CoDivide().images_of(views, risk) == images
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_without_strong_views_the_weak_ones_are_trained_on(monkeypatch, kept):
+    """Where a step guesses, it trains on the very views of its guesses."""
+    risk = EmpiricalVicinalRisk(2.0, views=2, kept_guesses=kept, strong_views=False)
+    network, views, made = Says(LOGITS), Plain(), []
+    views.weak = lambda images: made.append(len(images)) or images
+    views.strong = lambda _: pytest.fail("no strong view is asked for")
+    method = CoDivide()
+    method.begin(Beginning((network, network), None, risk, 3, 2, 10, 1))
+    step = step_of(
+        [network, network], [0, 0], warmup=False, epoch=5.0, views=views,
+        unlabeled_images=torch.tensor([[[2.0]]]), unlabeled_index=torch.tensor([2]),
+    )  # fmt: skip
+    method.losses(step)
+    assert made == [4, 2]  # two views of two labeled samples, two of an unlabeled one
 
 
 def test_targets_that_are_not_certain_are_refined(method, monkeypatch):

@@ -24,7 +24,7 @@ from cpc_lightning.methods.memory import SampleMemory
 pytestmark = pytest.mark.long
 
 KEPT = "codivide, guesses kept"
-METHODS = sorted(path.stem for path in Path(cpc_lightning.conf.__path__[0], "method").glob("*.yaml")) + [KEPT]
+METHODS = [*sorted(path.stem for path in Path(cpc_lightning.conf.__path__[0], "method").glob("*.yaml")), KEPT]
 SIX_EPOCHS = (
     "noise=symmetric", "noise.rate=0.5", "training.epochs=6", "training.warmup_epochs=2",
     "training.batch_size=64", "optimizer.schedule.milestones=[4]",

@@ -72,19 +72,19 @@ class CoDivide(Method):
         """
         risk = self.risk
         if step.certain and step.targets is not None:
-            strong = looks(step, min(step.views.of_certain, risk.views))
+            shown = self.shown(step, count=min(step.views.of_certain, risk.views))
             targets = sharpen(step.targets.float(), risk.temperature)
-            nothing = strong[:, :0], targets[:0]
-            return named(risk.risk(step.network, strong, targets, *nothing, step.epoch, self.warmup_epochs))
+            nothing = shown[:, :0], targets[:0]
+            return named(risk.risk(step.network, shown, targets, *nothing, step.epoch, self.warmup_epochs))
         if risk.kept_guesses:
             first, second = (cast(SampleMemory, memory) for memory in self.guesses)
             own = (first, second)[step.number].read(step.index)
             both = torch.stack([memory.read(step.unlabeled_index) for memory in (first, second)])
             labeled, unlabeled = risk.kept(own, both, step.labels, step.clean_probability, step.targets)
-            sides = looks(step, risk.views), labeled, looks(step, risk.views, unlabeled=True), unlabeled
+            sides = self.shown(step), labeled, self.shown(step, unlabeled=True), unlabeled
             return named(risk.risk(step.network, *sides, step.epoch, self.warmup_epochs))
-        weak_labeled, strong_labeled = weak_and_strong(step, risk.views)
-        weak_unlabeled, strong_unlabeled = weak_and_strong(step, risk.views, unlabeled=True)
+        weak_labeled, strong_labeled = self.weak_and_shown(step)
+        weak_unlabeled, strong_unlabeled = self.weak_and_shown(step, unlabeled=True)
         batch = SemisupBatch(
             weak_labeled=weak_labeled,
             strong_labeled=strong_labeled,
@@ -96,13 +96,23 @@ class CoDivide(Method):
         )
         return named(risk(step.network, step.peer, batch, step.epoch, self.warmup_epochs))
 
+    def shown(self, step: Step, unlabeled: bool = False, count: int | None = None) -> Tensor:
+        """The views that a side is trained on, (V, B, C, h, w), V = `count` or as many as the risk takes."""
+        make = step.weak if weak_alone(step.views, self.risk) else step.strong
+        return make(self.risk.views if count is None else count, unlabeled)
+
+    def weak_and_shown(self, step: Step, unlabeled: bool = False) -> tuple[Tensor, Tensor]:
+        """The views of a side to guess on and those to train on, each (V, B, C, h, w); one tensor if both are weak."""
+        weak = step.weak(self.risk.views, unlabeled)
+        return weak, weak if weak_alone(step.views, self.risk) else self.shown(step, unlabeled)
+
     def forwarded(self, risk: EmpiricalVicinalRisk) -> int:
         """The strong views, of both halves where the unlabeled one is forwarded."""
         return risk.views * (2 if risk.forwards_unlabeled else 1)
 
     def images_of(self, views: Views | VectorViews, risk: EmpiricalVicinalRisk) -> int:
         """Strong views, and weak ones to guess on where those are others."""
-        return risk.views * (1 if views.strong_are_weak or risk.kept_guesses else 2)
+        return risk.views * (1 if risk.kept_guesses or weak_alone(views, risk) else 2)
 
     @property
     def keeps(self) -> bool:
@@ -130,12 +140,6 @@ def named(losses: EvrLosses) -> dict[str, Tensor]:
     }
 
 
-def looks(step: Step, count: int, unlabeled: bool = False) -> Tensor:
-    """The views that a side is trained on, (count, B, C, h, w): strong ones, unless those are to be the weak."""
-    return step.weak(count, unlabeled) if step.views.strong_are_weak else step.strong(count, unlabeled)
-
-
-def weak_and_strong(step: Step, count: int, unlabeled: bool = False) -> tuple[Tensor, Tensor]:
-    """Weak and strong views of a side, each (count, B, C, h, w); one tensor where the strong ones are the weak."""
-    weak = step.weak(count, unlabeled)
-    return weak, weak if step.views.strong_are_weak else step.strong(count, unlabeled)
+def weak_alone(views: Views | VectorViews, risk: EmpiricalVicinalRisk) -> bool:
+    """Whether stage 2 trains on weak views, those that it guesses on if it makes any for that."""
+    return views.strong_are_weak or not risk.strong_views
