@@ -5,9 +5,9 @@
 
 The plain loop (`plain_loop.py`: DivideMix on AugDesc's views, its data loaded in the same process) trains as many
 epochs as the library's `preset=paper` with `cleaner=gmm_agn`, which computes the same; on the same images, wrong
-labels, first weights and schedule. Then come `preset=fast` and what it is made of, one change at a time. Sets are those of
-`cleaners.py`. Seconds are of one processor core, the whole process from its first line to the last epoch, imports
-included. Rows go to RESULTS/time_to_accuracy.csv; started again, the script takes up what is missing.
+labels, first weights and schedule. Then come `preset=fast` and what it is made of, one change at a time. Sets are
+those of `cleaners.py`. Seconds are of one processor core, of the whole process, imports included. Rows go to
+RESULTS/time_to_accuracy.csv; started again, the script takes up what is missing.
 """
 
 from __future__ import annotations
@@ -118,9 +118,9 @@ def one(name: str, choice: str, cleaner: str, seed: int, data: Path) -> None:
 def table(rows: Sequence[Mapping[str, str]]) -> str:
     """Markdown: accuracy and seconds of each choice, both against the plain loop's of the same seed."""
     text = ["## Accuracy, and what it costs", "",
-            "`python benchmarks/time_to_accuracy.py`. Test accuracy in % after the last epoch, mean over n seeds; Δ: less",
-            "the plain loop's, paired over seeds, with the 95 % interval of the mean; time: CPU seconds over the plain",
-            "loop's.", "",
+            "`python benchmarks/time_to_accuracy.py`. Test accuracy in % after the last epoch, mean over n seeds; Δ:",
+            "less the plain loop's, paired over seeds, with the 95 % interval of the mean; time: CPU seconds over the",
+            "plain loop's.", "",
             "| set | cleaner | choice | n | accuracy | Δ | time |", "|---|---|---|---|---|---|---|"]  # fmt: skip
     found = {
         (r["set"], r["cleaner"], r["choice"], r["seed"]): (float(r["accuracy"]), float(r["seconds"])) for r in rows

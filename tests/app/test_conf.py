@@ -35,6 +35,7 @@ GROUPS = {
     "experiment",
     "features",
     "hparams_search",
+    "preset",
     "vector_views",
 }
 WITHIN = {"noise/source": ["noise=open_set"]}  # a group within a choice of another

@@ -36,9 +36,10 @@ def files(tmp_path_factory):
     return [f"dataset.file={folder}/train.npz", f"dataset.test_file={folder}/test.npz"]
 
 
+@pytest.mark.parametrize("preset", ["paper", "fast"])
 @pytest.mark.parametrize("cleaner", ["gmm_agn", "cpc_awr"])
-def test_a_run_on_vectors_finds_the_wrong_labels(compose, files, tmp_path, cleaner):
-    summary = run(compose(*SHORT, *files, f"cleaner={cleaner}", folder=tmp_path / "run"))
+def test_a_run_on_vectors_finds_the_wrong_labels(compose, files, tmp_path, cleaner, preset):
+    summary = run(compose(*SHORT, *files, f"cleaner={cleaner}", f"preset={preset}", folder=tmp_path / "run"))
     assert summary["test_accuracy_last"] > 70  # by chance 10
     assert summary[f"cleaner_auc_{cleaner[:3]}"] > 0.95
     with (tmp_path / "run" / "labels.csv").open(newline="") as file:

@@ -1,0 +1,31 @@
+"""What the group `preset` changes, and that it goes with all else."""
+
+import pytest
+
+from cpc_lightning.app.parts import Parts
+from cpc_lightning.app.settings import plain
+from cpc_lightning.training.same_run import flatten
+
+
+def composed(compose, *overrides):
+    return flatten(plain(compose(*overrides), resolve=False))
+
+
+@pytest.mark.parametrize("protocol", ["dataset=digits", "dataset=cifar10", "experiment=cifar100_sym50"])
+def test_what_each_preset_sets(compose, protocol):
+    usual, paper, fast = (composed(compose, protocol, *more) for more in ([], ["preset=paper"], ["preset=fast"]))
+    assert paper == usual
+    assert usual.keys() == fast.keys()
+    assert {name: value for name, value in fast.items() if value != usual[name]} == {
+        "semisup.views": 1, "semisup.kept_guesses": True
+    }  # fmt: skip
+
+
+def test_what_is_typed_goes_before_a_preset(compose):
+    assert composed(compose, "preset=fast", "semisup.views=3")["semisup.views"] == 3
+
+
+def test_a_preset_is_nothing_that_was_asked_of_a_method_without_the_risk(compose):
+    settings = plain(compose("preset=fast", "method=elr"))
+    usual = plain(compose("preset=fast", "method=elr"), resolve=False)
+    Parts(settings, ["preset=fast", "method=elr"], usual).check_method()
