@@ -23,7 +23,7 @@ from cpc_lightning.methods.memory import SampleMemory
 
 pytestmark = pytest.mark.long
 
-KEPT = "codivide, guesses kept"
+KEPT = "codivide-kept"  # its guesses, from stage 1
 METHODS = [*sorted(path.stem for path in Path(cpc_lightning.conf.__path__[0], "method").glob("*.yaml")), KEPT]
 SIX_EPOCHS = (
     "noise=symmetric", "noise.rate=0.5", "training.epochs=6", "training.warmup_epochs=2",
@@ -49,7 +49,7 @@ SHORTER = ("training.epochs=4", "training.warmup_epochs=1", "training.limit_batc
 
 def choice_of(name):
     """The choice of a group."""
-    return f"method={name.split(',')[0]}"
+    return "method=" + name.split("-")[0]
 
 
 def settings_of(name):
