@@ -49,7 +49,10 @@ class PlainLoop:
         device: to train on.
         workers: processes of each DataLoader.
         learning_rate: of SGD.
-        policy: what strong views add: "cifar10"; nothing with others.
+        policy: what strong views add: "cifar10"; "none" or "weak" for nothing.
+
+    Raises:
+        ValueError: for other policies.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class PlainLoop:
         shift += [transforms.RandomHorizontalFlip()] if views.flip else []
         self.seen = transforms.Compose(to_tensor)
         self.weak = transforms.Compose([*shift, *to_tensor])
+        if policy not in ("cifar10", "none", "weak"):
+            raise ValueError(f"views.policy={policy}: the plain loop has cifar10, none and weak")
         added = [transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10)] if policy == "cifar10" else []
         self.strong = transforms.Compose([*shift, *added, *to_tensor])
 
@@ -126,7 +131,12 @@ class PlainLoop:
         return mixture.predict_proba(scaled)[:, mixture.means_.argmin()]
 
     def train(
-        self, number: int, clean_probability: np.ndarray, lambda_u: float = 25.0, steps: int | None = None
+        self,
+        number: int,
+        clean_probability: np.ndarray,
+        lambda_u: float = 25.0,
+        steps: int | None = None,
+        forward_unlabeled: bool = True,
     ) -> None:
         """One network's epoch on its partition, or some steps of it, the other network fixed."""
         network, peer, optimizer = self.networks[number], self.networks[1 - number], self.optimizers[number]
@@ -146,14 +156,23 @@ class PlainLoop:
                 others = iter(unlabeled)
                 batch = next(others)
             self.step(
-                network, peer, optimizer, (weak_1, weak_2, strong_1, strong_2), labels, chance, batch[:4], lambda_u
+                network,
+                peer,
+                optimizer,
+                (weak_1, weak_2, strong_1, strong_2),
+                labels,
+                chance,
+                batch[:4],
+                lambda_u,
+                forward_unlabeled,
             )
 
     def step(
         self, network: nn.Module, peer: nn.Module, optimizer: torch.optim.Optimizer, labeled: tuple[Tensor, ...],
         labels: Tensor, chance: Tensor, unlabeled: tuple[Tensor, ...], lambda_u: float,
+        forward_unlabeled: bool = True,
     ) -> None:  # fmt: skip
-        """Guess, refine, sharpen, mix, descend."""
+        """Guess, refine, sharpen, mix, descend; on the labeled half alone where the other is not to be forwarded."""
         targets = torch.zeros(len(labels), self.classes).scatter_(1, labels.view(-1, 1), 1).to(self.device)
         weak_x1, weak_x2, strong_x1, strong_x2 = (view.to(self.device) for view in labeled)
         weak_u1, weak_u2, strong_u1, strong_u2 = (view.to(self.device) for view in unlabeled)
@@ -175,10 +194,12 @@ class PlainLoop:
             share * images + (1 - share) * images[order],
             share * wanted + (1 - share) * wanted[order],
         )
-        logits = network(mixed)
         boundary = 2 * len(labels)
+        logits = network(mixed if forward_unlabeled else mixed[:boundary])
         labeled_loss = -(F.log_softmax(logits[:boundary], dim=1) * mixed_targets[:boundary]).sum(dim=1).mean()
-        unlabeled_loss = ((torch.softmax(logits[boundary:], dim=1) - mixed_targets[boundary:]) ** 2).mean()
+        unlabeled_loss = torch.zeros(())
+        if forward_unlabeled:
+            unlabeled_loss = ((torch.softmax(logits[boundary:], dim=1) - mixed_targets[boundary:]) ** 2).mean()
         mean = torch.softmax(logits, dim=1).mean(dim=0)
         penalty = ((1 / self.classes) * torch.log((1 / self.classes) / mean)).sum()
         loss = labeled_loss + lambda_u * unlabeled_loss + penalty

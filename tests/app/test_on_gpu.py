@@ -65,11 +65,12 @@ def assert_same_partition(ours: np.ndarray, theirs: np.ndarray, threshold: float
     assert not other.any(), (ours[other], theirs[other])
 
 
-def test_an_epoch_from_equal_weights_is_the_cpus(compose, tmp_path, whole_float32):
+@pytest.mark.parametrize("preset", ["paper", "fast"])
+def test_an_epoch_from_equal_weights_is_the_cpus(compose, tmp_path, whole_float32, preset):
     """One of warm-up from the first weights, and one of co-training from the checkpoint that the CPU's run left."""
     cpu, seen, gpu = tmp_path / "cpu", tmp_path / "seen", tmp_path / "gpu"
-    run(compose(*EPOCHS, SLOW, WITNESS % seen, folder=cpu))
-    run(compose(*EPOCHS, SLOW, *GPU, folder=gpu))
+    run(compose(*EPOCHS, SLOW, f"preset={preset}", WITNESS % seen, folder=cpu))
+    run(compose(*EPOCHS, SLOW, f"preset={preset}", *GPU, folder=gpu))
     expected, found = metrics(cpu), metrics(gpu)
     for name in LOSSES:
         assert found[0][name] == pytest.approx(expected[0][name], abs=1e-4)
@@ -80,7 +81,7 @@ def test_an_epoch_from_equal_weights_is_the_cpus(compose, tmp_path, whole_float3
         assert found[0][name] == pytest.approx(expected[0][name], abs=2)
 
     again = seen / "after_1"
-    run(compose(*EPOCHS, SLOW, *GPU, f"resume={again}", folder=again))
+    run(compose(*EPOCHS, SLOW, f"preset={preset}", *GPU, f"resume={again}", folder=again))
     assert [row["epoch"] for row in metrics(again)] == [0, 1]
     for name in LOSSES:
         assert metrics(again)[1][name] == pytest.approx(expected[1][name], abs=1e-4)

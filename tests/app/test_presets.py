@@ -29,3 +29,13 @@ def test_a_preset_is_nothing_that_was_asked_of_a_method_without_the_risk(compose
     settings = plain(compose("preset=fast", "method=elr"))
     usual = plain(compose("preset=fast", "method=elr"), resolve=False)
     Parts(settings, ["preset=fast", "method=elr"], usual).check_method()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lines"), [([], 0), (["cleaner=none"], 1), (["method=elr"], 2), (["method=longremix"], 0)]
+)
+def test_where_nothing_is_guessed_the_run_says_that_the_preset_changes_little(compose, overrides, lines):
+    """ELR also says that it trains on all labels."""
+    told = Parts(plain(compose("preset=fast", *overrides))).set_aside
+    assert len(told) == lines
+    assert sum(line.startswith("semisup.kept_guesses=true changes nothing") for line in told) == min(lines, 1)

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from tests.methods.steps_of import Plain, Says, step_of
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from cpc_lightning.methods.codivide import CoDivide
+from cpc_lightning.methods.memory import SampleMemory
 from cpc_lightning.methods.method import Beginning
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.views.vector_views import VectorViews
@@ -36,9 +38,10 @@ def test_certain_targets_are_learnt_without_asking_anybody(method, monkeypatch):
     assert method.losses(step)["loss"].item() == pytest.approx(expected.item(), abs=1e-6)
 
 
-@pytest.mark.parametrize(("views", "rows"), [(VectorViews(), 3), (Plain(), 6)])
-def test_certain_targets_of_a_vector_are_learnt_from_one_view_of_it(method, views, rows):
-    """Three samples, of images two views each."""
+@pytest.mark.parametrize(("views", "most", "rows"), [(VectorViews(), 2, 3), (Plain(), 2, 6), (Plain(), 1, 3)])
+def test_certain_targets_of_a_vector_are_learnt_from_one_view_of_it(method, views, most, rows):
+    """Three samples, of images two views each, unless the risk takes one."""
+    method.risk.views = most
     network, seen = Says(LOGITS), []
     network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     views.strong = lambda images: images
@@ -50,11 +53,16 @@ def test_certain_targets_of_a_vector_are_learnt_from_one_view_of_it(method, view
 
 
 @pytest.mark.parametrize("views", [1, 2])
-def test_kept_guesses_are_those_of_the_last_stage_one_and_cost_no_forward(monkeypatch, views):
+@pytest.mark.parametrize(
+    ("number", "targets", "second"),
+    [(0, None, [0.55, 0.45]), (1, None, [0.325, 0.675]), (0, [[1.0, 0.0], [0.8, 0.2]], [0.5, 0.5])],
+)
+def test_kept_guesses_are_those_of_the_last_stage_one_and_cost_no_forward(monkeypatch, views, number, targets, second):
     """Two labeled samples (0: w = 1; 1: w = 0.25), one unlabeled (2); T = 0.5 squares, and nothing is mixed.
 
-    Sample 1 is labeled 0 and network 1 said (0.4, 0.6): 0.25 (1, 0) + 0.75 (0.4, 0.6) = (0.55, 0.45). Of sample 2 the
-    networks said (0.3, 0.7) and (0.5, 0.5): (0.4, 0.6).
+    Sample 1 is labeled 0 and network 1 said (0.4, 0.6): 0.25 (1, 0) + 0.75 (0.4, 0.6) = (0.55, 0.45); network 2 said
+    (0.1, 0.9): (0.325, 0.675). With (0.8, 0.2) in the place of its label: (0.2, 0.05) + (0.3, 0.45) = (0.5, 0.5).
+    Of sample 2 the networks said (0.3, 0.7) and (0.5, 0.5): (0.4, 0.6).
     """
     monkeypatch.setattr("cpc_lightning.semisup.evr.draw_mixup_lambda", lambda *_: 1.0)
     risk = EmpiricalVicinalRisk(
@@ -68,10 +76,11 @@ def test_kept_guesses_are_those_of_the_last_stage_one_and_cost_no_forward(monkey
     method.keep(torch.arange(3), (said[0], said[1]))
     step = step_of(
         [network, network], [0, 0], warmup=False, epoch=5.0, clean_probability=torch.tensor([1.0, 0.25]),
-        unlabeled_images=torch.tensor([[[2.0]]]), unlabeled_index=torch.tensor([2]),
+        unlabeled_images=torch.tensor([[[2.0]]]), unlabeled_index=torch.tensor([2]), number=number,
+        targets=None if targets is None else torch.tensor(targets),
     )  # fmt: skip
     losses = method.losses(step)
-    labeled = torch.tensor([[1.0, 0.0], [0.55**2, 0.45**2]])
+    labeled = torch.tensor([[1.0, 0.0], second]).square()
     labeled /= labeled.sum(dim=1, keepdim=True)
     guessed = torch.tensor([0.4**2, 0.6**2]) / (0.4**2 + 0.6**2)
     logits = torch.tensor(LOGITS)
@@ -90,30 +99,24 @@ def test_before_the_first_pass_a_kept_guess_is_that_any_class_may_be():
 
 
 @pytest.mark.parametrize(
-    ("kept", "strong", "policy", "images"),
-    [(False, True, "weak", 3), (False, True, "none", 6), (True, True, "none", 3), (False, False, "none", 3)],
+    ("kept", "policy", "images"), [(False, "weak", 3), (False, "none", 6), (True, "none", 3), (True, "weak", 3)]
 )
-def test_how_many_views_of_an_image_a_step_reads(kept, strong, policy, images):
+def test_how_many_views_of_an_image_a_step_reads(kept, policy, images):
     views = Views(8, 1, False, policy, [0.5], [0.5])
-    risk = EmpiricalVicinalRisk(views=3, kept_guesses=kept, strong_views=strong)
-    assert CoDivide().images_of(views, risk) == images
+    assert CoDivide().images_of(views, EmpiricalVicinalRisk(views=3, kept_guesses=kept)) == images
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_without_strong_views_the_weak_ones_are_trained_on(monkeypatch, kept):
-    """Where a step guesses, it trains on the very views of its guesses."""
-    risk = EmpiricalVicinalRisk(2.0, views=2, kept_guesses=kept, strong_views=False)
-    network, views, made = Says(LOGITS), Plain(), []
-    views.weak = lambda images: made.append(len(images)) or images
-    views.strong = lambda _: pytest.fail("no strong view is asked for")
-    method = CoDivide()
-    method.begin(Beginning((network, network), None, risk, 3, 2, 10, 1))
-    step = step_of(
-        [network, network], [0, 0], warmup=False, epoch=5.0, views=views,
-        unlabeled_images=torch.tensor([[[2.0]]]), unlabeled_index=torch.tensor([2]),
-    )  # fmt: skip
-    method.losses(step)
-    assert made == [4, 2]  # two views of two labeled samples, two of an unlabeled one
+@pytest.mark.parametrize(("more", "images"), [({}, 3), ({"lambda_u": 1.0}, 6), ({"forward_unlabeled": True}, 6)])
+def test_how_many_images_a_step_forwards_for_each_sample(more, images):
+    assert CoDivide().forwarded(EmpiricalVicinalRisk(**{"lambda_u": 0.0, "views": 3, **more})) == images
+
+
+def test_a_memory_on_a_gpu_takes_what_a_pass_has_brought_to_the_main_memory():
+    """With tensors that have a device and no content: no GPU is needed to see that devices do not meet."""
+    with FakeTensorMode():
+        memory = SampleMemory(torch.zeros(3, 2, dtype=torch.float16, device="cuda"))
+        memory.put(torch.tensor([0, 2]), torch.ones(2, 2, dtype=torch.float16))
+        assert memory.rows.device.type == "cuda"
 
 
 def test_targets_that_are_not_certain_are_refined(method, monkeypatch):

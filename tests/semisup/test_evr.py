@@ -106,7 +106,6 @@ def test_rampup_of_no_length_is_a_step():
         ("prior_weight", -1),
         ("views", 0),
         ("kept_guesses", 1),
-        ("strong_views", 0),
     ],
 )
 def test_settings_out_of_range_are_named(setting, value):

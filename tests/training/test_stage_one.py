@@ -1,5 +1,6 @@
 """Stage 1 under Lightning."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import hydra
@@ -15,6 +16,7 @@ from cpc_lightning.app.settings import plain
 from cpc_lightning.app.trainer import make_trainer
 from cpc_lightning.cleaning.evidence import CleaningResult, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.partition import Partition, co_divide
+from cpc_lightning.datasets.dataset import UNLABELED
 from cpc_lightning.methods.codivide import CoDivide
 from cpc_lightning.training.callbacks import EpochTable
 from cpc_lightning.training.datamodule import CoTrainingDataModule
@@ -41,13 +43,16 @@ class Probe:
         return CleaningResult(tuple(Estimate(p, gmm=p) for p in pair), co_divide(*by), 0.5, {"gmm": 0.5}, {"told": 7.0})
 
 
-def fit(folder, probe, settings=(), **more):
-    """Three small epochs with the probe; what was trained on in each."""
+def fit(folder, probe, settings=(), unlabeled=0, **more):
+    """Three small epochs with the probe, the first labels missing; what was trained on in each."""
     with hydra.initialize_config_module("cpc_lightning.conf", version_base="1.3"):
         config = hydra.compose("config", [f"run_dir={folder}", *SMALL, *settings])
     torch.manual_seed(0)
     method = Parts(plain(config))
     dataset = method.dataset
+    if unlabeled:
+        labels = torch.cat([torch.full((unlabeled,), UNLABELED), dataset.train.labels[unlabeled:]])
+        dataset = replace(dataset, train=replace(dataset.train, labels=labels))
     networks = [method.make_network(dataset) for _ in range(2)]
     module = module_of(method, networks, 10, len(dataset.train))
     datamodule = CoTrainingDataModule(dataset, 64, seed=1, **more)
@@ -123,6 +128,22 @@ def test_guesses_that_are_kept_are_what_each_network_says_of_the_images_as_they_
     for memory, logits in zip(module.method.guesses, answers, strict=True):
         torch.testing.assert_close(memory.rows.float(), logits.softmax(dim=1), atol=1e-3, rtol=0)
     assert {tuple(b["labeled_images"].shape[:1]) for _, b in done.seen} == {(1,)}
+
+
+def test_samples_without_a_label_are_guessed_as_all_others_are(tmp_path):
+    """After the warm-up's epoch no guess is what it was in the beginning, the same for every class."""
+    first = []
+    keep = CoDivide.keep
+
+    def listen(self, index, probabilities):
+        keep(self, index, probabilities)
+        first.append([memory.rows.float().clone() for memory in self.guesses])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CoDivide, "keep", listen)
+        fit(tmp_path, Probe(), settings=["semisup.kept_guesses=true"], unlabeled=400)
+    for rows in first[0]:
+        assert bool((rows.max(dim=1).values - rows.min(dim=1).values > 1e-3).all())
 
 
 @pytest.mark.long

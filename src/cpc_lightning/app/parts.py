@@ -230,12 +230,14 @@ class Parts:
 
     @property
     def set_aside(self) -> list[str]:
-        """In a line each, what the method makes no use of: cleaners, and what was typed of strong views."""
+        """In a line each, what the run makes no use of: cleaners, kept guesses, and what was typed of strong views."""
         method, lines = self.method, []
         if not self.cleaner.active and method.judge is not None:
             name, judge = called("method", method, self.overrides), type(method.judge).__name__
             does = f"no cleaner divides the data, and at the end {judge} ranks the labels"
             lines.append(f"method={name} trains on all labels: {does}")
+        if self.risk.kept_guesses and not (method.takes_risk and self.cleaner.active):
+            lines.append("semisup.kept_guesses=true changes nothing: here nothing is guessed")
         return [*lines, *filter(None, [told(method, self.settings, self.overrides)])]
 
     # Data and networks ------------------------------------------------------------------------------------------------
@@ -373,11 +375,11 @@ class Parts:
     def datamodule(self) -> CoTrainingDataModule:
         """Serves both networks."""
         training, dataset, views, cleaner = self.settings["training"], self.dataset, self.views, self.cleaner
+        images = self.method.images_of(views, self.risk)
         with settings_of("training"):
             return CoTrainingDataModule(
                 dataset, training["batch_size"], self.settings["seed"], training["evaluation_batch_size"],
-                training["limit_batches"], training["num_workers"], training["balanced_batches"],
-                self.method.images_of(views, self.risk),
+                training["limit_batches"], training["num_workers"], training["balanced_batches"], images,
                 training["warmup_epochs"] if cleaner.active else 0, training["warmup_batch_size"],
                 training["full_epochs"], self.method,
             )  # fmt: skip

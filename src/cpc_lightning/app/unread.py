@@ -62,8 +62,6 @@ def told(method: Method, settings: Mapping[str, Any], overrides: Sequence[str]) 
     typed = [text for text in overrides if any(within(split(text)[0], name) for name in OF_STRONG_VIEWS)]
     if method.weak_views_alone:
         return f"not used: {', '.join(typed)}, as this method learns from weak views alone" if typed else ""
-    if typed and method.takes_risk and not settings["semisup"].get("strong_views", True):
-        return f"not used: {', '.join(typed)}, as semisup.strong_views=false trains on weak views"
     policy = (settings.get("views") or {"policy": ""}).get("policy")
     if method.takes_risk or policy not in ("weak", "none", None):
         return ""

@@ -57,6 +57,7 @@ class Examination:
         self.parts, self.folder, self.findings = parts, folder, findings
         attempt, before = findings.attempt, len(findings.rows)
         attempt("settings", parts.check_run)
+        self.method = attempt("settings", lambda: parts.method)
         self.cleaner = attempt("settings", lambda: parts.cleaner)
         self.risk = attempt("settings", lambda: parts.risk)
         self.features = attempt("settings", lambda: parts.features)
@@ -136,8 +137,9 @@ class Examination:
         workers = self.settings["training"]["num_workers"]
         workers = workers if isinstance(workers, int) else usable_cores()
         skips = self.settings["dataset"].get("on_bad_image") == "skip"
-        known = self.views is not None and self.risk is not None
-        views = self.parts.method.images_of(self.views, self.risk) if known else 2 * VIEWS
+        views = 2 * VIEWS
+        if self.method is not None and self.views is not None and self.risk is not None:
+            views = self.method.images_of(self.views, self.risk)
         findings.rows += image_findings(dataset, self.settings["seed"], max(workers, 1), skips, views)
         return dataset
 

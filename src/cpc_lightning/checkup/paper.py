@@ -19,6 +19,8 @@ CIFAR = {
     "semisup.mixup_alpha": 4.0,
     "semisup.temperature": 0.5,
     "semisup.forward_unlabeled": True,
+    "semisup.views": 2,
+    "semisup.kept_guesses": False,
     "optimizer.network.lr": 0.02,
     "optimizer.network.weight_decay": 5e-4,
     "optimizer.network.momentum": 0.9,

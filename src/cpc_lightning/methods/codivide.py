@@ -38,8 +38,8 @@ class CoDivide(Method):
         policy, views = beginning.warmup_policy, beginning.views
         self.risk, self.warmup_epochs = beginning.risk, beginning.warmup_epochs
         if self.keeps:
-            even = torch.full((2, beginning.num_samples, beginning.num_classes), 1 / beginning.num_classes)
-            self.guesses = nn.ModuleList(SampleMemory(rows.half()) for rows in even)
+            shape, even = (beginning.num_samples, beginning.num_classes), 1 / beginning.num_classes
+            self.guesses = nn.ModuleList(SampleMemory(torch.full(shape, even, dtype=torch.float16)) for _ in range(2))
         self.confidence_penalty = beginning.confidence_penalty
         self.warmup_views = None if policy is None else views.with_policy(policy, "warmup_policy")
 
@@ -98,13 +98,13 @@ class CoDivide(Method):
 
     def shown(self, step: Step, unlabeled: bool = False, count: int | None = None) -> Tensor:
         """The views that a side is trained on, (V, B, C, h, w), V = `count` or as many as the risk takes."""
-        make = step.weak if weak_alone(step.views, self.risk) else step.strong
+        make = step.weak if step.views.strong_are_weak else step.strong
         return make(self.risk.views if count is None else count, unlabeled)
 
     def weak_and_shown(self, step: Step, unlabeled: bool = False) -> tuple[Tensor, Tensor]:
         """The views of a side to guess on and those to train on, each (V, B, C, h, w); one tensor if both are weak."""
         weak = step.weak(self.risk.views, unlabeled)
-        return weak, weak if weak_alone(step.views, self.risk) else self.shown(step, unlabeled)
+        return weak, weak if step.views.strong_are_weak else self.shown(step, unlabeled)
 
     def forwarded(self, risk: EmpiricalVicinalRisk) -> int:
         """The strong views, of both halves where the unlabeled one is forwarded."""
@@ -112,7 +112,7 @@ class CoDivide(Method):
 
     def images_of(self, views: Views | VectorViews, risk: EmpiricalVicinalRisk) -> int:
         """Strong views, and weak ones to guess on where those are others."""
-        return risk.views * (1 if risk.kept_guesses or weak_alone(views, risk) else 2)
+        return risk.views * (1 if risk.kept_guesses or views.strong_are_weak else 2)
 
     @property
     def keeps(self) -> bool:
@@ -122,7 +122,7 @@ class CoDivide(Method):
     def keep(self, index: Tensor, probabilities: tuple[Tensor, Tensor]) -> None:
         """Keep the next guesses."""
         for memory, rows in zip(self.guesses, probabilities, strict=True):
-            cast(SampleMemory, memory).rows[index] = rows
+            cast(SampleMemory, memory).put(index, rows)
 
     def follow(self, lambda_u: float) -> float:
         """Take the weight of the unlabeled loss that a cleaner has chosen, unless one was set; the one that holds."""
@@ -138,8 +138,3 @@ def named(losses: EvrLosses) -> dict[str, Tensor]:
         "unlabeled_loss": losses.unlabeled,
         "prior_penalty": losses.penalty,
     }
-
-
-def weak_alone(views: Views | VectorViews, risk: EmpiricalVicinalRisk) -> bool:
-    """Whether stage 2 trains on weak views, those that it guesses on if it makes any for that."""
-    return views.strong_are_weak or not risk.strong_views

@@ -42,6 +42,10 @@ class SampleMemory(nn.Module):
         last = torch.zeros_like(kept).scatter_reduce(0, inverse, places, "amax", include_self=False)
         self.rows[kept] = values[last]
 
+    def put(self, index: Tensor, values: Tensor) -> None:
+        """Set the rows at `index` (B,) int64 to `values` (B, ...), on any device; every process has the same ones."""
+        self.rows[index.to(self.rows.device)] = values.to(self.rows.device, self.rows.dtype)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SampleMemory:
         """Follow the module to another device."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

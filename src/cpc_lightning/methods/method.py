@@ -59,7 +59,7 @@ class Step:
         views: makes views of the images.
         warmup: whether no cleaner has divided the data: in warm-up, and in every step where there is none.
         epoch: epochs done so far, fractional within an epoch (3.5 is the middle of the fourth).
-        images: (V, B, C, H, W) uint8 of the labeled side, V = 1, or `views.per_image`: weak ones first.
+        images: (V, B, C, H, W) uint8 of the labeled side, V = 1, or `Method.images_of`: weak ones first.
         labels: (B,) int64 given labels.
         clean_probability: (B,) float32; with `mixes_sides`, 0 of a sample that is not labeled.
         targets: (B, K) what to learn in place of the labels; None: the labels.

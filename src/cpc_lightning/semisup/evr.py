@@ -126,10 +126,9 @@ class EmpiricalVicinalRisk:
             prediction then see it. Where `lambda_u` is above 0 it always is: its loss is measured there.
         prior_weight: of `prior_penalty`, which takes classes to be equally frequent; 1 in DivideMix and AugDesc.
         views: V, weak views that a step guesses on and strong ones that it trains on, of each image; 2 in MixMatch,
-            DivideMix and AugDesc.
-        kept_guesses: guess with what both networks said of the image as it is in the last stage 1 (`kept`), which saves
+            DivideMix and AugDesc. Where nothing is to be guessed at most `Views.of_certain` are trained on.
+        kept_guesses: guess with what the networks said of the image as it is in the last stage 1 (`kept`), which saves
             a step all forwards without gradient; not in the paper.
-        strong_views: train on strong views (AugDesc), if the views have such; false: on weak ones (DivideMix).
 
     Raises:
         InputError: if a setting is out of its range.
@@ -145,7 +144,6 @@ class EmpiricalVicinalRisk:
         prior_weight: float = 1.0,
         views: int = 2,
         kept_guesses: bool = False,
-        strong_views: bool = True,
     ) -> None:
         if lambda_u is not None:
             require_number("lambda_u", lambda_u, 0)
@@ -156,13 +154,12 @@ class EmpiricalVicinalRisk:
         require_number("prior_weight", prior_weight, 0)
         require_integer("views", views, 1)
         require(isinstance(kept_guesses, bool), "kept_guesses", kept_guesses, "must be true or false")
-        require(isinstance(strong_views, bool), "strong_views", strong_views, "must be true or false")
         self.lambda_u, self.prior_weight = lambda_u, prior_weight
         self.temperature = temperature
         self.mixup_alpha = mixup_alpha
         self.rampup_epochs = rampup_epochs
         self.forward_unlabeled = forward_unlabeled
-        self.views, self.kept_guesses, self.strong_views = views, kept_guesses, strong_views
+        self.views, self.kept_guesses = views, kept_guesses
 
     @property
     def forwards_unlabeled(self) -> bool:

@@ -70,7 +70,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
             balanced_batches: if given, each epoch and network draws its own class-balanced part of the training set
                 (Clothing1M): so many batches, of their size in warm-up and of that in stage 2, which the loss pass goes
                 over too.
-            views: of each image in stage 2, where they are cropped before they form a batch (`Views.per_image`).
+            views: of each image in stage 2, where they are cropped before they form a batch (`Method.images_of`).
             warmup_epochs: W, how many epochs are warm-up; 0 without a cleaner, which has nothing to warm up for.
             warmup_batch_size: samples a step and process in warm-up. None: as `batch_size`.
             full_epochs: whether a network takes as many steps in an epoch of stage 2 as if all samples were on the

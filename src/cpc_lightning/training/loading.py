@@ -69,7 +69,7 @@ class CoTrainingDataset(Dataset[TrainingBatch]):
     Args:
         split: N images; its own labels are not looked at.
         noisy_labels: (N,) int64 given labels.
-        views: of each image in stage 2 (`Views.per_image`).
+        views: of each image in stage 2 (`Method.images_of`).
         warmup_views: of each image before there is a division.
     """
 

@@ -35,14 +35,12 @@ class Observation:
             features; on the others they are (n, 0).
         suggested: (n,) int64 the class with the largest mean softmax of both networks.
         confidence: (n,) that largest mean softmax.
-        probabilities: (n, K) float16 softmax of network 1 and network 2; None where nobody asked for them.
     """
 
     index: Tensor
     evidence: tuple[Evidence, Evidence]
     suggested: Tensor
     confidence: Tensor
-    probabilities: tuple[Tensor, Tensor] | None = None
 
     def of(self, network: int, draw: Draw) -> Evidence:
         """What `network` (0 or 1) says of the samples in `draw`, all of which were looked at."""

@@ -34,7 +34,6 @@ AS_BEFORE: Mapping[str, Any] = {
     "semisup.prior_weight": 1.0,
     "semisup.views": 2,
     "semisup.kept_guesses": False,
-    "semisup.strong_views": True,
     "training.full_epochs": False,
     "training.warmup_policy": None,
     "training.warmup_batch_size": None,  # but for a run that stopped in a warm-up that training.limit_batches cut short

@@ -157,11 +157,10 @@ class StageOne(pl.Callback):
             for i in index
         )
         draws = first, second
-        others = datamodule.unlabeled if final else index[0][:0]  # only to suggest labels
+        # To suggest labels in the end, and to guess on.
+        others = datamodule.unlabeled if final or module.method.keeps else index[0][:0]
         seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat([*index, others])))
         self._remember(datamodule, seen)
-        if seen.probabilities is not None:
-            module.method.keep(seen.index, seen.probabilities)
         judging = self._with_history((seen.of(0, draws[1]), seen.of(1, draws[0])))
         result, values = None, {}
         progress = max(0.0, (self._trained - module.warmup_epochs) / cast(int, trainer.max_epochs))
@@ -219,12 +218,13 @@ class StageOne(pl.Callback):
         """One pass over the samples at `index` in eval mode gives losses, predictions and features of both networks."""
         broadcast_tensors(list(module.networks.buffers()))  # DDP leaves BatchNorm statistics of ranks apart
         module.eval()
+        keeps = self.divides and module.method.keeps
         columns = Columns(len(range(trainer.global_rank, len(index), trainer.world_size)), len(index))
         for batch in shown(trainer, datamodule.evidence_dataloader(index), "stage 1, looking"):
             images, labels = (batch[name].to(module.device, non_blocking=True) for name in ("images", "labels"))
             with trainer.precision_plugin.forward_context():
                 answers = module.features_and_logits(images)
-            seen = observe_batch(answers, labels.clamp(min=0), self.cleaner.needs_features, module.method.keeps)
+            seen = observe_batch(answers, labels.clamp(min=0), self.cleaner.needs_features, keeps)
             columns.add({"row": torch.searchsorted(index, batch["index"]), **seen})
         module.train()
         seen = columns.gather(module.device)
@@ -241,8 +241,9 @@ class StageOne(pl.Callback):
         first, second = (
             Evidence(loss_history=none, **{name: seen[f"{name}_{number}"] for name in FIELDS}) for number in (1, 2)
         )
-        kept = (seen["probabilities_1"], seen["probabilities_2"]) if module.method.keeps else None
-        return Observation(index, (first, second), seen["suggested"], seen["confidence"], kept)
+        if keeps:
+            module.method.keep(index, (seen["probabilities_1"], seen["probabilities_2"]))
+        return Observation(index, (first, second), seen["suggested"], seen["confidence"])
 
     def _with_history(self, judging: tuple[Evidence, Evidence]) -> tuple[Evidence, Evidence]:
         """Record the scaled losses of this epoch, and give the evidence those of the last epochs."""
