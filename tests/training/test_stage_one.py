@@ -52,7 +52,7 @@ def fit(folder, probe, settings=(), unlabeled=0, **more):
     dataset = method.dataset
     if unlabeled:
         labels = torch.cat([torch.full((unlabeled,), UNLABELED), dataset.train.labels[unlabeled:]])
-        dataset = replace(dataset, train=replace(dataset.train, labels=labels))
+        dataset = replace(dataset, train=replace(dataset.train, labels=labels), some_unlabeled=True)
     networks = [method.make_network(dataset) for _ in range(2)]
     module = module_of(method, networks, 10, len(dataset.train))
     datamodule = CoTrainingDataModule(dataset, 64, seed=1, **more)
