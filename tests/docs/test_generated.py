@@ -8,6 +8,9 @@ import pytest
 from tests.docs.blocks import PAGES, ROOT
 from tests.test_public_names import defined
 
+from cpc_lightning.views.policies import POLICIES
+from cpc_lightning.views.views import JITTER
+
 LIST = json.loads((ROOT / "tests/public_names.json").read_text())
 
 
@@ -100,6 +103,12 @@ def test_every_choice_is_in_the_table():
         else:
             alone = [other for other in LIST["choices"] if other.startswith(f"{group}=")]
             assert group in ("experiment", "noise/source") or alone == [choice], choice
+
+
+def test_every_policy_of_strong_views_is_in_its_table():
+    section = (ROOT / "docs/choices.md").read_text().split("## views.policy")[1].split("\n## ")[0]
+    rows = "".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
+    assert sorted(re.findall(r"`(\w+)`", rows)) == sorted([*POLICIES, JITTER, "none", "weak"])
 
 
 def test_the_readme_is_short_and_shows_the_page():
