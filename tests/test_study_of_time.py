@@ -53,9 +53,14 @@ def test_the_plain_loop_learns_what_the_settings_say(study, monkeypatch):
     """Two epochs of warm-up and one of stage 2 on the digits, without wrong labels: far above chance."""
     epochs = []
     train = study.PlainLoop.train
-    monkeypatch.setattr(study.PlainLoop, "train", lambda self, *given: epochs.append(self) or train(self, *given))
+
+    def remembered(self, *given, **more):
+        epochs.append((self, more))
+        train(self, *given, **more)
+
+    monkeypatch.setattr(study.PlainLoop, "train", remembered)
     settings = ["dataset=digits", "backbone.width=8", "embedding_size=16", "cleaner=gmm_agn", "training.epochs=3",
                 "training.warmup_epochs=2", "optimizer.schedule.milestones=[2]", "seed=1"]  # fmt: skip
     assert study.run_plain(settings) > 60
-    assert [group["lr"] for group in epochs[0].optimizers[0].param_groups] == [pytest.approx(0.005)]
-    assert len(epochs) == 2
+    assert [group["lr"] for group in epochs[0][0].optimizers[0].param_groups] == [pytest.approx(0.005)]
+    assert [more for _, more in epochs] == [{"forward_unlabeled": False}] * 2
