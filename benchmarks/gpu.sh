@@ -43,7 +43,7 @@ for name in "${asked[@]}"; do
   esac
 done
 rehearse=${CPC_REHEARSE:-}
-if [ -z "$rehearse" ] && ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+if [ -z "$rehearse" ] && ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
   echo "benchmarks/gpu.sh: torch finds no CUDA device here, so there is nothing to measure" >&2
   exit 3
 fi
