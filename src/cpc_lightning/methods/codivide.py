@@ -78,9 +78,9 @@ class CoDivide(Method):
             return named(risk.risk(step.network, shown, targets, *nothing, step.epoch, self.warmup_epochs))
         if risk.kept_guesses:
             first, second = (cast(SampleMemory, memory) for memory in self.guesses)
-            own = (first, second)[step.number].read(step.index)
+            own = (first, second)[step.number].read(step.index)[None]
             both = torch.stack([memory.read(step.unlabeled_index) for memory in (first, second)])
-            labeled, unlabeled = risk.kept(own, both, step.labels, step.clean_probability, step.targets)
+            labeled, unlabeled = risk.targets_of(own, both, step.labels, step.clean_probability, step.targets)
             sides = self.shown(step), labeled, self.shown(step, unlabeled=True), unlabeled
             return named(risk.risk(step.network, *sides, step.epoch, self.warmup_epochs))
         weak_labeled, strong_labeled = self.weak_and_shown(step)

@@ -127,7 +127,7 @@ class EmpiricalVicinalRisk:
         prior_weight: of `prior_penalty`, which takes classes to be equally frequent; 1 in DivideMix and AugDesc.
         views: V, weak views that a step guesses on and strong ones that it trains on, of each image; 2 in MixMatch,
             DivideMix and AugDesc. Where nothing is to be guessed at most `Views.of_certain` are trained on.
-        kept_guesses: guess with what the networks said of the image as it is in the last stage 1 (`kept`), which saves
+        kept_guesses: guess with what the networks said of the image as it is in the last stage 1, which saves
             a step all forwards without gradient; not in the paper.
 
     Raises:
@@ -233,24 +233,21 @@ class EmpiricalVicinalRisk:
         """
         network.train()
         views, unlabeled = weak_unlabeled.shape[:2]
+        both = None
         if unlabeled:
             own = torch.stack([probabilities_of(network, view) for view in weak_unlabeled])
             with eval_mode(peer):
                 others = probabilities_of(peer, weak_unlabeled.flatten(0, 1)).reshape(views, unlabeled, -1)
-            targets_unlabeled = co_guess(torch.cat([own, others]), self.temperature)
-
+            both = torch.cat([own, others])
         refining = torch.stack([probabilities_of(network, view) for view in weak_labeled])
-        num_classes = refining.shape[-1]
-        given = F.one_hot(labels, num_classes).float() if targets is None else targets.float()
-        targets_labeled = co_refine(given, clean_probability.float(), refining, self.temperature)
-        if not unlabeled:
-            targets_unlabeled = targets_labeled.new_empty((0, num_classes))
+        if both is None:
+            both = refining[:, :0]
         # Under autocast, older torch hands the weights cast here, without gradient, on to the training forward, and the
         # network does not train (pytorch issues 105211 and 158232).
         torch.clear_autocast_cache()
-        return targets_labeled, targets_unlabeled
+        return self.targets_of(refining, both, labels, clean_probability, targets)
 
-    def kept(
+    def targets_of(
         self,
         own: Tensor,
         both: Tensor,
@@ -258,11 +255,11 @@ class EmpiricalVicinalRisk:
         clean_probability: Tensor,
         targets: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What `guess` answers, of softmaxes that are at hand, in the place of those of weak views.
+        """What `guess` answers, of softmaxes that are at hand.
 
         Args:
-            own: (B, K) of the network that is trained, of the labeled side.
-            both: (2, Bu, K) of both networks, of the unlabeled side; Bu may be 0.
+            own: (V, B, K) of the network that is trained, of the labeled side.
+            both: (M, Bu, K) of both networks, of the unlabeled side; Bu may be 0.
             labels: (B,) int64 given labels.
             clean_probability: (B,) in [0, 1].
             targets: (B, K) in place of the one-hot labels.
@@ -270,8 +267,8 @@ class EmpiricalVicinalRisk:
         Returns:
             (B, K) and (Bu, K) float32 targets.
         """
-        given = F.one_hot(labels, own.shape[1]).float() if targets is None else targets.float()
-        refined = co_refine(given, clean_probability.float(), own.float()[None], self.temperature)
+        given = F.one_hot(labels, own.shape[2]).float() if targets is None else targets.float()
+        refined = co_refine(given, clean_probability.float(), own.float(), self.temperature)
         return refined, co_guess(both.float(), self.temperature)
 
     def risk(
