@@ -24,12 +24,11 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from measure import RESULTS, append_rows, read_rows
+from measure import RESULTS, SHARED, append_rows, read_rows
 from sklearn.datasets import load_digits
 
 from cpc_lightning.app.command_line import main as main_of_the_library
 
-SHARED = ("callbacks=none", "report=false", "trainer.precision=32-true", "trainer.enable_progress_bar=false")
 ON = {
     "images": (
         "dataset=digits", "backbone.width=8", "embedding_size=16", "training.epochs=16", "training.warmup_epochs=5",

@@ -47,12 +47,11 @@ from cleaners_claims import LONG
 from cleaners_data import SETS, files_of
 from cleaners_figures import FIGURE_1, OF_LOSSES, draw, warmup_rows
 from cleaners_tables import tables
-from measure import RESULTS, append_rows, cpu_name, read_rows
+from measure import RESULTS, SHARED, append_rows, cpu_name, read_rows
 from people import precision_at_errors
 
 from cpc_lightning.report.warmup_losses import WARMUP_LOSSES
 
-SHARED = ("callbacks=none", "report=false", "trainer.precision=32-true", "trainer.enable_progress_bar=false")
 SEEDS = (1, 2, 3)
 LONGER = 3
 """So many times the epochs has the plain training of equal time: a step of stage 2 on its guesses, and stage 1."""

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from cleaners_choices import ABLATED, ABLATIONS, PEOPLE, REFERENCE
 from cleaners_claims import ACCURACY, CLAIMS, LONG, PLAIN
-from measure import interval
+from measure import difference, interval
 
 from cpc_lightning.report.sweep import mean_and_deviation
 
@@ -186,21 +186,22 @@ def claims_table(study: Study) -> Iterator[str]:
             for cell in study.cells:
                 found = study.differences(cell, claim.first, claim.second, claim.scale)
                 if found:
-                    low, high = interval(found) if len(found) > 1 else (float("nan"),) * 2
-                    shown = f"{fmean(found):+.2f}" + ("" if len(found) < 2 else f" ({low:+.2f} to {high:+.2f})")
+                    shown = difference(found).removesuffix(", one seed")  # which the verdict says
                     yield [claim.text, *cell, str(len(found)), shown, verdict(found)]
 
     header = ["claim", "set", "wrong labels", "n", "difference, points", "it"]
     return table(header, rows())
 
 
-def difference(found: Sequence[float]) -> str:
+def judged(found: Sequence[float]) -> str:
     """Their mean, with its interval and what that says."""
-    if len(found) < 2:
-        return f"{found[0]:+.2f}, one seed" if found else "-"
-    low, high = interval(found)
-    words = {"holds": "above", "does not hold": "below"}.get(verdict(found), "within noise")
-    return f"{fmean(found):+.2f} ({low:+.2f} to {high:+.2f}): {words}, n = {len(found)}"
+    words = {"holds": ": above", "does not hold": ": below", "within noise": ": within noise"}
+    return difference(found) + words.get(verdict(found), "")
+
+
+def counted(found: Sequence[float]) -> str:
+    """The same, and of how many seeds."""
+    return judged(found) + (f", n = {len(found)}" if len(found) > 1 else "")
 
 
 def people_table(study: Study) -> Iterator[str]:
@@ -224,7 +225,7 @@ def people_table(study: Study) -> Iterator[str]:
                         mean_and_deviation([*study.auc(cell, choice).values()]),
                         mean(study.values(cell, choice, "precision_at_errors"), 3),
                         mean(study.values(cell, choice, "seconds")),
-                        "-" if choice in ("cpc_awr", REFERENCE) else difference(less),
+                        "-" if choice in ("cpc_awr", REFERENCE) else counted(less),
                     ]  # fmt: skip
 
     header = ["set", "wrong labels", "choice", "n", "accuracy, %", "AUC", "precision", "seconds", "less cpc_awr"]
@@ -236,7 +237,7 @@ def ablation_table(study: Study, measure: str, scale: float) -> Iterator[str]:
 
     def shown(cell: Cell, choice: str) -> str:
         found = study.differences(cell, (choice, measure), (REFERENCE, measure), scale)
-        return difference(found)
+        return counted(found)
 
     changed = [name for name in ABLATIONS if name != REFERENCE]
     rows = ([name, *(shown(cell, name) for cell in ABLATED)] for name in changed if name in study.choices)

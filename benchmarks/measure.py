@@ -19,6 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student
 
+SHARED = ("callbacks=none", "report=false", "trainer.precision=32-true", "trainer.enable_progress_bar=false")
+"""Settings of the runs of a study."""
 RESULTS = Path(os.environ.get("CPC_BENCHMARK_RESULTS", Path(__file__).parent / "results"))
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -71,6 +73,14 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     """The confidence interval of the mean of two values or more, by Student's t: its ends."""
     half = float(student.ppf((1 + level) / 2, len(values) - 1)) * stdev(values) / len(values) ** 0.5
     return fmean(values) - half, fmean(values) + half
+
+
+def difference(values: Sequence[float]) -> str:
+    """The mean of paired differences, and its 95 % interval where there are two or more."""
+    if len(values) < 2:
+        return f"{values[0]:+.2f}, one seed" if values else "-"
+    low, high = interval(values)
+    return f"{fmean(values):+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def machine() -> dict[str, str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
-from cleaners_tables import ACCURACY, Cell, Rows, Study, heads, table, verdict
-from measure import interval
+from cleaners_tables import ACCURACY, Cell, Rows, Study, heads, judged, table
 
 from cpc_lightning.report.sweep import mean_and_deviation
 
@@ -69,12 +68,7 @@ def difference_table(study: Study) -> Iterator[str]:
     """A row a method but the reference."""
 
     def shown(cell: Cell, choice: str) -> str:
-        found = study.differences(cell, (choice, ACCURACY), (REFERENCE, ACCURACY))
-        if len(found) < 2:
-            return f"{found[0]:+.2f}, one seed" if found else "-"
-        low, high = interval(found)
-        words = {"holds": "above", "does not hold": "below"}.get(verdict(found), "within noise")
-        return f"{fmean(found):+.2f} ({low:+.2f} to {high:+.2f}): {words}"
+        return judged(study.differences(cell, (choice, ACCURACY), (REFERENCE, ACCURACY)))
 
     rows = ([choice, *(shown(cell, choice) for cell in study.cells)] for choice in study.choices if choice != REFERENCE)
     return table(["method", *heads(study.cells)], rows)

@@ -30,14 +30,13 @@ import numpy as np
 import torch
 from cleaners_choices import PAPERS
 from cleaners_data import SETS, files_of
-from measure import RESULTS, append_rows, cpu_name, interval, read_rows
+from measure import RESULTS, SHARED, append_rows, cpu_name, difference, read_rows
 from plain_loop import PlainLoop
 
 from cpc_lightning.app.compose import read
 from cpc_lightning.app.parts import Parts
 
 NOISES = {"digits": "symmetric 80 %", "fashion": "symmetric 50 %", "letters": "symmetric 50 %"}
-SHARED = ("callbacks=none", "report=false", "trainer.precision=32-true", "trainer.enable_progress_bar=false")
 PLAIN, PAPER, FAST = "plain loop", "preset=paper", "preset=fast"
 UNMIXED = ("semisup.temperature=1.0", "semisup.mixup_alpha=0.01", "semisup.prior_weight=0.0")
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -147,16 +146,6 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
         text.append(f"| {' | '.join(cells)} |")
     hosts = ", ".join(sorted({row["host"] for row in rows}))
     return "\n".join([*text, "", f"* host {hosts}, one thread, float32", ""])
-
-
-def difference(gains: Sequence[float]) -> str:
-    """Their mean, and its 95 % interval where there are two or more."""
-    if not gains:
-        return "-"
-    if len(gains) == 1:
-        return f"{gains[0]:+.2f}, one seed"
-    low, high = interval(gains)
-    return f"{fmean(gains):+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def main() -> None:

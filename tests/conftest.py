@@ -8,6 +8,10 @@ import os
 # there are. Before anything imports torch; processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import importlib
+import sys
+from pathlib import Path
+
 import hydra
 import pytest
 from omegaconf import DictConfig
@@ -60,3 +64,13 @@ def command(capsys):
 def small():
     """Overrides that make a run of three epochs take a second or two."""
     return list(SMALL)
+
+
+@pytest.fixture(scope="module")
+def benchmarks():
+    """A function that imports one of benchmarks/, its neighbours found as when it is run."""
+    pytest.importorskip("fontTools")
+    folder = str(Path(__file__).parents[1] / "benchmarks")
+    sys.path.insert(0, folder)
+    yield importlib.import_module
+    sys.path.remove(folder)

@@ -1,7 +1,5 @@
 """The figures of the study of cleaners: losses as rows, means over seeds, and those that are committed."""
 
-import importlib
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +8,6 @@ import pytest
 from cpc_lightning.report.warmup_losses import WarmupLosses, write_warmup_losses
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def benchmarks():
-    """A function that imports one of benchmarks/, its neighbours found as when it is run."""
-    pytest.importorskip("fontTools")
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module
-    sys.path.remove(str(BENCHMARKS))
 
 
 def test_losses_at_the_end_of_the_warm_up_as_rows(benchmarks, tmp_path):

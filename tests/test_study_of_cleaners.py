@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -16,20 +15,13 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def study():
-    """benchmarks/cleaners.py as a module, its neighbours found as when it is run."""
-    pytest.importorskip("fontTools")
-    sys.path.insert(0, str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("cleaners", BENCHMARKS / "cleaners.py")
-    module = sys.modules["cleaners"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(BENCHMARKS))
+def study(benchmarks):
+    return benchmarks("cleaners")
 
 
 @pytest.fixture(scope="module")
-def made(study):
-    return sys.modules["cleaners_tables"]
+def made(benchmarks):
+    return benchmarks("cleaners_tables")
 
 
 def row(choice, seed, accuracy, **more):

@@ -1,6 +1,5 @@
 """What the study of cleaners adds to its cleaners: cleanlab on folds, ablations, and their tables and figures."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -15,15 +14,6 @@ from cpc_lightning.app.parts import Parts
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 DIGITS = ("digits", "symmetric 80 %")
-
-
-@pytest.fixture(scope="module")
-def benchmarks():
-    """A function that imports one of benchmarks/, its neighbours found as when it is run."""
-    pytest.importorskip("fontTools")
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module
-    sys.path.remove(str(BENCHMARKS))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """The study of what accuracy costs: its table by hand, and made anew from the committed rows; its plain loop."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,15 +8,8 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def study():
-    """benchmarks/time_to_accuracy.py as a module, its neighbours found as when it is run."""
-    pytest.importorskip("fontTools")
-    sys.path.insert(0, str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("time_to_accuracy", BENCHMARKS / "time_to_accuracy.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(BENCHMARKS))
+def study(benchmarks):
+    return benchmarks("time_to_accuracy")
 
 
 def row(choice, seed, accuracy, seconds, cleaner="gmm_agn"):
