@@ -14,8 +14,9 @@ from tests.datasets.image_trees import SIZES, picture, save_jpeg
 from torchvision import transforms
 from torchvision.transforms import functional as reference
 
+from cpc_lightning.datasets.dataset import ArrayImages
 from cpc_lightning.datasets.reading import image_files
-from cpc_lightning.datasets.reading.image_files import Crop, ImageFiles, UnreadableImageError, decode
+from cpc_lightning.datasets.reading.image_files import Crop, ImageFiles, UnreadableImageError, decode, for_people
 from cpc_lightning.datasets.reading.paths import PathList
 from cpc_lightning.errors import InputError
 
@@ -99,6 +100,22 @@ def test_views_depend_on_the_seed_alone(files, random_resized):
     assert len({view.numpy().tobytes() for view in views}) == 8
     assert images.fetch_views(positions[:0], 2, seed=0).shape == (2, 0, 3, 24, 24)
     assert images.fetch(positions[:0]).shape == (0, 3, 24, 24)
+
+
+def test_images_to_look_at_are_decoded_smaller_but_never_enlarged(tmp_path, monkeypatch):
+    smooth = np.linspace(0, 255, 375 * 500).reshape(375, 500).astype(np.uint8)
+    Image.fromarray(smooth).convert("RGB").save(tmp_path / "a.jpg", quality=95)
+    decoded = []
+    monkeypatch.setattr(image_files, "decode", lambda *given: decoded.append(decode(*given)) or decoded[-1])
+    for resize, sizes in ((183, [(500, 375), (250, 188)]), (189, [(500, 375), (500, 375)])):  # 188 would be enlarged
+        decoded.clear()
+        images = ImageFiles(str(tmp_path), PathList(["a.jpg"]), Crop(resize, 160))
+        fine, coarse = (shown.fetch(torch.tensor([0])) for shown in (images, for_people(images)))
+        assert [image.size for image in decoded] == sizes
+        assert fine.shape == coarse.shape
+        assert (fine.int() - coarse.int()).abs().max() <= 2
+    in_memory = ArrayImages(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+    assert for_people(in_memory) is in_memory
 
 
 def test_an_image_is_decoded_once_for_all_its_views(files, monkeypatch):

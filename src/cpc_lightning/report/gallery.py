@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from cpc_lightning.datasets.dataset import Images
+from cpc_lightning.datasets.reading.image_files import for_people
 from cpc_lightning.errors import InputError
 from cpc_lightning.files import atomic_write, usable_cores
 
@@ -74,7 +75,7 @@ def tile_of(image: Image.Image) -> Tile:
 
 def read_images(images: Images, positions: Sequence[int]) -> list[Image.Image | None]:
     """The images as they are evaluated; None for one that cannot be read any more."""
-    read: list[Image.Image | None] = []
+    images, read = for_people(images), list[Image.Image | None]()
     for start in range(0, len(positions), BATCH):
         batch = positions[start : start + BATCH]
         try:
@@ -109,13 +110,13 @@ def thumbnail(image: Image.Image, side: int, crisp: bool) -> Image.Image:
     return square
 
 
-def encode(image: Image.Image, crisp: bool, quality: int = 75) -> bytes:
-    """A file's bytes: PNG, or WebP of that quality."""
+def encode(image: Image.Image, crisp: bool, quality: int = 75, method: int = 2) -> bytes:
+    """A file's bytes: PNG, or WebP of that quality; `method` 0 takes half the time of 2, and 7 % more bytes."""
     file = io.BytesIO()
     if crisp:
         image.save(file, "PNG")
     else:
-        image.save(file, "WEBP", quality=quality, method=2)
+        image.save(file, "WEBP", quality=quality, method=method)
     return file.getvalue()
 
 
@@ -179,7 +180,7 @@ def write_sheets(
         begin = number * tile.per_sheet
         read = read_images(images, positions[begin : begin + tile.per_sheet])
         with atomic_write(folder / f"{number:03d}.{tile.ending}") as file:
-            file.write(encode(sheet(read, tile), tile.crisp))
+            file.write(encode(sheet(read, tile), tile.crisp, method=0))
         if done is not None:
             done(number)
         return [image is not None for image in read]

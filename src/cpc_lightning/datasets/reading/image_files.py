@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from cpc_lightning.datasets.dataset import Images
 from cpc_lightning.datasets.reading.copies import digest_of
 from cpc_lightning.datasets.reading.formats import NEEDS_HEIF, begins_like_heif, lacks_decoder, open_image
 from cpc_lightning.datasets.reading.large_png import LargePng, large_png
@@ -133,12 +134,15 @@ class ImageFiles:
         paths: N names.
         crop: makes views of one size.
         top: the level that becomes 255, of images with more than 8 bits.
+        fine: false lets a JPEG be decoded at a smaller size, as long as it need not be enlarged: half the time, and
+            enough to look at.
     """
 
     root: str
     paths: PathList
     crop: Crop
     top: int = TOPS[-1]
+    fine: bool = True
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -191,11 +195,17 @@ class ImageFiles:
 
     def _scaled(self, position: int) -> Image.Image:
         file = self.file(position)
+        side = self.crop.resize if self.fine else -(-self.crop.resize // 2)  # `decode` keeps twice of it
         try:
-            return self.crop.scaled(decode(file, self.crop.resize, self.top))
+            return self.crop.scaled(decode(file, side, self.top))
         except UnreadableImageError as error:
             how = "dataset.on_bad_image=skip leaves such files out from the start"
             raise InputError("image", file, f"{error}; {how}") from None
+
+
+def for_people(images: Images) -> Images:
+    """The same images, read as fast as is good enough to look at."""
+    return replace(images, fine=False) if isinstance(images, ImageFiles) else images
 
 
 def decode(file: str, side: int, top: int = TOPS[-1]) -> Image.Image:
