@@ -6,7 +6,7 @@ carries what that takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -92,6 +92,7 @@ class CoTrainingModule(pl.LightningModule):
         )
         self._prototypes_fitted = False
         self._unchecked: list[tuple[int, int, Tensor, Tensor]] = []
+        self._losses: dict[str, tuple[Tensor | float, int]] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """Sum of both networks' logits (B, K) for uint8 images (B, C, H, W); its argmax is the prediction."""
@@ -131,6 +132,7 @@ class CoTrainingModule(pl.LightningModule):
         """Re-seed, so that an epoch's draws do not depend on how the run got there; log its learning rates."""
         sequence = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+        self._losses.clear()  # of an epoch that was cut short
         self.began_anew = self.method.begin_epoch(self.current_epoch)
         if self.began_anew:
             for optimizer in self.trainer.optimizers:
@@ -158,14 +160,26 @@ class CoTrainingModule(pl.LightningModule):
         self._unchecked.append((number, batch_idx, batch["index"], losses["loss"].detach()))
         if losses["loss"].device.type == "cpu" or len(self._unchecked) == 50:  # a look costs a GPU a synchronisation
             self._check_losses()
+        self._note_losses(losses, number, len(batch["labels"]))
+
+    def _note_losses(self, losses: Mapping[str, Tensor], number: int, count: int) -> None:
+        """Add a step's losses to the epoch's; at its last step, log their means over samples and processes.
+
+        To log each step's would look at every number that was logged before: a tenth of a small network's step.
+        """
         for name, loss in losses.items():
             if self.method.together and name == "loss":
                 continue  # the sum of "loss_1" and "loss_2"
-            shown = name if self.method.together else f"{name}_{number + 1}"
-            self.log(
-                f"train/{shown}", loss.detach(), on_step=False, on_epoch=True,
-                batch_size=len(batch["labels"]), prog_bar=name == "loss", sync_dist=True,
-            )  # fmt: skip
+            shown = f"train/{name}" if self.method.together else f"train/{name}_{number + 1}"
+            total, samples = self._losses.get(shown, (0.0, 0))
+            self._losses[shown] = total + loss.detach() * count, samples + count
+        if self.trainer.is_last_batch:
+            for shown, (total, samples) in self._losses.items():
+                self.log(
+                    shown, total / samples, on_step=False, on_epoch=True, batch_size=samples,
+                    prog_bar=shown in ("train/loss_1", "train/loss_2"), sync_dist=True,
+                )  # fmt: skip
+            self._losses.clear()
 
     def step_of(self, batch: dict[str, Any]) -> Step:
         """The step that a batch asks for."""
