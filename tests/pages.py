@@ -128,6 +128,12 @@ def verdicts_on(count, names, truth=False, paths=True, seed=0):
     )  # fmt: skip
 
 
+def a_run(**changes):
+    """What a run has left that has left little."""
+    given = {"path": Path("/runs/a b"), "settings": {}, "overrides": [], "class_names": ("cat", "dog", "bird")}
+    return RunFolder(**given | {"metrics": {}, "summary": None, "versions": {}, "checkpoint": None} | changes)
+
+
 def pixels(count, side=8, channels=1, seed=0):
     """Images that differ."""
     generator = torch.Generator().manual_seed(seed)

@@ -145,6 +145,11 @@ def _quoted(value: object) -> str:
     return ", without quotes" if isinstance(value, str) and any(c.isdigit() for c in value) else ""
 
 
+def require_switch(setting: str, value: object) -> None:
+    """Raise `InputError` unless `value` is true or false."""
+    require(isinstance(value, bool), setting, value, "must be true or false")
+
+
 def require_path(setting: str, value: object) -> None:
     """Raise `InputError` unless `value` is the name of a file or a folder: a text that is not empty."""
     require(isinstance(value, str) and value != "", setting, value, "must be a path")

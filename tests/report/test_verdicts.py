@@ -56,6 +56,20 @@ def test_what_a_run_without_cleaner_paths_and_rows_leaves(tmp_path):
     assert verdicts.row.tolist() == [-1] * 4
 
 
+def test_without_a_cleaner_contradicted_labels_are_doubted(tmp_path):
+    suggested = {"suggested": torch.tensor([0, 2, 0, 2])}  # other than labels 0 and 1; label 2 is none
+    judged = read_verdicts(write(tmp_path / "judged.csv", **suggested))
+    assert judged.contradicted.tolist() == [True, True, False, False]
+    assert judged.doubted.tolist() == judged.suspected.tolist() == [False, True, False, False]
+    blank = {"clean_probabilities": None, "threshold": None}
+    assert read_verdicts(write(tmp_path / "labels.csv", **suggested, **blank)).doubted.tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
 def test_a_file_of_an_older_version_lacks_columns(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("index,path,noisy_label,suspected,suggested_label,confidence\n0,,1,true,0,0.5\n")

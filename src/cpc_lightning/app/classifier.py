@@ -8,7 +8,7 @@ from __future__ import annotations
 import pickle
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -21,27 +21,18 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import column_or_1d, validate_data
 
+from cpc_lightning.app.batches import batches_of
 from cpc_lightning.app.compose import with_own_cleaner
 from cpc_lightning.app.endings import quieten
-from cpc_lightning.app.given import (
-    Given,
-    classes_of,
-    decoded,
-    files_in,
-    in_memory,
-    is_table_of_numbers,
-    take,
-    write_table,
-)
+from cpc_lightning.app.given import Given, is_table_of_numbers, take
 from cpc_lightning.app.guest import as_guest
 from cpc_lightning.app.modes import is_taken
-from cpc_lightning.app.options import quoted
 from cpc_lightning.app.overrides import as_override, chosen_device, composed_of, overrides_for, scaled
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.plain_data import plain_value, read_value
 from cpc_lightning.app.report import REPORT, gather, write
 from cpc_lightning.app.run import run_parts
-from cpc_lightning.datasets.dataset import ArrayImages
+from cpc_lightning.app.training_set import lay_out
 from cpc_lightning.errors import InputError, Stopped, require, written
 from cpc_lightning.files import atomic_write
 from cpc_lightning.inference.model import TrainedModel
@@ -49,9 +40,6 @@ from cpc_lightning.report.run_folder import LAST, read_run_folder
 from cpc_lightning.report.verdicts import LABELS, as_frame, read_verdicts
 from cpc_lightning.training.checkpoints import BEST, FOLDER, RECORD, read_checkpoint
 from cpc_lightning.training.same_run import as_now
-
-BATCH = 256
-"""Samples that are predicted at once."""
 
 FORMAT = 1
 """Of files that `save` writes."""
@@ -170,25 +158,9 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _parts(self, given: Given, folder: Path) -> tuple[Parts, npt.NDArray[Any]]:
         """The parts of the run, ready, and the classes."""
-        dataset, classes, names, texts = None, np.array([]), list[str](), self._texts(given)
-        if given.folder is None:
-            assert given.labels is not None
-            classes, numbers = classes_of(given.labels)
-            names = [str(name) for name in classes]
-            known = given.class_names or ()
-            if classes.dtype.kind in "iu" and int(classes[0]) >= 0 and int(classes[-1]) < len(known):
-                names = [str(known[int(number)]) for number in classes]
-            require(len({*names}) == len(names), "y", "labels", "that differ must also differ as texts")
-            if given.files is not None:
-                folder.mkdir(parents=True, exist_ok=True)
-                write_table(given, names, numbers, folder / "samples.csv")
-                texts.append(f"dataset.file={quoted(str(folder / 'samples.csv'))}")
-                texts.append(f"dataset.root={quoted(Path(given.files[0]).anchor)}")
-            else:
-                dataset = in_memory(given, names, numbers)
-                texts.append(f"dataset.file={quoted(self._write_data(given, names, numbers, folder))}")
-        else:
-            texts.append(f"dataset.root={quoted(given.folder)}")
+        texts = self._texts(given)
+        training_set = lay_out(given, folder, keep=self.output is not None)
+        texts += training_set.overrides
         fine = self.settings is None or isinstance(self.settings, Mapping)
         require(fine, "settings", self.settings, "must be a dict of names and values")
         typed = dict(self.settings or {})
@@ -199,23 +171,8 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         settings = composed.settings(str(folder))
         several = "starts several processes, which only the command line does"
         require("strategy" not in settings["trainer"], "trainer", "ddp", several)
-        parts = Parts(settings, texts, composed.usual, dataset).ready()
-        if given.folder is not None or given.files is not None:
-            # A table numbers classes in an order of its own, and of texts: back to what was given.
-            given_as = dict(zip(names, classes.tolist(), strict=True))
-            found = [given_as.get(name, name) for name in parts.dataset.class_names]
-            classes = np.array(found, dtype=classes.dtype if given_as else None)
-        return parts, classes
-
-    def _write_data(self, given: Given, names: Sequence[str], numbers: npt.NDArray[np.int64], folder: Path) -> str:
-        """Keep what was in memory beside the run, so that every mode of the command line can look at it again."""
-        if self.output is None:
-            return "(in memory)"
-        folder.mkdir(parents=True, exist_ok=True)
-        held = {"images": given.images, "features": given.vectors}
-        arrays: dict[str, Any] = {name: value.numpy() for name, value in held.items() if value is not None}
-        np.savez(folder / "data.npz", **{**arrays, "labels": np.array(names)[numbers]})
-        return str(folder / "data.npz")
+        parts = Parts(settings, texts, composed.usual, training_set.dataset).ready()
+        return parts, training_set.classes_as(parts.dataset.class_names)
 
     def _texts(self, given: Given) -> list[str]:
         """Overrides for what is given and for this object's own parameters, as the command line has them."""
@@ -284,7 +241,7 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X = validate_data(self, X, reset=False, ensure_all_finite=False)  # noqa: N806
         given = take(X)
         with as_guest():
-            found = [self.model_.probabilities(batch) for batch in self._batches(given)]
+            found = [self.model_.probabilities(batch) for batch in batches_of(given, self.model_)]
         result: npt.NDArray[np.float32] = torch.cat(found).numpy()
         return result
 
@@ -293,23 +250,6 @@ class CpcClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         places = self.predict_proba(X).argmax(axis=1)
         found: npt.NDArray[Any] = self.classes_[places]
         return found
-
-    def _batches(self, given: Given) -> Iterator[torch.Tensor]:
-        model = self.model_
-        names = given.files if given.folder is None else files_in(given.folder)
-        if names is not None:
-            require(model.decode is not None, "X", "image files", "the networks were trained on vectors")
-            for start in range(0, len(names), BATCH):
-                yield torch.stack([decoded(model, name) for name in names[start : start + BATCH]])
-            return
-        held = given.images if given.images is not None else given.vectors
-        assert held is not None
-        vectors = given.images is None
-        other = "images" if vectors is False else "vectors"
-        require(model.takes_vectors == vectors, "X", other, "the networks were trained on the other kind")
-        if not vectors:
-            held = model.prepared(ArrayImages(held)).fetch(torch.arange(len(held)))
-        yield from torch.split(held, BATCH)
 
     def find_label_issues(self) -> npt.NDArray[np.int64]:
         """Positions of the samples whose labels look wrong, the worst first: (n,), fewer than N."""

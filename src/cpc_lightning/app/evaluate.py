@@ -28,7 +28,8 @@ from cpc_lightning.datasets.dataset import ImageDataset, Images, Split
 from cpc_lightning.errors import count_of, one_line, require, require_integer
 from cpc_lightning.files import atomic_write
 from cpc_lightning.inference.build import require_own
-from cpc_lightning.inference.model import TrainedModel, checkpoint_of, home_of, read_model
+from cpc_lightning.inference.checkpoint_file import checkpoint_of, home_of
+from cpc_lightning.inference.model import TrainedModel, read_model
 from cpc_lightning.report.evaluation import print_evaluation
 from cpc_lightning.report.labels import inert
 from cpc_lightning.report.new_folder import check_new_folder, new_folder

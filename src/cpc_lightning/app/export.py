@@ -21,6 +21,7 @@ from cpc_lightning.app.of_run import with_typed
 from cpc_lightning.app.predict import check_typed
 from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import one_line, require
+from cpc_lightning.inference.checkpoint_file import checkpoint_of, home_of
 from cpc_lightning.inference.deployed import Deployed
 from cpc_lightning.inference.export import (
     CALIBRATION,
@@ -36,7 +37,7 @@ from cpc_lightning.inference.export import (
     to_program,
     write,
 )
-from cpc_lightning.inference.model import TrainedModel, checkpoint_of, home_of, read_model
+from cpc_lightning.inference.model import TrainedModel, read_model
 
 ENDINGS: Mapping[str, str] = {"onnx": ".onnx", "torch": ".pt2"}
 PRECISIONS: Mapping[str, str] = {"fp32": "float32", "fp16": "half precision", "int8": "8-bit numbers"}

@@ -3,7 +3,7 @@
 Everything becomes one of three: an array of images, an array of vectors, or names of image files. Images of different
 sizes are brought to one.
 
-Shapes: N samples, C channels, H x W pixels, D features, K classes.
+Shapes: N samples, C channels, H x W pixels, D features.
 """
 
 from __future__ import annotations
@@ -23,14 +23,11 @@ from PIL import Image
 from scipy.sparse import issparse
 from torch import Tensor
 
-from cpc_lightning.datasets.dataset import ImageDataset, Split
-from cpc_lightning.datasets.embeddings import VECTORS, check_features
-from cpc_lightning.datasets.image_arrays import IMAGES, check_images
+from cpc_lightning.datasets.embeddings import check_features
+from cpc_lightning.datasets.image_arrays import check_images
 from cpc_lightning.datasets.reading.folders import image_names
 from cpc_lightning.datasets.reading.image_files import Crop
-from cpc_lightning.datasets.reading.levels import UnreadableImageError
 from cpc_lightning.errors import InputError, require
-from cpc_lightning.inference.model import TrainedModel
 
 LARGEST = 224
 """Images in memory of different sizes are scaled to their median shorter side, but to no more than this."""
@@ -217,55 +214,8 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-# Data sets ------------------------------------------------------------------------------------------------------------
-
-
-def classes_of(labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """The classes in their order, and the number of each sample's (N,).
-
-    Raises:
-        InputError: named "y", for fewer than two classes, missing labels, or numbers that are no classes.
-    """
-    if labels.dtype.kind == "f":
-        require(bool(np.isfinite(labels).all()), "y", "NaN or infinite", "every sample needs a label")
-        whole = bool((labels == np.rint(labels)).all())
-        # The words that scikit-learn's estimators have for it.
-        require(whole, "y", "continuous", "Unknown label type: continuous; classes are whole numbers or texts")
-    if labels.dtype.kind == "O":
-        missing = any(label is None or label != label for label in labels.tolist())
-        require(not missing, "y", "None or NaN", "every sample needs a label")
-    try:
-        classes, numbers = np.unique(labels, return_inverse=True)
-    except TypeError as error:
-        raise InputError("y", "labels of different types", f"cannot be put in order ({error})") from None
-    require(len(classes) >= 2, "y", f"{len(classes)} class", "at least 2 classes are needed")
-    return classes, numbers.astype(np.int64)
-
-
-def in_memory(given: Given, names: Sequence[str], numbers: npt.NDArray[np.int64]) -> ImageDataset:
-    """All samples to train on, with labels as numbers of classes (N,); nothing to test on."""
-    kind, held = (IMAGES, given.images) if given.images is not None else (VECTORS, given.vectors)
-    assert held is not None
-    return ImageDataset(kind.name, tuple(names), Split(kind.images(held), torch.from_numpy(numbers)), {})
-
-
-def write_table(given: Given, names: Sequence[str], numbers: npt.NDArray[np.int64], file: Path) -> None:
-    """Write the names of files and of their classes for `dataset=table`."""
-    labels = [names[number] for number in numbers]
-    pd.DataFrame({"path": given.files, "label": labels, **(given.columns or {})}).to_csv(file, index=False)
-
-
 def files_in(folder: str) -> list[str]:
     """The images in a folder and in its folders, each folder's files by name, then its folders."""
     found = [str(Path(folder, name)) for name in image_names(Path(folder), Counter(), "X")]
     require(bool(found), "X", folder, "holds no images")
     return found
-
-
-def decoded(model: TrainedModel, name: str) -> Tensor:
-    """An image file as the model takes it, (C, S, S) uint8; raises `InputError` where it cannot be read."""
-    assert model.decode is not None
-    try:
-        return model.decode(name)
-    except UnreadableImageError as error:
-        raise InputError("X", name, str(error)) from None

@@ -7,22 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
 
 from cpc_lightning.analysis.metrics import noise_rate
 from cpc_lightning.app.build import blame, build, settings_of, settings_of_features
-from cpc_lightning.app.fit import check_network, check_schedule, check_views
+from cpc_lightning.app.compatibility import check_cleaner, check_network, check_views
 from cpc_lightning.app.fitting import PHOTOS, as_recorded, cropped, fitted, left_open, settled
 from cpc_lightning.app.launch import process_number
+from cpc_lightning.app.optimizers import make_optimizers
 from cpc_lightning.app.settings import check_kinds, check_run, select
 from cpc_lightning.app.trainer import choose_accelerator, choose_precision, make_trainer, uses_gpu
-from cpc_lightning.app.unread import called, check_read, told
+from cpc_lightning.app.unread import check_read, check_views_unread, set_aside
 from cpc_lightning.backbones.network import Network
-from cpc_lightning.cleaning.evidence import Chooses, Cleaner, ComparesSamples
+from cpc_lightning.cleaning.evidence import Cleaner, ComparesSamples
 from cpc_lightning.datasets.dataset import ImageDataset, Vectors
 from cpc_lightning.datasets.reading.image_files import ImageFiles
 from cpc_lightning.errors import InputError, require, require_number
@@ -36,6 +36,8 @@ from cpc_lightning.training.checkpoints import (
     BEST,
     FOLDER,
     RECORD,
+    Begun,
+    begun_from,
     check_unused,
     find_checkpoint,
     read_checkpoint,
@@ -44,31 +46,13 @@ from cpc_lightning.training.checkpoints import (
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.records import RunRecord, check_same_data
-from cpc_lightning.training.same_run import as_begun, check_same_config, flatten
+from cpc_lightning.training.same_run import as_begun, check_same_config
 from cpc_lightning.training.selection import VALIDATION, SelectNetworks
 from cpc_lightning.training.stage_one import StageOne
 from cpc_lightning.training.warmup_losses import KeepWarmupLosses
 from cpc_lightning.training.weights_and_biases import EpochWandb
 from cpc_lightning.views.vector_views import VectorViews
 from cpc_lightning.views.views import Views
-
-
-class Begun(NamedTuple):
-    """What a run goes on from.
-
-    Attributes:
-        checkpoint: the file.
-        data: what `describe_data` said of the data then.
-        noisy_labels: (N,).
-        epochs: those that are over.
-        labeled: share of the samples on the labeled side of the partitions, mean of both; None before the first.
-    """
-
-    checkpoint: Path
-    data: Mapping[str, Any]
-    noisy_labels: Tensor
-    epochs: int
-    labeled: float | None
 
 
 def part(name: str, method: str) -> Any:
@@ -169,29 +153,7 @@ class Parts:
         """Answers who is clean."""
         self.check_run()
         cleaner: Cleaner = build(self.settings, "cleaner", "clean")
-        name, method = called("cleaner", cleaner, self.overrides), called("method", self.method, self.overrides)
-        expected = f"divides the data, and method={method} trains on all of it: leave cleaner out, or take cleaner=none"
-        require(self.method.takes_cleaner or not cleaner.active, "cleaner", name, expected)
-        expected = (
-            f"divides nothing, and method={method} needs a division, by a cleaner that it brings: leave cleaner out"
-        )
-        require(cleaner.active or not self.method.needs_cleaner, "cleaner", name, expected)
-        try:
-            self.method.check_cleaner(cleaner)
-        except InputError as error:  # of a method, which does not know what was typed
-            raise InputError("cleaner", name, error.expected) if error.setting == "cleaner" else error from None
-        training = self.settings["training"]
-        epochs, warmup_epochs = training["epochs"], training["warmup_epochs"]
-        expected = f"must be more than training.warmup_epochs={warmup_epochs}, or there is no stage 2"
-        require(not cleaner.active or epochs > warmup_epochs, "training.epochs", epochs, expected)
-        require(
-            training["balanced_batches"] is None or cleaner.history_length == 1,
-            "cleaner.history_length", cleaner.history_length,
-            "must be 1 with training.balanced_batches, which draws other samples every epoch",
-        )  # fmt: skip
-        left_to_it = self.settings["semisup"].get("lambda_u", 0) is None
-        expected = "must be a number: only cleaner=auto chooses it"
-        require(not left_to_it or isinstance(cleaner, Chooses), "semisup.lambda_u", None, expected)
+        check_cleaner(cleaner, self.method, self.settings, self.overrides)
         return cleaner
 
     @cached_property
@@ -200,45 +162,21 @@ class Parts:
         of_images = self.settings["views"]
         name = "vector_views" if self.features.active or of_images is None else "views"
         if name == "vector_views":
-            usual = flatten(self.usual.get("views") or {})
-            for setting, value in flatten(of_images or {}).items():
-                changed = self.usual and setting != "size" and value != usual.get(setting, value)
-                expected = "makes views of images, and networks see features of them: see vector_views"
-                require(not changed, f"views.{setting}", value, expected)
-        if name == "views":
+            check_views_unread(self.settings, self.usual)
+        else:
             build(self.settings, "vector_views", "weak")  # nothing uses it, but a mistake in it is told all the same
         views: Views | VectorViews = build(self.settings, name, "weak")
         return views
 
     @cached_property
     def optimizers(self) -> tuple[Any, Any, Any]:
-        """What makes the optimizer of a network, the optimizer of a head, and the schedule; each tried out once."""
-        check_kinds({"optimizer": self.settings["optimizer"]}, self.usual)  # torch knows no ranges
-        names = ("network", "head", "schedule")
-        network, head, schedule = (build(self.settings, f"optimizer.{name}") for name in names)
-        parameters = [nn.Parameter(torch.zeros(1))]
-        for name, make in zip(names, (network, head, schedule), strict=True):
-            try:
-                made = make(network(parameters) if name == "schedule" else parameters)
-                if name == "schedule":
-                    check_schedule(made, self.settings["training"]["epochs"])
-            except (TypeError, ValueError) as error:
-                if isinstance(error, InputError):
-                    raise
-                raise blame(f"optimizer.{name}", self.settings["optimizer"][name], error) from error
-        return network, head, schedule
+        """What makes the optimizer of a network, the optimizer of a head, and the schedule."""
+        return make_optimizers(self.settings, self.usual)
 
     @property
     def set_aside(self) -> list[str]:
         """In a line each, what the run makes no use of: cleaners, kept guesses, and what was typed of strong views."""
-        method, lines = self.method, []
-        if not self.cleaner.active and method.judge is not None:
-            name, judge = called("method", method, self.overrides), type(method.judge).__name__
-            does = f"no cleaner divides the data, and at the end {judge} ranks the labels"
-            lines.append(f"method={name} trains on all labels: {does}")
-        if self.risk.kept_guesses and not (method.takes_risk and self.cleaner.active):
-            lines.append("semisup.kept_guesses=true changes nothing: here nothing is guessed")
-        return [*lines, *filter(None, [told(method, self.settings, self.overrides)])]
+        return set_aside(self.method, self.cleaner, self.risk, self.settings, self.overrides)
 
     # Data and networks ------------------------------------------------------------------------------------------------
 
@@ -253,12 +191,7 @@ class Parts:
             self.settle(as_begun(settings, saved[RECORD], self.overrides))
             check_same_config(saved[RECORD]["config"], self.settings)
         check_unused(folder, None if path is None else run_folder(path, checkpoint))
-        if checkpoint is None or saved is None:
-            return None
-        data = saved[CoTrainingDataModule.__name__]
-        clean = [state["clean"].float().mean() for state in data["partitions"] or ()]
-        labeled = float(sum(clean) / len(clean)) if clean else None
-        return Begun(checkpoint, saved[RECORD]["data"], data["noisy_labels"], saved["epoch"] + 1, labeled)
+        return None if checkpoint is None or saved is None else begun_from(checkpoint, saved)
 
     @cached_property
     def features(self) -> Features:

@@ -1,4 +1,4 @@
-"""Settings that a method takes no notice of: what asks for them is refused, or told. And what choices are called."""
+"""Settings that a run takes no notice of: what asks for them is refused, or told. And what choices are called."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cpc_lightning.app.compose import parse
-from cpc_lightning.errors import InputError
+from cpc_lightning.cleaning.evidence import Cleaner
+from cpc_lightning.errors import InputError, require
 from cpc_lightning.methods.method import PENALTY, POLICY, Method
+from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.training.same_run import flatten, within
 
 OF_WARMUP = ("warmup_epochs", "warmup_batch_size")
@@ -51,6 +53,33 @@ def check_read(
             asked |= {key: value for key, value in own.items() if value != before[key] and not is_link(before[key])}
         for key, value in asked.items():
             raise InputError(key, value, f"is not for this method, which {does}")
+
+
+def check_views_unread(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """Raise `InputError` for a setting of `views` other than the usual one, in a run whose networks see vectors."""
+    before = flatten(usual.get("views") or {})
+    for name, value in flatten(settings["views"] or {}).items():
+        changed = usual and name != "size" and value != before.get(name, value)
+        expected = "makes views of images, and networks see features of them: see vector_views"
+        require(not changed, f"views.{name}", value, expected)
+
+
+def set_aside(
+    method: Method,
+    cleaner: Cleaner,
+    risk: EmpiricalVicinalRisk,
+    settings: Mapping[str, Any],
+    overrides: Sequence[str],
+) -> list[str]:
+    """In a line each, what the run makes no use of: cleaners, kept guesses, and what was typed of strong views."""
+    lines = []
+    if not cleaner.active and method.judge is not None:
+        name, judge = called("method", method, overrides), type(method.judge).__name__
+        does = f"no cleaner divides the data, and at the end {judge} ranks the labels"
+        lines.append(f"method={name} trains on all labels: {does}")
+    if risk.kept_guesses and not (method.takes_risk and cleaner.active):
+        lines.append("semisup.kept_guesses=true changes nothing: here nothing is guessed")
+    return [*lines, *filter(None, [told(method, settings, overrides)])]
 
 
 def told(method: Method, settings: Mapping[str, Any], overrides: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from cpc_lightning.cleaning.evidence import Basis, CleaningResult, CleaningTask, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.floor import check_floor
 from cpc_lightning.cleaning.prototypes import CHUNK, PrototypeHead
-from cpc_lightning.errors import TrainingError, require, require_integer, require_number
+from cpc_lightning.errors import TrainingError, require_integer, require_number, require_switch
 
 TEMPERATURE = 0.1
 """Of similarities; MoPro's train.py, --temperature."""
@@ -73,8 +73,7 @@ class ContrastiveCleaner:
         require_integer("steps", steps, minimum=1)
         require_integer("batch_size", batch_size, minimum=1)
         check_floor(class_floor)
-        fine = isinstance(standardise_features, bool)
-        require(fine, "standardise_features", standardise_features, "must be true or false")
+        require_switch("standardise_features", standardise_features)
         self.threshold = threshold
         self.uncleaned_share = uncleaned_share
         self.steps = steps

@@ -16,7 +16,7 @@ from cpc_lightning.cleaning.prototypes import (
     fit_prototypes,
     settling_span,
 )
-from cpc_lightning.errors import require, require_integer, require_number
+from cpc_lightning.errors import require_integer, require_number, require_switch
 
 
 class CpcCleaner:
@@ -78,8 +78,7 @@ class CpcCleaner:
         require_integer("batch_size", batch_size, minimum=1)
         require_number("tolerance", tolerance, 0, 1)
         check_floor(class_floor)
-        fine = isinstance(standardise_features, bool)
-        require(fine, "standardise_features", standardise_features, "must be true or false")
+        require_switch("standardise_features", standardise_features)
         self.gmm = GmmCleaner(class_aware, gmm_threshold, history_length)
         self.history_length = history_length
         self.threshold = threshold

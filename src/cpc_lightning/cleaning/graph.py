@@ -27,7 +27,7 @@ from cpc_lightning.cleaning.floor import check_floor
 from cpc_lightning.cleaning.neighbour_labels import believed, graph, logits_of, look, set_prototypes
 from cpc_lightning.cleaning.neighbours import nearest, require_comparable
 from cpc_lightning.cleaning.partition import Partition, co_divide
-from cpc_lightning.errors import require, require_integer, require_number
+from cpc_lightning.errors import require_integer, require_number, require_switch
 
 POWER = 3
 """An edge's weight is its cosine to the power of it."""
@@ -83,8 +83,7 @@ class GraphCleaner:
         require_integer("neighbours", neighbours, 1)
         require_number("keep_above", keep_above, 0, 1 - 1e-6)
         require_number("learn_above", learn_above, 0, 1 - 1e-6)
-        fine = isinstance(largest_component, bool)
-        require(fine, "largest_component", largest_component, "must be true or false")
+        require_switch("largest_component", largest_component)
         check_floor(class_floor)
         self.neighbours, self.largest_component, self.class_floor = neighbours, largest_component, class_floor
         self.threshold, self.learn_above = keep_above, learn_above

@@ -19,7 +19,7 @@ from cpc_lightning.cleaning.evidence import Basis, CleaningResult, CleaningTask,
 from cpc_lightning.cleaning.gmm import GmmCleaner, class_agnostic_probability, class_aware_probability, scale_losses
 from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.cleaning.prototypes import PrototypeHead
-from cpc_lightning.errors import require, require_integer, require_number
+from cpc_lightning.errors import require_integer, require_number, require_switch
 
 
 class HighConfidenceCleaner:
@@ -66,7 +66,7 @@ class HighConfidenceCleaner:
         require_integer("epochs", epochs, 1)
         require_integer("warmup_epochs", warmup_epochs, 1)
         require_integer("streak", streak, 1)
-        require(isinstance(class_aware, bool), "class_aware", class_aware, "must be true or false")
+        require_switch("class_aware", class_aware)
         self.first_share, self.restart = first_share, first_stage(epochs, first_share)
         self.mixture = GmmCleaner(class_aware, threshold, history_length, class_floor)
         self.warmup_epochs, self.streak = warmup_epochs, streak

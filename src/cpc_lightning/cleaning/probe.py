@@ -13,7 +13,7 @@ from cpc_lightning.cleaning.neighbours import require_comparable
 from cpc_lightning.cleaning.noise_rate import NoiseEstimate, estimate_noise
 from cpc_lightning.cleaning.partition import Partition, co_divide
 from cpc_lightning.cleaning.posterior import DECAYS, Posterior, infer_true_classes
-from cpc_lightning.errors import require, require_integer, require_number
+from cpc_lightning.errors import require, require_integer, require_number, require_switch
 
 
 class ProbeCleaner:
@@ -62,7 +62,7 @@ class ProbeCleaner:
             InputError: a setting cannot be used.
         """
         require_number("threshold", threshold, 0, 1, open_ends=True)
-        require(isinstance(soft_targets, bool), "soft_targets", soft_targets, "must be true or false")
+        require_switch("soft_targets", soft_targets)
         require_integer("folds", folds, 2)
         require_integer("neighbours", neighbours, 1)
         several = isinstance(decays, Sequence) and not isinstance(decays, str) and len(decays) > 0

@@ -19,7 +19,7 @@ from torch import Tensor
 from cpc_lightning.cleaning.evidence import CleaningResult, CleaningTask, Draw, Estimate, Evidence
 from cpc_lightning.cleaning.floor import check_floor
 from cpc_lightning.cleaning.gmm import MIN_CLASS_SAMPLES, Array, by_class
-from cpc_lightning.errors import require, require_number
+from cpc_lightning.errors import require_number, require_switch
 
 FIRST_SHAPES = ((1.0, 2.0), (2.0, 1.0))
 """(alpha, beta) of the clean and of the wrong component that the fit starts from; the code's BetaMixtureModel."""
@@ -60,7 +60,7 @@ class WrongEventsCleaner:
         Raises:
             InputError: a setting cannot be used.
         """
-        require(isinstance(class_aware, bool), "class_aware", class_aware, "must be true or false")
+        require_switch("class_aware", class_aware)
         require_number("threshold", threshold, 0, 1, open_ends=True)
         check_floor(class_floor)
         self.class_aware, self.threshold, self.class_floor = class_aware, threshold, class_floor

@@ -20,7 +20,7 @@ from cpc_lightning.datasets.reading.folders import is_folder
 from cpc_lightning.datasets.reading.image_files import Crop
 from cpc_lightning.datasets.reading.list_files import labeled_lines, lines_of, require_folder, wrong_line
 from cpc_lightning.datasets.reading.paths import PathList
-from cpc_lightning.errors import InputError, require
+from cpc_lightning.errors import InputError, require_switch
 
 CLASS_NAMES = (
     "T-Shirt", "Shirt", "Knitwear", "Chiffon", "Sweater", "Hoodie", "Windbreaker", "Jacket", "Downcoat", "Suit",
@@ -49,7 +49,7 @@ def clothing1m(root: str, crop: Crop, on_bad_image: str = "error", trust_clean: 
     folder = require_folder("root", root)
     prefix = image_prefix(folder)
     clean, noisy = (labels_of(folder, f"{kind}_label_kv.txt") for kind in ("clean", "noisy"))
-    require(isinstance(trust_clean, bool), "trust_clean", trust_clean, "must be true or false")
+    require_switch("trust_clean", trust_clean)
     train = listed(folder, "noisy_train_key_list.txt", "noisy_label_kv.txt", noisy, prefix, clean)
     if trust_clean:
         train = with_trusted(train, listed(folder, "clean_train_key_list.txt", "clean_label_kv.txt", clean, prefix))

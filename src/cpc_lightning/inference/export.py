@@ -26,7 +26,8 @@ from torch import Tensor
 from cpc_lightning.errors import InputError, first_line, require, written
 from cpc_lightning.files import atomic_write
 from cpc_lightning.inference.deployed import Deployed
-from cpc_lightning.inference.model import GRAY, TrainedModel
+from cpc_lightning.inference.model import TrainedModel
+from cpc_lightning.inference.pixels import GRAY
 
 OPSET, IR_VERSION = 18, 10
 """Of ONNX 1.14 and 1.16: onnxruntime reads them since 1.18 (May 2024)."""

@@ -9,61 +9,26 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cpc_lightning.backbones.network import Network
 from cpc_lightning.datasets.dataset import ArrayImages, Images, Vectors
-from cpc_lightning.datasets.reading.image_files import MAX_PIXELS, Crop, ImageFiles, decode
+from cpc_lightning.datasets.reading.image_files import MAX_PIXELS, Crop, ImageFiles
 from cpc_lightning.datasets.reading.levels import TOPS
 from cpc_lightning.datasets.reading.paths import PathList
 from cpc_lightning.errors import InputError, first_line, require, require_integer
-from cpc_lightning.features.extractor import Extractor, centre_of
+from cpc_lightning.features.extractor import Extractor
 from cpc_lightning.inference.build import build_part
-from cpc_lightning.report.run_folder import LAST, find_run, read_metrics
-from cpc_lightning.training.checkpoints import BEST, FOLDER, RECORD, read_checkpoint
+from cpc_lightning.inference.checkpoint_file import checkpoint_of
+from cpc_lightning.inference.pixels import GRAY, Decoder, GrayImages, fitted
+from cpc_lightning.training.checkpoints import RECORD, read_checkpoint
 from cpc_lightning.training.fingerprint import digest_tensor
 from cpc_lightning.training.same_run import as_now
 from cpc_lightning.views.vector_views import VectorViews
 from cpc_lightning.views.views import Views
-
-GRAY = 1
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """Makes pixels of image files, as the run's evaluation saw them.
-
-    Attributes:
-        crop: how an image becomes one of S x S pixels.
-        top: the level that becomes 255, of grayscale files with more than 8 bits.
-        channels: C, 1 or 3.
-    """
-
-    crop: Crop
-    top: int
-    channels: int
-
-    def __call__(self, file: str) -> Tensor:
-        """An image file as (C, S, S) uint8.
-
-        Raises:
-            UnreadableImageError: where it cannot be read; the message says why.
-        """
-        image = self.crop.centre(self.crop.scaled(decode(file, self.crop.resize, self.top)))
-        if self.channels == GRAY:
-            return torch.from_numpy(np.asarray(image.convert("L")).copy())[None]
-        return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
-
-    @property
-    def nothing(self) -> Tensor:
-        """A black image, in the place of one that cannot be read."""
-        return torch.zeros(self.channels, self.crop.size, self.crop.size, dtype=torch.uint8)
 
 
 class TrainedModel:
@@ -194,10 +159,10 @@ class TrainedModel:
             return images
         if isinstance(images, ImageFiles):
             files = ImageFiles(images.root, images.paths, self.crop, images.top)
-            return _Gray(files) if self.channels == GRAY else files
+            return GrayImages(files) if self.channels == GRAY else files
         if isinstance(images, ArrayImages):
             same = tuple(images.pixels.shape[1:]) == self.stored
-            return images if same else ArrayImages(_fitted(images.pixels, self.channels, self.crop.resize))
+            return images if same else ArrayImages(fitted(images.pixels, self.channels, self.crop.resize))
         return images
 
     # What it answers --------------------------------------------------------------------------------------------------
@@ -224,39 +189,8 @@ class TrainedModel:
         return (first.softmax(dim=1) + second.softmax(dim=1)).div_(2).cpu()
 
 
-class _Gray:
-    """Colour images with one channel: what decoding makes of a grayscale file. See `Images`."""
-
-    def __init__(self, images: ImageFiles) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def fetch(self, positions: Tensor) -> Tensor:
-        return to_gray(self.images.fetch(positions))
-
-    def fetch_views(self, positions: Tensor, views: int, seed: int) -> Tensor:
-        return self.fetch(positions)[None]
-
-
 def _buffers(views: Views | VectorViews) -> dict[str, Tensor]:
     return views.state_dict() if isinstance(views, VectorViews) else {}
-
-
-def to_gray(images: Tensor) -> Tensor:
-    """Colour images (B, 3, H, W) uint8 as (B, 1, H, W), by the weights that Pillow gives red, green and blue."""
-    red, green, blue = images.to(torch.int32).unbind(dim=1)
-    return (((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16)[:, None]).to(torch.uint8)
-
-
-def _fitted(pixels: Tensor, channels: int, size: int) -> Tensor:
-    """Images (N, C, H, W) uint8 with that many channels; where they are of another size, their middle, scaled."""
-    if pixels.shape[1] != channels:
-        pixels = to_gray(pixels) if channels == GRAY else pixels.expand(-1, channels, -1, -1)
-    if min(pixels.shape[2:]) == size:
-        return pixels
-    return centre_of(pixels.float(), size).round().clamp(0, 255).to(torch.uint8)
 
 
 def _extractor(settings: Mapping[str, Any], trust: bool) -> Extractor | None:
@@ -326,39 +260,3 @@ def read_model(
             raise
         what = f"was made by another version of this library, or is garbled ({first_line(error)})"
         raise InputError("run", str(file), what) from error
-
-
-def checkpoint_of(text: str) -> Path:
-    """The checkpoint that `text` names: a file, or that of a run's folder.
-
-    Of a folder it is the last one; where networks were selected on clean images (the set "val"), the selected ones.
-
-    Raises:
-        InputError: named "run", where there is none.
-    """
-    require(text != "", "run", "(not set)", "must name the folder of a run, or one of its checkpoints")
-    path = Path(text).expanduser()
-    try:
-        if path.is_file():
-            require(path.suffix == ".ckpt", "run", text, "is neither the folder of a run nor a checkpoint (.ckpt)")
-            return path
-        require(path.exists(), "run", text, "is not there")
-        folder, _ = find_run(str(path))
-        selected = (folder / "metrics.csv").is_file() and any(
-            name.startswith("val/") for name in read_metrics(folder / "metrics.csv")
-        )
-        best = folder / FOLDER / f"{BEST}.ckpt"
-        file = best if selected and best.is_file() else folder / LAST
-        there = file.is_file()
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError("run", text, "cannot be read") from error
-    require(there, "run", text, f"has no checkpoint of its networks yet ({LAST}): it ended before its first epoch did")
-    return file
-
-
-def home_of(checkpoint: Path) -> Path:
-    """Where to write what is made of a checkpoint: its run's folder, or the folder that it lies in by itself."""
-    folder = checkpoint.absolute().parent
-    return folder.parent if folder.name == FOLDER else folder

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cpc_lightning.errors import require, require_integer, require_number
+from cpc_lightning.errors import require_integer, require_number, require_switch
 from cpc_lightning.methods.memory import SampleMemory
 from cpc_lightning.methods.method import Beginning, Method, Step
 from cpc_lightning.methods.targets import (
@@ -74,7 +74,7 @@ class ElrPlus(Method):
         if average_rampup_steps is not None:
             require_integer("average_rampup_steps", average_rampup_steps, 0)
         require_integer("lambda_rampup_steps", lambda_rampup_steps, 0)
-        require(isinstance(refine_labels, bool), "refine_labels", refine_labels, "must be true or false")
+        require_switch("refine_labels", refine_labels)
         self.lambda_elr, self.beta, self.mixup_alpha = lambda_elr, beta, mixup_alpha
         self.average_momentum, self.average_rampup_steps = average_momentum, average_rampup_steps
         self.lambda_rampup_steps, self.refine_labels = lambda_rampup_steps, refine_labels

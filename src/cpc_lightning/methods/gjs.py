@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cpc_lightning.cleaning.gmm import GmmCleaner
-from cpc_lightning.errors import require, require_number
+from cpc_lightning.errors import require_number, require_switch
 from cpc_lightning.methods.method import Method, Step
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.views.views import VIEWS
@@ -45,7 +45,7 @@ class Gjs(Method):
         """
         super().__init__()
         require_number("label_weight", label_weight, 0, 1, open_ends=True)
-        require(isinstance(scaled, bool), "scaled", scaled, "must be true or false")
+        require_switch("scaled", scaled)
         self.label_weight, self.scaled = label_weight, scaled
         self.judge = GmmCleaner(class_aware=False)
 

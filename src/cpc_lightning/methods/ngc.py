@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cpc_lightning.cleaning.prototypes import PrototypeHead
-from cpc_lightning.errors import require, require_number
+from cpc_lightning.errors import require_number, require_switch
 from cpc_lightning.methods.contrast import (
     embed,
     instance_loss,
@@ -73,7 +73,7 @@ class Ngc(Method):
         require_number("temperature", temperature, 0, open_ends=True)
         require_number("subgraph_temperature", subgraph_temperature, 0, open_ends=True)
         require_number("mixup_alpha", mixup_alpha, 0.01)
-        require(isinstance(mix_strong, bool), "mix_strong", mix_strong, "must be true or false")
+        require_switch("mix_strong", mix_strong)
         self.instance_weight, self.subgraph_weight = instance_weight, subgraph_weight
         self.temperature, self.subgraph_temperature = temperature, subgraph_temperature
         self.mixup_alpha, self.mix_strong = mixup_alpha, mix_strong

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.cleaning.small_loss import SmallLossCleaner
-from cpc_lightning.errors import InputError, require, require_number
+from cpc_lightning.errors import InputError, require, require_number, require_switch
 from cpc_lightning.methods.contrast import mean_over, mix_within, soft_cross_entropy
 from cpc_lightning.methods.memory import of_all
 from cpc_lightning.methods.method import PENALTY, Beginning, Method, Step
@@ -86,7 +86,7 @@ class ProMix(Method):
             require_number(name, value, 0, 1)
         for name, value in (("debias", debias), ("debias_guesses", debias_guesses), ("lambda_u", lambda_u)):
             require_number(name, value, 0)
-        require(isinstance(guess_to_the_end, bool), "guess_to_the_end", guess_to_the_end, "must be true or false")
+        require_switch("guess_to_the_end", guess_to_the_end)
         require_number("temperature", temperature, 0, open_ends=True)
         require_number("mixup_alpha", mixup_alpha, 0.01)
         self.matched_above, self.agreement_share, self.agreement_fill = matched_above, agreement_share, agreement_fill

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cpc_lightning.errors import one_line
 from cpc_lightning.files import atomic_write
-from cpc_lightning.report import sections
+from cpc_lightning.report import about_run, by_class, overview
 from cpc_lightning.report.alike import draw_alike, find_alike
 from cpc_lightning.report.gallery import Tile, read_images, tile_of, within_page, write_sheets
 from cpc_lightning.report.material import Material
@@ -104,11 +104,11 @@ def static_context(material: Material) -> dict[str, Any]:
         "epoch_charts": epoch_charts(run.metrics),
         "loss_charts": charts,
         "loss_note": note if charts else "",
-        "confusion": sections.confusion_matrix(test, names) if test is not None else None,
-        "facts": sections.facts(run),
-        "settings": list(sections.settings_rows(run.settings)),
-        "command": sections.command(run),
-        "apply_command": sections.apply_command(run),
+        "confusion": by_class.confusion_matrix(test, names) if test is not None else None,
+        "facts": about_run.facts(run),
+        "settings": list(about_run.settings_rows(run.settings)),
+        "command": about_run.command(run),
+        "apply_command": about_run.apply_command(run),
         "changes": material.changes,
     }
 
@@ -154,26 +154,26 @@ def labels_context(
         "tile": tile and {"crisp": tile.crisp, "columns": tile.columns, "ending": tile.ending},
         "samples": columns(verdicts, shown[:embedded], flags), "file": f"decisions_{material.identity[:8]}.csv",
     }  # fmt: skip
-    estimated, counted = sections.first_ones(verdicts, order)
+    estimated, counted = overview.first_ones(verdicts, order)
     summary = material.run.summary or {}
     looks_clean = bool(summary.get("looks_clean"))
-    caveats = list(sections.caveats(verdicts, estimated, looks_clean, summary))
+    caveats = list(overview.caveats(verdicts, estimated, looks_clean, summary))
     return {
-        "headline": sections.headline(verdicts, looks_clean),
-        "first_sentence": sections.first_sentence(estimated, counted),
-        "numbers": sections.numbers(material.run, verdicts, material.held_out, names),
-        "first_chart": sections.first_chart(estimated, counted, int(verdicts.suspected.sum())),
+        "headline": overview.headline(verdicts, looks_clean),
+        "first_sentence": overview.first_sentence(estimated, counted),
+        "numbers": overview.numbers(material.run, verdicts, material.held_out, names),
+        "first_chart": overview.first_chart(estimated, counted, int(verdicts.suspected.sum())),
         "caveats": caveats,
         "caveat_title": "How sure this is" if not material.missing else "How sure this is, and what is missing",
         "data": Markup(compact(data)),
         "has_paths": data["has_paths"],
         "judged": verdicts.judged,
         "gallery_notes": list(gallery_notes(material, len(verdicts), len(shown), gone)),
-        "rows": sections.class_rows(verdicts, names),
-        "pairs": sections.pair_rows(verdicts),
-        "sizes": sections.size_rows(verdicts, names),
-        "matrices": sections.matrices(verdicts, names),
-        "chance_chart": sections.chance_chart(verdicts),
+        "rows": by_class.class_rows(verdicts, names),
+        "pairs": by_class.pair_rows(verdicts),
+        "sizes": by_class.size_rows(verdicts, names),
+        "matrices": by_class.matrices(verdicts, names),
+        "chance_chart": by_class.chance_chart(verdicts),
         "alike": found.groups,
         "far": found.far,
         "tile": tile,

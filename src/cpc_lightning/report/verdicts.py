@@ -60,6 +60,17 @@ class Verdicts:
         """Whether a cleaner has said anything of the labels."""
         return bool(np.isfinite(self.clean_probability).any())
 
+    @property
+    def contradicted(self) -> NDArray[np.bool_]:
+        """(N,) the labels in whose place the networks see another class."""
+        against: NDArray[np.bool_] = (self.suggested_label != self.noisy_label) & (self.noisy_label >= 0)
+        return against
+
+    @property
+    def doubted(self) -> NDArray[np.bool_]:
+        """(N,) the suspected labels; without a cleaner, those that the networks contradict."""
+        return self.suspected if self.judged else self.contradicted
+
     @cached_property
     def most_suspicious_first(self) -> NDArray[np.int64]:
         """(N,) all positions, in the order of `findings.most_suspicious_first`."""

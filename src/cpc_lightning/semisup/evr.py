@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cpc_lightning.errors import require, require_integer, require_number
+from cpc_lightning.errors import require_integer, require_number, require_switch
 from cpc_lightning.semisup.mixmatch import co_guess, co_refine, draw_mixup_lambda, mixup
 
 
@@ -150,10 +150,10 @@ class EmpiricalVicinalRisk:
         require_number("temperature", temperature, 0, open_ends=True)
         require_number("mixup_alpha", mixup_alpha, 0.01)
         require_integer("rampup_epochs", rampup_epochs, 0)
-        require(isinstance(forward_unlabeled, bool), "forward_unlabeled", forward_unlabeled, "must be true or false")
+        require_switch("forward_unlabeled", forward_unlabeled)
         require_number("prior_weight", prior_weight, 0)
         require_integer("views", views, 1)
-        require(isinstance(kept_guesses, bool), "kept_guesses", kept_guesses, "must be true or false")
+        require_switch("kept_guesses", kept_guesses)
         self.lambda_u, self.prior_weight = lambda_u, prior_weight
         self.temperature = temperature
         self.mixup_alpha = mixup_alpha

@@ -8,7 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -37,6 +37,24 @@ WITHIN: dict[str, dict[str, type]] = {
 DATA: dict[str, type] = {
     "training samples": int, "classes": list, "evaluation samples": dict, "labels": str, "digests": dict,
 }  # fmt: skip
+
+
+class Begun(NamedTuple):
+    """What a run goes on from.
+
+    Attributes:
+        checkpoint: the file.
+        data: what `describe_data` said of the data then.
+        noisy_labels: (N,).
+        epochs: those that are over.
+        labeled: share of the samples on the labeled side of the partitions, mean of both; None before the first.
+    """
+
+    checkpoint: Path
+    data: Mapping[str, Any]
+    noisy_labels: Tensor
+    epochs: int
+    labeled: float | None
 
 
 class SelectedError(InputError):
@@ -103,6 +121,14 @@ def read_checkpoint(path: str | Path, selected: bool = False) -> dict[str, Any]:
         expected = f"holds the networks that val selected, which need not be of one epoch: resume {LAST}.ckpt instead"
         raise SelectedError("resume", str(path), expected)
     return checkpoint  # type: ignore[no-any-return]
+
+
+def begun_from(path: Path, checkpoint: Mapping[str, Any]) -> Begun:
+    """What a run goes on from by the checkpoint at `path`, which `read_checkpoint` has read."""
+    data = checkpoint["CoTrainingDataModule"]
+    clean = [state["clean"].float().mean() for state in data["partitions"] or ()]
+    labeled = float(sum(clean) / len(clean)) if clean else None
+    return Begun(path, checkpoint[RECORD]["data"], data["noisy_labels"], checkpoint["epoch"] + 1, labeled)
 
 
 def check_complete(path: str | Path, checkpoint: Mapping[str, Any]) -> None:

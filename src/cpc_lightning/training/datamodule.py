@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ImageDataset
-from cpc_lightning.errors import require, require_integer
+from cpc_lightning.errors import require, require_integer, require_switch
 from cpc_lightning.files import usable_cores
 from cpc_lightning.methods.method import Method
 from cpc_lightning.training.loading import Agenda, Batches, BatchLoader, CoTrainingDataset, EvaluationDataset
@@ -94,7 +94,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         self.dataset, self.noisy_labels = dataset, dataset.train.labels
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.limit_batches, self.num_workers, self.seed = checked_limit(limit_batches), num_workers, seed
-        require(isinstance(full_epochs, bool), "full_epochs", full_epochs, "must be true or false")
+        require_switch("full_epochs", full_epochs)
         self.balanced_batches, self.views, self.full_epochs = balanced_batches, views, full_epochs
         self.warmup_epochs, self.warmup_batch_size = warmup_epochs, warmup_batch_size
         self.method = Method() if method is None else method

@@ -19,7 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from cpc_lightning.backbones.layout import match_layout, may_be_channels_last
 from cpc_lightning.backbones.network import Network
-from cpc_lightning.errors import InputError, TrainingError, first_line, require, require_integer
+from cpc_lightning.errors import InputError, TrainingError, first_line, require_integer, require_switch
 from cpc_lightning.methods.method import Method, Step
 from cpc_lightning.views.vector_views import VectorViews
 from cpc_lightning.views.views import Views
@@ -71,8 +71,8 @@ class CoTrainingModule(pl.LightningModule):
         """
         super().__init__()
         require_integer("warmup_epochs", warmup_epochs, 1)
-        require(isinstance(channels_last, bool), "channels_last", channels_last, "must be true or false")
-        require(isinstance(compile, bool), "compile", compile, "must be true or false")
+        require_switch("channels_last", channels_last)
+        require_switch("compile", compile)
         self.automatic_optimization = False
         self.networks = nn.ModuleList(networks)
         self.method, self.views = method, views

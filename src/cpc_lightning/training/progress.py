@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 
-from cpc_lightning.errors import one_line, require
+from cpc_lightning.errors import one_line, require_switch
 from cpc_lightning.training.datamodule import datamodule_of
 from cpc_lightning.training.displays import Artist, find_display
 from cpc_lightning.training.pace import (
@@ -50,7 +50,7 @@ class RunProgress(ProgressBar):
     def __init__(self, leave: bool = False) -> None:
         """Take whether a line of every epoch stays above the bar."""
         super().__init__()
-        require(isinstance(leave, bool), "leave", leave, "must be true or false")
+        require_switch("leave", leave)
         self.leave = leave
         self._artist: Artist | None = None
         self._pace = Pace({})

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cpc_lightning.errors import require, require_integer, require_number
+from cpc_lightning.errors import require, require_integer, require_number, require_switch
 from cpc_lightning.views.autoaugment import AutoAugment, require_images
 from cpc_lightning.views.jitter import ColourJitter
 from cpc_lightning.views.policies import POLICIES
@@ -72,8 +72,8 @@ class Views:
         for side in () if size is None else both:
             require_integer("size", side, 1)
         require_integer("padding", padding, 0)
-        require(isinstance(flip, bool), "flip", flip, "must be true or false")
-        require(isinstance(augdesc, bool), "augdesc", augdesc, "must be true or false")
+        require_switch("flip", flip)
+        require_switch("augdesc", augdesc)
         require(padding_mode in PADDED, "padding_mode", padding_mode, f"must be one of {', '.join(PADDED)}")
         require(len(mean) in (1, 3), "mean", mean, "must hold 1 or 3 numbers, one for each channel")
         require(len(std) in (1, 3), "std", std, "must hold 1 or 3 numbers, one for each channel")

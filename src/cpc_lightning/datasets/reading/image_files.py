@@ -26,7 +26,7 @@ from cpc_lightning.datasets.reading.formats import NEEDS_HEIF, begins_like_heif,
 from cpc_lightning.datasets.reading.large_png import LargePng, large_png
 from cpc_lightning.datasets.reading.levels import TOPS, UnreadableImageError, is_deep, to_rgb
 from cpc_lightning.datasets.reading.paths import PathList
-from cpc_lightning.errors import InputError, require, require_integer
+from cpc_lightning.errors import InputError, require, require_integer, require_switch
 
 MAX_PIXELS = 89_478_485
 """Larger images are refused as decompression bombs: Pillow's own limit, from which on it warns (256 MB as RGB)."""
@@ -63,8 +63,7 @@ class Crop:
         require_integer("crop.size", self.size, 1)
         require_integer("crop.resize", self.resize, 1)
         require(self.resize >= self.size, "crop.resize", self.resize, f"must be at least the view's size, {self.size}")
-        whether = self.random_resized
-        require(isinstance(whether, bool), "crop.random_resized", whether, "must be true or false")
+        require_switch("crop.random_resized", self.random_resized)
 
     @property
     def draws(self) -> int:
