@@ -101,6 +101,23 @@ def test_the_confidence_penalty_enters_the_warmup_loss(module):
     assert penalised.item() == pytest.approx(2.302585 - 2 * 2.302585, abs=1e-5)
 
 
+def test_an_epochs_losses_are_logged_once_and_weigh_each_sample_alike(module, monkeypatch):
+    logged = []
+    monkeypatch.setattr(module, "log", lambda name, value, **more: logged.append((name, value, more["batch_size"])))
+    trainer = SimpleNamespace(is_last_batch=False)
+    monkeypatch.setattr(type(module), "trainer", trainer)
+    steps = ((0, 2.0, 3), (0, 5.0, 1), (1, 7.0, 2))  # network, loss, samples
+    for number, loss, samples in steps:
+        trainer.is_last_batch = (number, loss) == (1, 7.0)
+        assert logged == []
+        module._note_losses({"loss": torch.tensor(loss, requires_grad=True)}, number, samples)
+        module.on_train_batch_end(None, None, 0)
+    assert logged == [("train/loss_1", 11 / 4, 4), ("train/loss_2", 7.0, 2)]
+    assert not any(value.requires_grad for _, value, _ in logged)
+    module.on_train_batch_end(None, None, 0)
+    assert len(logged) == 2  # the next epoch starts from nothing
+
+
 def test_the_prediction_sums_both_networks_logits(module):
     module.eval()
     images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)

@@ -163,16 +163,19 @@ class CoTrainingModule(pl.LightningModule):
         self._note_losses(losses, number, len(batch["labels"]))
 
     def _note_losses(self, losses: Mapping[str, Tensor], number: int, count: int) -> None:
-        """Add a step's losses to the epoch's; at its last step, log their means over samples and processes.
-
-        To log each step's would look at every number that was logged before: a tenth of a small network's step.
-        """
+        """Add a step's losses to the epoch's."""
         for name, loss in losses.items():
             if self.method.together and name == "loss":
                 continue  # the sum of "loss_1" and "loss_2"
             shown = f"train/{name}" if self.method.together else f"train/{name}_{number + 1}"
             total, samples = self._losses.get(shown, (0.0, 0))
             self._losses[shown] = total + loss.detach() * count, samples + count
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """After an epoch's last step, log its losses: means over samples and processes.
+
+        Not after each step: Lightning then looks at all that was logged before, a tenth of a small network's step.
+        """
         if self.trainer.is_last_batch:
             for shown, (total, samples) in self._losses.items():
                 self.log(
