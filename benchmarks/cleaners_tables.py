@@ -137,6 +137,23 @@ def accuracy_table(study: Study) -> Iterator[str]:
     return table(["cleaner", *heads(study.cells)], chain([["n", *ns]], rows))
 
 
+def readme_table(study: Study) -> Iterator[str]:
+    """A row a cleaner of the paper: on the digits the best and the last accuracy, and its AUC, for both kinds of noise."""
+    choices, cells = (
+        (PLAIN, "gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr", "oracle"),
+        (("digits", "symmetric 80 %"), ("digits", "asymmetric 40 %")),
+    )
+
+    def shown(choice: str) -> Iterator[str]:
+        for cell in cells:
+            for measure in ("test_accuracy_best", ACCURACY):
+                yield mean_and_deviation([*study.values(cell, choice, measure).values()])
+            yield "-" if choice == "oracle" else mean_and_deviation([*study.auc(cell, choice).values()])
+
+    header = ["cleaner", *(f"{noise}: {what}" for _, noise in cells for what in ("best", "last", "AUC"))]
+    return table(header, ([f"`{choice}`", *shown(choice)] for choice in choices))
+
+
 def time_table(study: Study) -> Iterator[str]:
     """A row a choice: the mean over a set's cells of the ratio to plain training on the same seed."""
     sets = [*dict.fromkeys(name for name, _ in study.cells)]
