@@ -26,7 +26,7 @@ from cpc_lightning.errors import InputError, first_line, require, require_intege
 from cpc_lightning.features.extractor import Extractor, centre_of
 from cpc_lightning.inference.build import build_part
 from cpc_lightning.report.run_folder import LAST, find_run, read_metrics
-from cpc_lightning.training.checkpoints import BEST, FOLDER, RECORD, read_checkpoint
+from cpc_lightning.training.checkpoints import BEST, FOLDER, RECORD, is_pretraining, read_checkpoint
 from cpc_lightning.training.fingerprint import digest_tensor
 from cpc_lightning.training.same_run import as_now
 from cpc_lightning.views.vector_views import VectorViews
@@ -314,6 +314,8 @@ def read_model(
         checkpoint = read_checkpoint(file, selected=True)
     except InputError as error:
         raise InputError("run", error.value, error.expected) from error
+    alone = "is of mode=pretrain, which has learnt no classes: start a training from it, backbone.weights=FILE"
+    require(not is_pretraining(checkpoint), "run", str(file), alone)
     config = checkpoint[RECORD]["config"]
     groups = ("dataset", "backbone", "features", "views", "embedding_size", "training", "trainer")
     settings = as_now(config)
