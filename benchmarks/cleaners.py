@@ -158,7 +158,8 @@ def train(run: Run, data: Path, commit: str) -> tuple[dict[str, str], list[dict[
     row = run.key | {
         **{name: "" if summary.get(name) is None else f"{summary[name]:.6g}" for name in measured},
         "seconds": f"{seconds + used.ru_utime + used.ru_stime:.1f}", "megabytes": str(used.ru_maxrss // 1024),
-        "settings": " ".join([*run.folds, *run.pretraining, *settings]), "version": version, "commit": commit, "host": cpu_name(),
+        "settings": " ".join([*run.folds, *run.pretraining, *settings]), "version": version, "commit": commit,
+        "host": cpu_name(),
     }  # fmt: skip
     shown = {**CURVES, **DIVERGENCE}
     curves = [
@@ -174,7 +175,7 @@ def pretrained(run: Run, data: Path, home: str) -> tuple[list[str], float]:
     """The setting that starts from what a pretraining has learnt, and its seconds; nothing for a run without one."""
     if not run.pretraining:
         return [], 0.0
-    kept = data / f"{run.set}_{run.seed}_{'_'.join(run.pretraining)}"
+    kept = data / "_".join([run.set, str(run.seed), *run.pretraining]).replace("=", "_")
     if not (kept / "seconds").exists():
         used = start(run, [*run.settings(), "mode=pretrain", *run.pretraining], data, home, "learnt")
         kept.mkdir(exist_ok=True)
