@@ -46,7 +46,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from cleaners_choices import ABLATED, ABLATIONS, CHOICES, FOLD_EPOCHS, PRETRAINING_TIMES, rate_of
+from cleaners_choices import ABLATED, ABLATIONS, CHOICES, FOLD_EPOCHS, rate_of
 from cleaners_claims import LONG
 from cleaners_data import SETS, files_of
 from cleaners_figures import FIGURE_1, OF_LOSSES, draw, warmup_rows
@@ -118,10 +118,8 @@ class Run:
 
     @property
     def pretraining(self) -> list[str]:
-        """Settings of the pretraining that comes first; none where there is none."""
-        if not self.choice.endswith(", pretrained"):
-            return []
-        return [f"pretraining.epochs={PRETRAINING_TIMES * SETS[self.set].epochs}"]
+        """Settings of the pretraining that comes first, for as many epochs as the training; none where none comes."""
+        return [f"pretraining.epochs={SETS[self.set].epochs}"] if self.choice.endswith(", pretrained") else []
 
     @property
     def key(self) -> dict[str, str]:

@@ -216,7 +216,7 @@ def job(make_parts: Callable[[], Parts]) -> float | None:
                 summary = run_parts(parts)
         name = settings["objective"]
         unknown = "is unknown with this cleaner or without true labels"
-        require(name is None or summary[name] is not None, "objective", name, unknown)
+        require(name is None or summary.get(name) is not None, "objective", name, unknown)
         return None if name is None else float(summary[name])
     except BaseException as error:
         ending = ending_of(error, run_dir)
