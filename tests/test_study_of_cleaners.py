@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -89,6 +90,26 @@ def test_the_settings_of_a_run(study):
     settings = study.Run("clipart", "symmetric 40 %", "none, equal time", 2, ("cleaner=none",), 3).settings()
     assert {"training.epochs=72", "optimizer.schedule.milestones=[48]", "cleaner=none", "seed=2"} < set(settings)
     assert "training.epochs=24" in study.Run("clipart", "symmetric 40 %", "none", 2, ()).settings()
+
+
+def test_a_pretraining_is_done_once_for_a_set_and_a_seed_and_its_seconds_are_kept(study, tmp_path, monkeypatch):
+    started = []
+
+    def start(run, settings, data, home, folder):
+        started.append((run.seed, [text for text in settings if "pretrain" in text]))
+        Path(home, folder).mkdir()
+        Path(home, folder, "backbone.pt").write_text("learnt")
+        return SimpleNamespace(ru_utime=2.5, ru_stime=0.5)
+
+    monkeypatch.setattr(study, "start", start)
+    for noise, seed, home in (("symmetric 90 %", 1, "a"), ("symmetric 50 %", 1, "b"), ("symmetric 90 %", 2, "c")):
+        (tmp_path / home).mkdir()
+        run = study.Run("letters", noise, "knn, pretrained", seed, ("cleaner=knn",))
+        settings, seconds = study.pretrained(run, tmp_path, str(tmp_path / home))
+        file = Path(settings[0].removeprefix("backbone.weights="))
+        assert (file.read_text(), seconds) == ("learnt", 3.0)
+    assert started == [(seed, ["mode=pretrain", "pretraining.epochs=30"]) for seed in (1, 2)]
+    assert study.pretrained(study.Run("letters", "symmetric 90 %", "knn", 1, ()), tmp_path, "d") == ([], 0.0)
 
 
 def test_the_committed_tables_are_those_of_the_committed_rows(study, made):
