@@ -119,7 +119,10 @@ class Run:
     @property
     def pretraining(self) -> list[str]:
         """Settings of the pretraining that comes first, for as many epochs as the training; none where none comes."""
-        return [f"pretraining.epochs={SETS[self.set].epochs}"] if self.choice.endswith(", pretrained") else []
+        of_set = SETS[self.set]
+        return (
+            [f"pretraining.epochs={of_set.epochs}", *of_set.pretraining] if self.choice.endswith(", pretrained") else []
+        )
 
     @property
     def key(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -63,7 +64,7 @@ class PretrainingModule(pl.LightningModule):
         self.steps, self.seed = steps, seed
         self._losses: list[Tensor] = []
         if channels_last and may_be_channels_last(backbone):
-            backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            backbone.to(memory_format=torch.channels_last)
         if compile:
             require_compiler()
             backbone.compile(dynamic=False)
@@ -101,7 +102,7 @@ class PretrainingModule(pl.LightningModule):
                 "smaller learning rate (pretraining.learning_rate) often helps"
             )
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD with momentum, and its learning rate in steps."""
         optimizer = torch.optim.SGD(
             self.parameters(), self.objective.learning_rate, momentum=0.9, weight_decay=self.objective.weight_decay
