@@ -13,6 +13,7 @@ import torch
 from tests.datasets.embedding_files import write_embeddings
 from tests.datasets.image_trees import write_folders
 from tests.runs import WITNESS, assert_same, checkpoint_without_seconds, table_without_seconds
+from tests.training.test_progress import listen
 
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.pretrain import PretrainingParts, pretrain
@@ -128,6 +129,16 @@ def test_every_backbone_for_images_takes_its_own_file(compose, tmp_path, backbon
     parts = Parts(plain(compose(*chosen, f"backbone.weights={tmp_path}/backbone.pt")))
     second = parts.make_network(parts.clean_dataset)
     assert_same(dict(second.backbone.state_dict()), dict(first.backbone.state_dict()))
+
+
+@pytest.mark.long
+def test_the_bar_shows_the_loss(command, tmp_path, monkeypatch):
+    opened = listen(monkeypatch)
+    few = [text for text in FEW if text != "callbacks=none"]
+    assert command(*few, "pretraining.epochs=2", f"hydra.run.dir={tmp_path / 'run'}")[0] == 0
+    last = table_without_seconds(tmp_path / "run" / "metrics.csv")[-1]
+    assert opened[0].seen[-1].where == "2 epochs done"
+    assert opened[0].seen[-1].measured == f"loss {float(last['train/loss']):.3f}"
 
 
 MISTAKES = [

@@ -8,7 +8,7 @@ from tests.datasets.labeled import labeled
 from torch import nn
 
 from cpc_lightning.datasets.dataset import UNLABELED, ArrayImages, ImageDataset, Split
-from cpc_lightning.errors import InputError
+from cpc_lightning.errors import InputError, TrainingError
 from cpc_lightning.pretraining.simclr import SimCLR
 from cpc_lightning.training.pretraining import PretrainingModule, pretraining_data, without_labels
 from cpc_lightning.views.views import Views
@@ -79,6 +79,13 @@ def test_the_rate_rises_over_a_tenth_of_the_steps_and_falls_to_nothing():
     assert rates[20] == pytest.approx(0.0)
     assert rates[2:] == sorted(rates[2:], reverse=True)
     assert module_of(1).rate(0) == 1.0
+
+
+def test_a_loss_that_is_no_number_ends_the_training_before_it_is_saved():
+    module = module_of()
+    module._losses += [torch.tensor(1.0), torch.tensor(torch.nan)]
+    with pytest.raises(TrainingError, match="infinite or NaN in epoch 0; the last checkpoint is unharmed"):
+        module.on_train_epoch_end()
 
 
 def test_no_image_is_twice_in_a_batch_and_labels_are_gone():

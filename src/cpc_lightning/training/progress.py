@@ -144,7 +144,7 @@ class RunProgress(ProgressBar):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The epoch is over but for its checkpoint. Listed after stage 1."""
-        if "train/loss" in trainer.callback_metrics and not self._measured.startswith("test"):
+        if "train/loss" in trainer.callback_metrics:  # of mode=pretrain, which evaluates nothing
             self._measured = f"loss {float(trainer.callback_metrics['train/loss']):.3f}"
         self._next(REST, "saving", 0)
         if self._artist is not None and trainer.current_epoch + 1 < self._epochs:
