@@ -101,7 +101,7 @@ def answer(arguments: list[str]) -> int:
         several = "starts one run; a sweep starts processes for each job itself, with trainer=ddp"
         require(not multirun or starter() is None, "-m", starter(), several)
         arguments = with_own_cleaner(with_pretraining(continued(arguments, multirun)))
-        refuse_mode_settings(arguments, given(arguments, "mode"))
+        refuse_mode_settings(arguments, str(given(arguments, "mode")))
         agree_on_folder()
         asked = read(arguments, multirun)
         composed = asked.compose(asked.first)
