@@ -124,6 +124,24 @@ def test_the_committed_tables_are_those_of_the_committed_rows(study, made):
         assert float(row["test_accuracy_last"]) == pytest.approx(float(end), abs=0.006)
 
 
+def test_the_documentation_quotes_the_committed_rows_of_pretrained_networks(study, made):
+    found = made.Study(study.read_rows(BENCHMARKS / "results" / "cleaners_runs.csv"))
+    page = (BENCHMARKS.parent / "docs" / "cleaners.md").read_text()
+    section = page.split("## A start from the images alone")[1].split("\n## ")[0]
+    cells = {"53 letters, 90 %": ("letters", "symmetric 90 %"), "digits, 80 %": ("digits", "symmetric 80 %")}
+    quoted = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith(("| 53", "| digits"))]
+    assert quoted
+    for name, cleaner, before, after, seconds in quoted:
+        cell, cleaner = cells[name], cleaner.strip("`")
+        values = {
+            measure: [found.values(cell, choice, measure).get("1") for choice in (cleaner, f"{cleaner}, pretrained")]
+            for measure in ("test_accuracy_last", "seconds")
+        }
+        shown = ["-" if value is None else f"{value:.2f}" for value in values["test_accuracy_last"]]
+        assert [before, after] == shown
+        assert seconds == ", ".join("-" if value is None else f"{value:.0f}" for value in values["seconds"])
+
+
 def test_the_documentation_quotes_the_committed_rows(study, made):
     found = made.Study(study.read_rows(BENCHMARKS / "results" / "cleaners_runs.csv"))
     page = (BENCHMARKS.parent / "docs" / "cleaners.md").read_text()
