@@ -4,6 +4,7 @@
     python benchmarks/cleaners.py --sets letters --choices cpc_awr gmm_awr --seeds 1     # some of them
     python benchmarks/cleaners.py --choices paper later  # groups of choices, of `cleaners_choices.py`
     python benchmarks/cleaners.py --choices people       # what people use: cleanlab, Co-teaching, ...
+    python benchmarks/cleaners.py --choices pretrained   # from a backbone that learnt from the images alone, by SimCLR
     python benchmarks/cleaners.py --choices ablations    # of cpc_awr, on three cells
     python benchmarks/cleaners.py --warmups              # the losses of Figure 1: warm-ups alone, a minute each
     python benchmarks/cleaners.py --table                # tables and figures alone, from the rows that there are
@@ -21,6 +22,8 @@ the cleaners' runs. A run's row goes to RESULTS/cleaners_runs.csv when it ends, 
 started again, the script takes up what is missing. Seconds are of the processor: other work on the machine changes
 them less. Co-teaching is told the noise rate. "cleanlab" (see `people.py`) spends on its folds what plain training
 costs, so that all of it costs two plain trainings; "full folds" trains on each fold as long as plain training does.
+"pretrained": mode=pretrain comes first, once for a set and a seed, as it looks at no label; what it has learnt is kept
+in --data, and its seconds are part of every row that starts from it.
 `precision_at_errors`: of as many labels as are wrong, the least trusted, the share that is wrong.
 """
 
@@ -29,6 +32,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -113,15 +117,23 @@ class Run:
         return () if share is None else (f"--fold-epochs={-(-SETS[self.set].epochs // share)}",)
 
     @property
+    def pretraining(self) -> list[str]:
+        """Settings of the pretraining that comes first, for as many epochs as the training; none where none comes."""
+        of_set = SETS[self.set]
+        return (
+            [f"pretraining.epochs={of_set.epochs}", *of_set.pretraining] if self.choice.endswith(", pretrained") else []
+        )
+
+    @property
     def key(self) -> dict[str, str]:
         """Its columns."""
         return {"set": self.set, "noise": self.noise, "choice": self.choice, "seed": str(self.seed)}
 
 
-def start(run: Run, settings: Sequence[str], data: Path, home: str) -> Any:
-    """Run it into HOME/run, and wait: what the system counts of it and its children."""
+def start(run: Run, settings: Sequence[str], data: Path, home: str, folder: str = "run") -> Any:
+    """Run it into HOME/FOLDER, and wait: what the system counts of it and its children."""
     program = [str(Path(__file__).with_name("people.py")), *run.folds] if run.folds else ["-m", "cpc_lightning"]
-    command = [sys.executable, *program, *SHARED, *settings, *files_of(run.set, data), f"hydra.run.dir={home}/run"]
+    command = [sys.executable, *program, *SHARED, *settings, *files_of(run.set, data), f"hydra.run.dir={home}/{folder}"]
     with Path(home, "log").open("w") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -136,8 +148,8 @@ def start(run: Run, settings: Sequence[str], data: Path, home: str) -> Any:
 def train(run: Run, data: Path, commit: str) -> tuple[dict[str, str], list[dict[str, str]]]:
     """The run's row, and the rows of its curves."""
     with tempfile.TemporaryDirectory(prefix="cleaners_") as home:
-        settings = run.settings()
-        used = start(run, settings, data, home)
+        settings, (learnt, seconds) = run.settings(), pretrained(run, data, home)
+        used = start(run, [*settings, *learnt], data, home)
         folder = Path(home, "run")
         summary = json.loads((folder / "summary.json").read_text())
         summary.setdefault("precision_at_errors", precision_of(read_rows(folder / "labels.csv")))
@@ -146,8 +158,9 @@ def train(run: Run, data: Path, commit: str) -> tuple[dict[str, str], list[dict[
     measured = (*NUMBERS, "precision_at_errors")
     row = run.key | {
         **{name: "" if summary.get(name) is None else f"{summary[name]:.6g}" for name in measured},
-        "seconds": f"{used.ru_utime + used.ru_stime:.1f}", "megabytes": str(used.ru_maxrss // 1024),
-        "settings": " ".join([*run.folds, *settings]), "version": version, "commit": commit, "host": cpu_name(),
+        "seconds": f"{seconds + used.ru_utime + used.ru_stime:.1f}", "megabytes": str(used.ru_maxrss // 1024),
+        "settings": " ".join([*run.folds, *run.pretraining, *settings]), "version": version, "commit": commit,
+        "host": cpu_name(),
     }  # fmt: skip
     shown = {**CURVES, **DIVERGENCE}
     curves = [
@@ -157,6 +170,19 @@ def train(run: Run, data: Path, commit: str) -> tuple[dict[str, str], list[dict[
         for epoch in epochs
     ]
     return row, curves
+
+
+def pretrained(run: Run, data: Path, home: str) -> tuple[list[str], float]:
+    """The setting that starts from what a pretraining has learnt, and its seconds; nothing for a run without one."""
+    if not run.pretraining:
+        return [], 0.0
+    kept = data / "_".join([run.set, str(run.seed), *run.pretraining]).replace("=", "_")
+    if not (kept / "seconds").exists():
+        used = start(run, [*run.settings(), "mode=pretrain", *run.pretraining], data, home, "learnt")
+        kept.mkdir(exist_ok=True)
+        shutil.copy(Path(home, "learnt", "backbone.pt"), kept)
+        (kept / "seconds").write_text(str(used.ru_utime + used.ru_stime))
+    return [f"backbone.weights={kept / 'backbone.pt'}"], float((kept / "seconds").read_text())
 
 
 def precision_of(verdicts: Sequence[Mapping[str, str]]) -> float | None:

@@ -34,6 +34,10 @@ PEOPLE: dict[str, tuple[str, ...]] = {
 }
 """What people use; those of `FOLD_EPOCHS` are trained by `people.py`."""
 
+PRETRAINED = ("training.warmup_epochs=3", *PAPERS)
+"""Of trainings that start from a backbone that mode=pretrain has taught on the same set and seed; a short warm-up, as
+in C2D: it has a classifier to teach, and no features."""
+
 FOLD_EPOCHS = {"cleanlab": 4, "cleanlab, full folds": 1}
 """Trainings on folds have the set's epochs divided by this, rounded up: five of 4/5 of the samples cost one more plain
 training, so that the whole costs two, about as much as CPC; or four more."""
@@ -80,6 +84,10 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
         "gmm_agn, own data, weights": ("cleaner=gmm_agn", "cleaner.threshold=1e-6", *OWN),
         "cpc_awr, own data, weights": ("cleaner=cpc_awr", "cleaner.threshold=1e-6", "cleaner.gmm_threshold=0.5", *OWN),
         "cpc_awr, own data, late": ("cleaner=cpc_awr", *OWN, "training.warmup_epochs=16"),
+    },
+    "pretrained": {
+        **{f"{name}, pretrained": (f"cleaner={name}", *PRETRAINED) for name in ("cpc_awr", "cpc_agn", "knn", "probe")},
+        "knn, full epochs, pretrained": ("cleaner=knn", *PRETRAINED, "training.full_epochs=true"),
     },
     "people": PEOPLE,
     "ablations": ABLATIONS,

@@ -29,12 +29,14 @@ class Set:
         epochs: of a run.
         warmup_epochs: of them.
         noises: by name, the settings.
+        pretraining: settings of mode=pretrain, where the set's strong views are weak ones.
     """
 
     settings: tuple[str, ...]
     epochs: int
     warmup_epochs: int
     noises: Mapping[str, tuple[str, ...]]
+    pretraining: tuple[str, ...] = ()
 
     def schedule(self, times: int = 1, warms_up: bool = True) -> list[str]:
         """Settings of a run of that many times the epochs; the learning rate falls after two thirds of them."""
@@ -76,6 +78,7 @@ SETS = {
     "digits": Set(
         ("dataset=digits",), 48, 8,
         {"symmetric 80 %": symmetric(0.8), "asymmetric 40 %": asymmetric("{7: 1, 2: 7, 5: 6, 6: 5, 3: 8}")},
+        ("pretraining.policy=symbols",),
     ),
     "clipart": Set(
         (*SMALL, "dataset.test_share=0.5", "views.policy=cifar10", "views.flip=true"), 24, 4,

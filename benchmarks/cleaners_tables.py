@@ -138,7 +138,7 @@ def accuracy_table(study: Study) -> Iterator[str]:
 
 
 def readme_table(study: Study) -> Iterator[str]:
-    """A row a cleaner of the paper: on the digits the best and the last accuracy, and its AUC, for both kinds of noise."""
+    """A row a cleaner of the paper: best and last accuracy and AUC on the digits, for both kinds of noise."""
     choices, cells = (
         (PLAIN, "gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr", "oracle"),
         (("digits", "symmetric 80 %"), ("digits", "asymmetric 40 %")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,6 +92,26 @@ def test_the_settings_of_a_run(study):
     assert "training.epochs=24" in study.Run("clipart", "symmetric 40 %", "none", 2, ()).settings()
 
 
+def test_a_pretraining_is_done_once_for_a_set_and_a_seed_and_its_seconds_are_kept(study, tmp_path, monkeypatch):
+    started = []
+
+    def start(run, settings, data, home, folder):
+        started.append((run.seed, [text for text in settings if "pretrain" in text]))
+        Path(home, folder).mkdir()
+        Path(home, folder, "backbone.pt").write_text("learnt")
+        return SimpleNamespace(ru_utime=2.5, ru_stime=0.5)
+
+    monkeypatch.setattr(study, "start", start)
+    for noise, seed, home in (("symmetric 90 %", 1, "a"), ("symmetric 50 %", 1, "b"), ("symmetric 90 %", 2, "c")):
+        (tmp_path / home).mkdir()
+        run = study.Run("letters", noise, "knn, pretrained", seed, ("cleaner=knn",))
+        settings, seconds = study.pretrained(run, tmp_path, str(tmp_path / home))
+        file = Path(settings[0].removeprefix("backbone.weights="))
+        assert (file.read_text(), seconds) == ("learnt", 3.0)
+    assert started == [(seed, ["mode=pretrain", "pretraining.epochs=30"]) for seed in (1, 2)]
+    assert study.pretrained(study.Run("letters", "symmetric 90 %", "knn", 1, ()), tmp_path, "d") == ([], 0.0)
+
+
 def test_the_committed_tables_are_those_of_the_committed_rows(study, made):
     rows, curves = (
         study.read_rows(BENCHMARKS / "results" / name) for name in ("cleaners_runs.csv", "cleaners_curves.csv")
@@ -101,6 +122,24 @@ def test_the_committed_tables_are_those_of_the_committed_rows(study, made):
     for row in rows:  # the curve's last epoch is the accuracy that the table has
         end = ends[row["set"], row["noise"], row["choice"], row["seed"]]
         assert float(row["test_accuracy_last"]) == pytest.approx(float(end), abs=0.006)
+
+
+def test_the_documentation_quotes_the_committed_rows_of_pretrained_networks(study, made):
+    found = made.Study(study.read_rows(BENCHMARKS / "results" / "cleaners_runs.csv"))
+    page = (BENCHMARKS.parent / "docs" / "cleaners.md").read_text()
+    section = page.split("## A start from the images alone")[1].split("\n## ")[0]
+    cells = {"53 letters, 90 %": ("letters", "symmetric 90 %"), "digits, 80 %": ("digits", "symmetric 80 %")}
+    quoted = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith(("| 53", "| digits"))]
+    assert quoted
+    for name, cleaner, before, after, seconds in quoted:
+        cell, cleaner = cells[name], cleaner.strip("`")
+        values = {
+            measure: [found.values(cell, choice, measure).get("1") for choice in (cleaner, f"{cleaner}, pretrained")]
+            for measure in ("test_accuracy_last", "seconds")
+        }
+        shown = ["-" if value is None else f"{value:.2f}" for value in values["test_accuracy_last"]]
+        assert [before, after] == shown
+        assert seconds == ", ".join("-" if value is None else f"{value:.0f}" for value in values["seconds"])
 
 
 def test_the_documentation_quotes_the_committed_rows(study, made):

@@ -36,6 +36,7 @@ GROUPS = {
     "features",
     "hparams_search",
     "preset",
+    "pretraining",
     "vector_views",
 }
 WITHIN = {"noise/source": ["noise=open_set"]}  # a group within a choice of another

@@ -34,7 +34,7 @@ def small(arguments):
     """The arguments of `-m cpc_lightning` that are tried in place of those typed."""
     names = {argument.partition("=")[0]: argument.partition("=")[2] for argument in arguments}
     mode = names.get("mode", "train")
-    if mode not in ("train", "check") or "resume" in names or {"--help", "--version"} & set(arguments):
+    if mode not in ("train", "check", "pretrain") or "resume" in names or {"--help", "--version"} & set(arguments):
         return list(arguments)
     kept = [a.replace("trainer=gpu", "trainer=cpu") for a in arguments if a not in ("backbone.weights=DEFAULT",)]
     kept = [re.sub(r"^(seed=\d+,\d+),.*", r"\1", a) for a in kept]
@@ -43,7 +43,7 @@ def small(arguments):
         kept = [a for a in kept if a not in SWEEPS and not a.startswith("hydra.launcher.partition=")] + [
             a for a in kept if a == "hparams_search=optuna"
         ]
-    more = [*EVERY_RUN]
+    more = [*EVERY_RUN, *(["pretraining.epochs=2"] if mode == "pretrain" else [])]
     for typed, added in SWEEPS.items():
         more += added if typed in arguments and not (slurm and "slurm" in typed) else ()
     experiment = names.get("experiment", "")

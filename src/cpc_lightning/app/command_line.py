@@ -38,7 +38,7 @@ from cpc_lightning.app.launch import (
     starter,
     supervise,
 )
-from cpc_lightning.app.modes import refuse_mode_settings
+from cpc_lightning.app.modes import refuse_mode_settings, with_pretraining
 from cpc_lightning.app.options import SHOWS, plain_options, quoted, shows
 from cpc_lightning.app.settings import plain
 from cpc_lightning.app.stopping import stop_on_signals
@@ -97,11 +97,11 @@ def answer(arguments: list[str]) -> int:
             from cpc_lightning.app.export import export
 
             return ended_well(lambda: export(arguments))
-        refuse_mode_settings(arguments)
         multirun = is_multirun(arguments)
         several = "starts one run; a sweep starts processes for each job itself, with trainer=ddp"
         require(not multirun or starter() is None, "-m", starter(), several)
-        arguments = with_own_cleaner(continued(arguments, multirun))
+        arguments = with_own_cleaner(with_pretraining(continued(arguments, multirun)))
+        refuse_mode_settings(arguments, str(given(arguments, "mode")))
         agree_on_folder()
         asked = read(arguments, multirun)
         composed = asked.compose(asked.first)
@@ -143,6 +143,7 @@ def call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], object]) -
 
 def show(arguments: Sequence[str]) -> int:
     """Print what an option such as --help asks for; nothing runs. A reader that goes away is not Hydra's to report."""
+    arguments = with_pretraining(arguments)
     if "--version" in arguments:
         print(f"cpc-lightning {version('cpc-lightning')}")
         return 0
@@ -166,10 +167,12 @@ def show(arguments: Sequence[str]) -> int:
 def single(arguments: list[str], composed: Composed) -> int:
     """Build all parts, so that every mistake is told before there is a run folder; then have Hydra start the run."""
     from cpc_lightning.app.parts import Parts
+    from cpc_lightning.app.pretrain import MODE, PretrainingParts
 
     folder = str(check_writable("hydra.run.dir", composed.config))
     overrides = typed(composed.config.hydra)
-    parts: list[Parts] = [Parts(composed.settings(folder), overrides, composed.usual).ready()]
+    kind = PretrainingParts if composed.config.mode == MODE else Parts
+    parts: list[Parts] = [kind(composed.settings(folder), overrides, composed.usual).ready()]
     arguments = [text for text in arguments if not text.startswith("hydra.run.dir=")]
     arguments.append(f"hydra.run.dir={quoted(folder)}")  # or a second would make it another folder
     if process_number() > 0:
@@ -192,6 +195,7 @@ def job(make_parts: Callable[[], Parts]) -> float | None:
     Returns:
         The summary's number that `objective` names, for a search; None without one.
     """
+    from cpc_lightning.app.pretrain import PretrainingParts, pretrain_parts
     from cpc_lightning.app.run import run_parts
     from cpc_lightning.app.trainer import process_count
 
@@ -206,11 +210,13 @@ def job(make_parts: Callable[[], Parts]) -> float | None:
                     print(one_line(parts.choice), file=sys.stderr)
                 del parts  # and with it the data, which the other processes open themselves
                 summary = supervise(settings, overrides, process_count(settings["trainer"]))
+            elif isinstance(parts, PretrainingParts):
+                summary = pretrain_parts(parts)
             else:
                 summary = run_parts(parts)
         name = settings["objective"]
         unknown = "is unknown with this cleaner or without true labels"
-        require(name is None or summary[name] is not None, "objective", name, unknown)
+        require(name is None or summary.get(name) is not None, "objective", name, unknown)
         return None if name is None else float(summary[name])
     except BaseException as error:
         ending = ending_of(error, run_dir)

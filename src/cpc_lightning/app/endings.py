@@ -63,5 +63,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     # Nothing is held out to test on: the end of the run says so.
     warnings.filterwarnings("ignore", message=".*Total length of `list` across ranks is zero.*")
+    # mode=pretrain has nothing to evaluate.
+    warnings.filterwarnings("ignore", message=".*but have no `validation_step`.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning calls what newer torch deprecates
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

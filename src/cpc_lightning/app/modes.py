@@ -16,8 +16,11 @@ MODE_SETTINGS: Mapping[str, tuple[str, ...]] = {
     "predict": ("run", "input", "output", "trust", "overwrite"),
     "evaluate": ("run", "set", "output", "trust", "overwrite"),
     "export": ("run", "format", "output", "networks", "precision", "trust", "overwrite"),
+    "pretrain": ("pretraining",),
 }
-"""The settings of each mode that has its own, by mode."""
+"""The settings, and groups of such, of each mode that has its own, by mode."""
+PRETRAINING = "simclr"
+"""What mode=pretrain takes where `pretraining` is not given."""
 
 OF_THE_RUN: tuple[str, ...] = ("report", "labels", "apply", "predict", "evaluate", "export")
 """Modes that also take settings of the run that they look back at, in place of its own: `dataset.root=/new/place`."""
@@ -33,8 +36,9 @@ def refuse_mode_settings(arguments: Sequence[str], mode: str | None = None) -> N
     own = MODE_SETTINGS.get(mode or "", ())
     for argument in arguments:
         name, _, value = argument.lstrip("+~").partition("=")
-        modes = [f"mode={other}" for other, names in MODE_SETTINGS.items() if name in names]
-        require(name in own or not modes, name, value, f"is a setting of {' and '.join(modes)}")
+        group = name.partition(".")[0]
+        modes = [f"mode={other}" for other, names in MODE_SETTINGS.items() if {name, group} & {*names}]
+        require(bool({name, group} & {*own}) or not modes, name, value, f"is a setting of {' and '.join(modes)}")
 
 
 def mode_settings(mode: str, arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -56,6 +60,15 @@ def mode_settings(mode: str, arguments: Sequence[str]) -> tuple[dict[str, str], 
             require(mode in OF_THE_RUN and "=" in argument, name, value, expected)
             of_run.append(argument)
     return given, of_run
+
+
+def with_pretraining(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with a choice of the group `pretraining` where mode=pretrain is asked for without one.
+
+    No other mode has that group: what is of no use to a run is not recorded with it.
+    """
+    named = any(argument.startswith("pretraining=") for argument in arguments)
+    return [*arguments, *([] if named or "mode=pretrain" not in arguments else [f"pretraining={PRETRAINING}"])]
 
 
 def check_free(output: Path, overwrite: bool) -> None:

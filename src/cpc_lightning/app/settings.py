@@ -155,7 +155,7 @@ def misfit(value: object, usual: object) -> str | None:
 
 def check_run(settings: Mapping[str, Any]) -> None:
     """Raise `InputError` for settings of the run as a whole that cannot be used."""
-    alone = "must be train; other modes (check, figures, report, labels, apply) go without -m"
+    alone = "must be train; other modes (check, figures, report, labels, apply, pretrain) go without -m"
     require(settings["mode"] == "train", "mode", settings["mode"], alone)
     if settings["objective"] is not None:
         from cpc_lightning.report.sweep import METRICS  # which prints tables

@@ -30,14 +30,18 @@ PRECISIONS = ("auto", "32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16")
 
 
 def make_trainer(
-    settings: Mapping[str, Any], callbacks: Sequence[pl.Callback], best_by: str | None = "test/accuracy"
+    settings: Mapping[str, Any],
+    callbacks: Sequence[pl.Callback],
+    best_by: str | None = "test/accuracy",
+    epochs: int | None = None,
 ) -> pl.Trainer:
     """The trainer, with the run's own callbacks before the configured ones, which may look at what stage 1 found.
 
     Args:
         settings: nested, in plain containers.
         callbacks: the run's own.
-        best_by: the metric that chooses best.ckpt; None where a callback writes it.
+        best_by: the metric that chooses best.ckpt; None where a callback writes it, or nothing does.
+        epochs: how many; None: `training.epochs`.
 
     Raises:
         InputError: for arguments under which an epoch would not be what it is here, or for what this machine lacks.
@@ -62,7 +66,7 @@ def make_trainer(
         parts["callbacks"] = [part for part in parts["callbacks"] if not isinstance(part, ProgressBar)]
     trainer: pl.Trainer = build(
         settings, "trainer", "fit", callbacks=[*callbacks, *parts["callbacks"], *checkpoints], logger=parts["logger"],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO()], **({} if epochs is None else {"max_epochs": epochs}),
     )  # fmt: skip
     return trainer
 

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from cpc_lightning.app.endings import ending_of, quieten
 from cpc_lightning.app.launch import process_number
 from cpc_lightning.app.predict import predictions
+from cpc_lightning.app.pretrain import MODE, pretrain
 from cpc_lightning.app.run import run
 from cpc_lightning.app.stopping import stop_on_signals
 from cpc_lightning.files import atomic_write
@@ -38,7 +39,7 @@ def main() -> int:
             if "arguments" in described:
                 predictions(described["arguments"], child=True)
             else:
-                run(settings, described["overrides"])
+                (pretrain if settings["mode"] == MODE else run)(settings, described["overrides"])
         return 0
     except BaseException as error:
         ending = ending_of(error, settings.get("run_dir", ""))

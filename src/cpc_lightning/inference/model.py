@@ -24,7 +24,7 @@ from cpc_lightning.features.extractor import Extractor
 from cpc_lightning.inference.build import build_part
 from cpc_lightning.inference.checkpoint_file import checkpoint_of
 from cpc_lightning.inference.pixels import GRAY, Decoder, GrayImages, fitted
-from cpc_lightning.training.checkpoints import RECORD, read_checkpoint
+from cpc_lightning.training.checkpoints import RECORD, is_pretraining, read_checkpoint
 from cpc_lightning.training.fingerprint import digest_tensor
 from cpc_lightning.training.same_run import as_now
 from cpc_lightning.views.vector_views import VectorViews
@@ -248,6 +248,8 @@ def read_model(
         checkpoint = read_checkpoint(file, selected=True)
     except InputError as error:
         raise InputError("run", error.value, error.expected) from error
+    alone = "is of mode=pretrain, which has learnt no classes: start a training from it, backbone.weights=FILE"
+    require(not is_pretraining(checkpoint), "run", str(file), alone)
     config = checkpoint[RECORD]["config"]
     groups = ("dataset", "backbone", "features", "views", "embedding_size", "training", "trainer")
     settings = as_now(config)

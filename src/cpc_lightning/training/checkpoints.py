@@ -131,9 +131,17 @@ def begun_from(path: Path, checkpoint: Mapping[str, Any]) -> Begun:
     return Begun(path, checkpoint[RECORD]["data"], data["noisy_labels"], checkpoint["epoch"] + 1, labeled)
 
 
+def is_pretraining(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is of mode=pretrain: of one backbone, which knows no classes yet."""
+    config = checkpoint[RECORD].get("config")
+    return isinstance(config, dict) and config.get("mode") == "pretrain"
+
+
 def check_complete(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
     """Raise `InputError` where a part is absent, or of another kind, that a run needs to go on as if never stopped."""
     within = {(part, name): kind for part, names in WITHIN.items() for name, kind in names.items()}
+    if is_pretraining(checkpoint):
+        del within["callbacks", "StageOne"]
     kinds: dict[tuple[str, ...], type] = {(part,): kind for part, kind in PARTS.items()}
     for where, kind in (kinds | within | {(RECORD, "data", name): kind for name, kind in DATA.items()}).items():
         value: Any = checkpoint

@@ -144,6 +144,8 @@ class RunProgress(ProgressBar):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The epoch is over but for its checkpoint. Listed after stage 1."""
+        if "train/loss" in trainer.callback_metrics:  # of mode=pretrain, which evaluates nothing
+            self._measured = f"loss {float(trainer.callback_metrics['train/loss']):.3f}"
         self._next(REST, "saving", 0)
         if self._artist is not None and trainer.current_epoch + 1 < self._epochs:
             self._artist.keep(replace(self.status(), doing="", share=None))

@@ -1,0 +1,1 @@
+"""What a backbone learns from images alone, before labels are looked at."""
