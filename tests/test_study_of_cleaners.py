@@ -142,6 +142,29 @@ def test_the_documentation_quotes_the_committed_rows_of_pretrained_networks(stud
         assert seconds == ", ".join("-" if value is None else f"{value:.0f}" for value in values["seconds"])
 
 
+def test_the_readme_quotes_the_committed_rows(study, made):
+    found = made.Study(study.read_rows(BENCHMARKS / "results" / "cleaners_runs.csv"))
+    readme = (BENCHMARKS.parent / "README.md").read_text()
+    assert "\n".join(["", *made.readme_table(found), ""]) in readme
+    cells = [("digits", "symmetric 80 %"), ("digits", "asymmetric 40 %")]
+    gains = [found.differences(cell, ("cpc_awr", made.ACCURACY), ("none", made.ACCURACY)) for cell in cells]
+    (low, high), (least, most) = map(made.interval, gains)
+    text = (
+        f"{made.fmean(gains[0]):.0f} and {made.fmean(gains[1]):.0f} points above plain training (`cleaner=none`), with "
+    )
+    assert f"{text}95 % intervals of {low:.0f} to {high:.0f} and {least:.0f} to {most:.0f}" in " ".join(readme.split())
+    paper = ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr")
+    mean = {cell: {c: made.fmean(found.values(cell, c).values()) for c in ("none", *paper)} for cell in cells}
+    floors = [int(min(mean[cell][choice] for choice in paper) - mean[cell]["none"]) for cell in cells]
+    page = " ".join((BENCHMARKS.parent / "docs" / "cleaners.md").read_text().split())
+    assert (
+        f"at least {floors[0]} points above plain training, and with 40 % asymmetric noise at least {floors[1]} points"
+        in page
+    )
+    ends = [found.values(cells[1], choice).values() for choice in ("gmm_agn", "cpc_agn")]
+    assert [sum(end < 90 for end in each) for each in ends] == [1, 1]  # "one run of three ends below 90 %"
+
+
 def test_the_documentation_quotes_the_committed_rows(study, made):
     found = made.Study(study.read_rows(BENCHMARKS / "results" / "cleaners_runs.csv"))
     page = (BENCHMARKS.parent / "docs" / "cleaners.md").read_text()

@@ -82,15 +82,6 @@ def test_a_folder_of_photos():
     assert f"needs {memory} of memory" in page
 
 
-def test_what_the_readme_says_of_its_table():
-    last10 = {row[0]: float(row[4].split(" ")[0]) for row in cells("README.md", "| run | n |")}
-    plain = last10["cleaner=none"]
-    readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs/cleaners.md").read_text()
-    assert f"is {last10['cleaner=cpc_awr'] - plain:.0f} points above plain training" in readme
-    worst = min(value for name, value in last10.items() if name != "cleaner=none") - plain
-    assert f"at least {int(worst)} points better than plain training" in page
-
-
 def test_what_speed_says_of_an_epoch():
     page = (ROOT / "docs/speed.md").read_text()
     shares = {}
