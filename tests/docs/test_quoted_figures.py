@@ -95,3 +95,31 @@ def test_what_speed_says_of_an_epoch():
     memory = [float(row["of the plain loop"]) for row in measured("memory") if row["side"] == "this library"]
     assert memory == pytest.approx([2 / 3, 2 / 3], abs=0.03)
     assert "two thirds of the memory" in re.sub(r"\s+", " ", page)
+
+
+def test_what_speed_says_of_float32_without_avx_512():
+    """The table as it is, and the ratios in the text; what another order for each pass saves comes from the speeds."""
+    page = " ".join((ROOT / "docs/speed.md").read_text().split())
+    table = [line for line in (RESULTS / "operators.md").read_text().splitlines() if line.startswith("|")]
+    assert "\n".join(table) in (ROOT / "docs/speed.md").read_text()
+    steps = measured("operators")
+    gains = [row["channels first, s"] / row["channels last, s"] for row in steps]
+    assert f"{gains[0]:.2f} and {gains[1]:.2f} times as fast. oneDNN" in page
+    most = [row["channels first, s"] / row["bound, s"] for row in steps]
+    assert f"could be {most[0]:.2f} and {most[1]:.2f} times as fast as channels first" in page
+    preact = steps[0]
+    left = preact["channels first, s"] / 1.5 - preact["bound, s"]
+    assert left / (preact["channels last, s"] - preact["bound, s"]) == pytest.approx(1 / 5, abs=0.01)
+    assert "in a fifth of their time" in page
+    saved = []
+    for step, images in zip(steps, (64, 128), strict=True):
+        better = 0.0
+        for row in measured("convolutions"):
+            if row["workload"] == step["workload"]:
+                inputs, outputs, kernel, _, stride, side, _ = map(int, re.findall(r"\d+", row["convolution"]))
+                flops = 2 * images * inputs * outputs * kernel**2 * (side // stride) ** 2 / 1e9
+                times = row["in the network"] * (10 if row["pass"] == "forward" else 4)
+                last = row["channels last"]
+                better += times * flops * (1 / last - 1 / max(last, row["GFLOP/s, channels first"]))
+        saved.append(100 * better / step["channels last, s"])
+    assert f"save {saved[0]:.0f} % of a step of PreAct ResNet-18 and {saved[1]:.0f} % of one of the small" in page
