@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from cpc_lightning.app.modes import MODE_SETTINGS, mode_settings
+from cpc_lightning.app.modes import MODE_SETTINGS, mode_settings, with_pretraining
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -38,8 +38,8 @@ def test_links_to_files_lead_somewhere(page):
 @pytest.mark.parametrize(("page", "line"), COMMANDS, ids=lambda value: str(value)[-40:])
 def test_commands_compose(compose, page, line):
     mode = re.search(r"mode=(\w+)", line)
-    if mode and mode[1] in MODE_SETTINGS:
-        words = shlex.split(line.split("-m cpc_lightning ", 1)[1])
+    words = shlex.split(line.split("-m cpc_lightning ", 1)[1])
+    if mode and "run" in MODE_SETTINGS.get(mode[1], ()):
         assert "run" in mode_settings(mode[1], words)[0], page
         return
     overrides = [
@@ -47,7 +47,7 @@ def test_commands_compose(compose, page, line):
         if "'" in word
         else word.split(",")[0]
         + ("]" if word.count("[") > word.split(",")[0].count("]") else "")  # a sweep's first value
-        for word in shlex.split(line.split("-m cpc_lightning ", 1)[1])
+        for word in with_pretraining(words)
         if "=" in word and not word.startswith(("hydra.", "hydra/", "mode=", "-"))
     ]
     compose(*overrides)
