@@ -114,6 +114,9 @@ def test_images_to_look_at_are_decoded_smaller_but_never_enlarged(tmp_path, monk
         assert [image.size for image in decoded] == sizes
         assert fine.shape == coarse.shape
         assert (fine.int() - coarse.int()).abs().max() <= 2
+    decoded.clear()
+    view = for_people(ImageFiles(str(tmp_path), PathList(["a.jpg"]), Crop(256, 224)), 160).fetch(torch.tensor([0]))
+    assert (decoded[0].size, view.shape) == ((250, 188), (1, 3, 160, 160))  # 256 * 160 / 224 is 183
     in_memory = ArrayImages(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
     assert for_people(in_memory) is in_memory
 

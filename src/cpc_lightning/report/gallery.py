@@ -75,7 +75,7 @@ def tile_of(image: Image.Image) -> Tile:
 
 def read_images(images: Images, positions: Sequence[int]) -> list[Image.Image | None]:
     """The images as they are evaluated; None for one that cannot be read any more."""
-    images, read = for_people(images), list[Image.Image | None]()
+    read: list[Image.Image | None] = []
     for start in range(0, len(positions), BATCH):
         batch = positions[start : start + BATCH]
         try:
@@ -176,9 +176,11 @@ def write_sheets(
         For each sheet, in order, which of its images could be read.
     """
 
+    small = for_people(images, tile.side)
+
     def write(number: int) -> list[bool]:
         begin = number * tile.per_sheet
-        read = read_images(images, positions[begin : begin + tile.per_sheet])
+        read = read_images(small, positions[begin : begin + tile.per_sheet])
         with atomic_write(folder / f"{number:03d}.{tile.ending}") as file:
             file.write(encode(sheet(read, tile), tile.crisp, method=0))
         if done is not None:

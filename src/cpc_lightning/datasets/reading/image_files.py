@@ -202,9 +202,14 @@ class ImageFiles:
             raise InputError("image", file, f"{error}; {how}") from None
 
 
-def for_people(images: Images) -> Images:
-    """The same images, read as fast as is good enough to look at."""
-    return replace(images, fine=False) if isinstance(images, ImageFiles) else images
+def for_people(images: Images, side: int | None = None) -> Images:
+    """The same images, read as fast as is good enough to look at; with `side` in views of at most so many pixels."""
+    if not isinstance(images, ImageFiles):
+        return images
+    crop = images.crop
+    if side is not None and side < crop.size:
+        crop = replace(crop, resize=max(side, round(crop.resize * side / crop.size)), size=side)
+    return replace(images, crop=crop, fine=False)
 
 
 def decode(file: str, side: int, top: int = TOPS[-1]) -> Image.Image:
