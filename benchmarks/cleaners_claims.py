@@ -44,6 +44,11 @@ CLAIMS = (
         for name in ("uniform", "knn", "wrong_events", "mixture_2d", "probe")
     ),
     *(
+        Claim(f"{name}, from a backbone that learnt from the images alone, beats cpc_awr",
+              (f"{name}, pretrained", ACCURACY), ("cpc_awr", ACCURACY))
+        for name in ("cpc_awr", "cpc_agn", "knn", "probe")
+    ),
+    *(
         Claim(f"{name}, a later cleaner, beats cpc_awr, both as for own data", (f"{name}, own data", ACCURACY),
               ("cpc_awr, own data", ACCURACY))
         for name in ("uniform", "knn", "wrong_events", "mixture_2d", "probe")
