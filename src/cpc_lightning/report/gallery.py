@@ -175,7 +175,6 @@ def write_sheets(
     Yields:
         For each sheet, in order, which of its images could be read.
     """
-
     small = for_people(images, tile.side)
 
     def write(number: int) -> list[bool]:
