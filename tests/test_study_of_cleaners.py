@@ -140,6 +140,8 @@ def test_the_documentation_quotes_the_committed_rows_of_pretrained_networks(stud
         shown = ["-" if value is None else f"{value:.2f}" for value in values["test_accuracy_last"]]
         assert [before, after] == shown
         assert seconds == ", ".join("-" if value is None else f"{value:.0f}" for value in values["seconds"])
+    over_seeds = made.mean_and_deviation([*found.values(cells["53 letters, 90 %"], "knn, pretrained").values()])
+    assert f"Over three seeds `knn` from a pretrained backbone ends at {over_seeds} there" in " ".join(section.split())
 
 
 def test_the_readme_quotes_the_committed_rows(study, made):
