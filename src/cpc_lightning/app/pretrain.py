@@ -18,12 +18,12 @@ from cpc_lightning.app.compatibility import check_network, check_views
 from cpc_lightning.app.options import PLAIN, quoted
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.rehearsal import without
-from cpc_lightning.app.run import record_settings, while_restoring
+from cpc_lightning.app.run import record_settings, refuse_unloadable
 from cpc_lightning.app.settings import check_run, select
 from cpc_lightning.app.trainer import make_trainer, process_count
 from cpc_lightning.backbones.fitting import WIDTH, is_small
 from cpc_lightning.datasets.dataset import ImageDataset, Vectors
-from cpc_lightning.errors import InputError, TrainingError, count_of, one_line, require
+from cpc_lightning.errors import TrainingError, count_of, one_line, require
 from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.pretraining.simclr import SimCLR
 from cpc_lightning.report.summary import write_summary
@@ -113,7 +113,7 @@ class PretrainingParts(Parts):
         check_views(self.strong_views, self.images)
         network = self.make_network(self.images)
         check_network(network, self.strong_views, self.images)
-        self.objective.begin(network.backbone.feature_size)  # type: ignore[arg-type]
+        self.objective.begin(network.classifier.in_features)
         steps = self.objective.epochs * data.limit_batches
         with settings_of("training"):
             return PretrainingModule(
@@ -168,10 +168,8 @@ def pretrain_parts(parts: PretrainingParts) -> dict[str, Any]:
     except Exception as error:
         if reason := machine_failure(error, parts.datamodule, trainer.current_epoch):
             raise TrainingError(reason.replace("training.batch_size", "pretraining.batch_size")) from error
-        if isinstance(error, InputError) or not while_restoring(error):
-            raise
-        reason = f"cannot be loaded ({type(error).__name__}: {str(error)[:200]})"
-        raise InputError("resume", str(checkpoint), reason) from error
+        refuse_unloadable(error, checkpoint)
+        raise
     finally:
         close_progress(trainer)
         finish_wandb()

@@ -130,10 +130,8 @@ def run_parts(parts: Parts, show: bool = True) -> dict[str, Any]:
         if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(error):
             # a metric that there is not, say, or what works with one optimizer only
             raise InputError("callbacks", list(parts.settings["callbacks"] or ()), first_line(error)) from error
-        if isinstance(error, InputError) or not while_restoring(error):
-            raise
-        reason = f"cannot be loaded ({type(error).__name__}: {str(error)[:200]})"
-        raise InputError("resume", str(checkpoint), reason) from error
+        refuse_unloadable(error, checkpoint)
+        raise
     finally:
         close_progress(trainer)
         finish_wandb()
@@ -186,6 +184,13 @@ def while_restoring(error: BaseException) -> bool:
         and frame.f_code.co_name.startswith(("resume", "restore", "_restore"))
         for frame in frames
     )
+
+
+def refuse_unloadable(error: Exception, checkpoint: Any) -> None:
+    """Raise `InputError` where `error` is that Lightning could not give the parts of a run what `checkpoint` holds."""
+    if not isinstance(error, InputError) and while_restoring(error):
+        reason = f"cannot be loaded ({type(error).__name__}: {str(error)[:200]})"
+        raise InputError("resume", str(checkpoint), reason) from error
 
 
 def record_settings(folder: Path, settings: Mapping[str, Any], overrides: Sequence[str]) -> None:

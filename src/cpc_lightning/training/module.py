@@ -130,8 +130,7 @@ class CoTrainingModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Re-seed, so that an epoch's draws do not depend on how the run got there; log its learning rates."""
-        sequence = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
-        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+        seed_epoch(self.seed, self.current_epoch, self.global_rank)
         self._losses.clear()  # of an epoch that was cut short
         self.began_anew = self.method.begin_epoch(self.current_epoch)
         if self.began_anew:
@@ -311,6 +310,12 @@ def accuracies(num_classes: int) -> nn.ModuleDict:
     return nn.ModuleDict(
         {key: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False) for key, k in top.items()}
     )
+
+
+def seed_epoch(seed: int, epoch: int, process: int) -> None:
+    """Seed torch for an epoch, so that its draws do not depend on how the run got there."""
+    sequence = np.random.SeedSequence([seed, epoch, process])
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
 
 def require_compiler() -> None:

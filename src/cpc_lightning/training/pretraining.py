@@ -9,7 +9,6 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -22,7 +21,7 @@ from cpc_lightning.errors import InputError, TrainingError
 from cpc_lightning.methods.method import Method
 from cpc_lightning.pretraining.simclr import SimCLR
 from cpc_lightning.training.datamodule import CoTrainingDataModule
-from cpc_lightning.training.module import require_compiler
+from cpc_lightning.training.module import require_compiler, seed_epoch
 from cpc_lightning.views.views import VIEWS, Views
 
 RISING = 0.1
@@ -76,8 +75,7 @@ class PretrainingModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Re-seed, so that an epoch's draws do not depend on how the run got there; log its first learning rate."""
-        sequence = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
-        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+        seed_epoch(self.seed, self.current_epoch, self.global_rank)
         self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
