@@ -4,7 +4,7 @@
 
 Each run is told and timed in a process of its own, with one thread on one processor, in CPU time, because a wall clock
 on a busy machine tells of its neighbours; `--wall` takes the wall clock and leaves threads and processors as they are.
-Writes benchmarks/results/duration.md.
+EfficientNet-Lite0 needs the packages that `photos.py` names. Writes benchmarks/results/duration.md.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ CASES: dict[str, tuple[str, ...]] = {
         "dataset=imagefolder", "dataset.root=FOLDER/jpegs", *NOISE, *BRIEF, "training.num_workers=0", "views.size=28",
         "backbone=small_resnet",
     ),
-    "the same, features of SqueezeNet": (
-        "experiment=photos", "dataset.root=FOLDER/jpegs", *NOISE, "features.weights=null",
-        "features.name=squeezenet1_1", "features.size=64", "features.folder=FOLDER/features",
+    "the same, features of EfficientNet-Lite0": (
+        "experiment=photos", "dataset.root=FOLDER/jpegs", *NOISE, "features.size=64", "features.folder=FOLDER/features",
+        "features=module", "features.network._target_=photos.Lite0", "features.mean=[0.498]", "features.std=[0.502]",
     ),
     "3,000 embeddings of 64 numbers": (
         "dataset=embeddings", "dataset.file=FOLDER/embeddings.npz", "cleaner=probe", *BRIEF,

@@ -10,7 +10,17 @@ from PIL import Image
 
 from cpc_lightning.datasets.dataset import ArrayImages
 from cpc_lightning.errors import InputError
-from cpc_lightning.report.gallery import Tile, read_images, sheet, thumbnail, tile_of, within_page, write_sheets
+from cpc_lightning.report import gallery
+from cpc_lightning.report.gallery import (
+    Tile,
+    read_images,
+    sheet,
+    thumbnail,
+    tile_of,
+    time_to_draw,
+    within_page,
+    write_sheets,
+)
 
 
 def gray(*levels):
@@ -111,3 +121,15 @@ def test_pictures_are_not_padded_to_more_than_they_have():
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (72, 72, 3), dtype=np.uint8))
     address = within_page([photo], tile_of(photo))[0]
     assert Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).size == (72, 72)
+
+
+def test_what_pictures_cost_is_read_off_a_few(monkeypatch):
+    """4 images in 2 s within the page, in 1 s beside it, which two cores share."""
+    monkeypatch.setattr(gallery, "usable_cores", lambda: 2)
+    times = iter([10.0, 12.0, 13.0])
+    images = ArrayImages(torch.zeros(9, 3, 8, 8, dtype=torch.uint8))
+    assert time_to_draw(images, [0, 2, 4, 8], lambda: next(times)) == (0.5, 0.125)
+
+
+def test_pictures_that_cannot_be_read_cost_nothing():
+    assert time_to_draw(Broken(gray(10, 20).pixels), [1], lambda: 0.0) == (0.0, 0.0)

@@ -1,11 +1,14 @@
 """The duration of whole runs, from costs that are given and counts worked out by hand."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
+from cpc_lightning.training import forecast as training_forecast
 from cpc_lightning.training.datamodule import CoTrainingDataModule
-from cpc_lightning.training.forecast import Forecast, forecast
+from cpc_lightning.training.forecast import PAGE, Forecast, forecast
 from cpc_lightning.training.pace import EVALUATION, HELD_OUT, STAGE_ONE, STAGE_TWO, WARMUP
 from cpc_lightning.training.trial import Costs
 
@@ -75,9 +78,18 @@ def test_processes_share_the_images_but_not_the_cleaning():
 
 
 def test_features_come_first_and_the_page_last():
-    found = forecast(COSTS, data(), epochs=5, labeled=0.6, look_back=True, features=1000.0)
+    found = forecast(COSTS, data(), epochs=5, labeled=0.6, page=True, look_back=True, features=1000.0)
     assert found.total == pytest.approx(288 + 120 * 0.1 + 1000)
     assert found.shares.startswith("features 17 min, ")
+
+
+def test_the_page_draws_the_first_pictures_itself_and_the_others_beside_it(monkeypatch):
+    monkeypatch.setattr(training_forecast, "EMBEDDED", 30)
+    monkeypatch.setattr(training_forecast, "PICTURES", 90)
+    drawing = dataclasses.replace(COSTS, within=0.5, beside=0.25)
+    assert forecast(drawing, data(), epochs=5, page=True).seconds[PAGE] == 30 * 0.5 + 60 * 0.25
+    assert forecast(drawing, data(), epochs=5, page=True, look_back=True).seconds[PAGE] == 30 + 120 * 0.1
+    assert forecast(drawing, data(), epochs=5).seconds[PAGE] == 0
 
 
 def test_no_part_that_is_not_there_is_named():

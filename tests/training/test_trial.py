@@ -30,8 +30,7 @@ def trial_of(parts, clock=lambda: 0.0):
 
 def test_a_larger_piece_costs_what_the_last_two_tell():
     assert extrapolated([(2, 1.0), (4, 1.5)], 10) == 1.5 + 6 * 0.25
-    assert extrapolated([(4, 2.0)], 10) == 5.0  # one piece alone: in proportion
-    assert extrapolated([(2, 1.0), (4, 1.0)], 10) == 1.0 + 6 * 0.125  # at least half of in proportion, 0.25 each
+    assert extrapolated([(2, 1.0), (4, 1.0)], 10) == 1.0 + 6 * 0.0625  # at least a quarter of in proportion, 0.25 each
     assert extrapolated([(2, 0.1), (4, 2.0)], 10) == pytest.approx(2.0 + 6 * 0.95)  # 0.95 each, below twice 0.5
     assert extrapolated([(3, 0.0), (4, 2.0)], 10) == 2.0 + 6 * 1.0  # not 2 each: at most twice 0.5
 
@@ -55,7 +54,7 @@ class Clock:
     [
         (0.001, [2, 4, 8, 16, 32, 64, 64, 64, 64, 64]),  # 0.064 s for all: five times, of which the first is left out
         (0.05, [2, 4, 4]),  # 0.2 s for 4 are above a quarter of 0.6 s, twice
-        (1.0, [2, 2]),
+        (1.0, [2, 4, 4]),  # two sizes at least
     ],
 )
 def test_pieces_grow_as_far_as_the_time_reaches(parts, each, sizes):

@@ -43,7 +43,7 @@ def forecast_of(parts: Parts, features: float = 0.0, clock: Callable[[], float] 
     return forecast(
         costs, data, training["epochs"], 0 if begun is None else begun.epochs,
         labeled if begun is None or begun.labeled is None else begun.labeled, trainer.world_size,
-        bool(parts.settings.get("report")) and len(data.noisy_labels) <= MOST_LOOKED_AT, on, features,
+        bool(parts.settings.get("report")), len(data.noisy_labels) <= MOST_LOOKED_AT, on, features,
     )  # fmt: skip
 
 

@@ -91,7 +91,8 @@ def write(
     material: Material, output: Path, pictures: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Path:
     """Write the page; its index.html. Raises `InputError` where the folder cannot be written to."""
-    from cpc_lightning.report.page import PICTURES, write_page
+    from cpc_lightning.report.gallery import PICTURES
+    from cpc_lightning.report.page import write_page
 
     with written("output", output):
         return write_page(material, output, pictures or PICTURES, progress)

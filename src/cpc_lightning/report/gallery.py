@@ -35,6 +35,12 @@ LADDER = ((256, 82), (192, 78), (THUMBNAIL, 72), (112, 60), (80, 50))
 BUDGET = 2_200_000
 """Bytes that the pictures within the page may take, before base64 adds a third."""
 
+EMBEDDED = 200
+"""Labels whose pictures are within the page."""
+
+PICTURES = 60_000
+"""Labels that are shown, unless a setting says otherwise: of larger sets the most suspicious ones."""
+
 BATCH = 64  # images that are read at once
 GUTTER = 1  # pixels around a tile that repeat its edge, so that scaling mixes no neighbour in
 
@@ -189,3 +195,21 @@ def write_sheets(
     numbers = range(-(-len(positions) // tile.per_sheet))
     with ThreadPoolExecutor(usable_cores()) as pool:  # decoding and encoding let other threads compute
         yield from pool.map(write, numbers)
+
+
+def time_to_draw(images: Images, positions: Sequence[int], clock: Callable[[], float]) -> tuple[float, float]:
+    """What pictures cost, tried with the few at `positions`: seconds of one within the page, and of one beside it.
+
+    Beside it they are drawn on all cores; 0 where none of the images can be read.
+    """
+    begin = clock()
+    read = read_images(images, positions)
+    tile = next((tile_of(image) for image in read if image is not None), None)
+    if tile is None:
+        return 0.0, 0.0
+    within_page(read, tile, BUDGET * len(positions) // EMBEDDED)
+    within = clock() - begin
+    read = read_images(for_people(images, tile.side), positions)
+    encode(sheet(read, tile), tile.crisp, method=0)
+    beside = clock() - begin - within
+    return within / len(positions), beside / len(positions) / usable_cores()

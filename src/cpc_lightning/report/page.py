@@ -21,7 +21,15 @@ from cpc_lightning.errors import one_line
 from cpc_lightning.files import atomic_write
 from cpc_lightning.report import about_run, by_class, overview
 from cpc_lightning.report.alike import draw_alike, find_alike
-from cpc_lightning.report.gallery import Tile, read_images, tile_of, within_page, write_sheets
+from cpc_lightning.report.gallery import (
+    EMBEDDED,
+    PICTURES,
+    Tile,
+    read_images,
+    tile_of,
+    within_page,
+    write_sheets,
+)
 from cpc_lightning.report.material import Material
 from cpc_lightning.report.page_data import GONE, columns, compact, flags_of, script
 from cpc_lightning.report.training_charts import epoch_charts, loss_charts
@@ -29,12 +37,6 @@ from cpc_lightning.report.verdicts import Verdicts
 
 INDEX = "index.html"
 SPRITES, DATA = "sprites", "data"
-EMBEDDED = 200
-"""Labels whose pictures are within the page."""
-
-PICTURES = 60_000
-"""Labels that are shown, unless a setting says otherwise: of larger sets the most suspicious ones."""
-
 SCRIPTS = ("store.js", "decisions.js", "gallery.js", "viewer.js")
 LONGEST = 80  # characters of a class's name that are shown
 OURS = re.compile(r"(\d{3,}|alike)\.(png|webp|js)")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cpc_lightning.report.duration import spoken
+from cpc_lightning.report.gallery import EMBEDDED, PICTURES
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.pace import EVALUATION, HELD_OUT, STAGE_ONE, STAGE_TWO, WARMUP, parts_after
 from cpc_lightning.training.trial import Costs
@@ -55,6 +56,7 @@ def forecast(
     done: int = 0,
     labeled: float | None = None,
     processes: int = 1,
+    page: bool = False,
     look_back: bool = False,
     on: str = "this CPU",
     features: float = 0.0,
@@ -69,7 +71,8 @@ def forecast(
         labeled: share of the samples that are expected to look clean in stage 2; None where nobody knows: then all are
             supposed to.
         processes: that train together.
-        look_back: whether the networks look at all images once more for the page.
+        page: whether there will be one.
+        look_back: whether the networks look at all images once more for it.
         on: as in `Forecast`.
         features: seconds before the first epoch.
     """
@@ -83,7 +86,8 @@ def forecast(
     if divides and costs.divides:
         share = 1.0 if labeled is None or data.is_full(epochs - 1) else labeled
         supposing = f"if {'all' if labeled is None else f'{100 * labeled:.0f} % of the'} labels look clean"
-    look = costs.look / processes
+    look, shown = costs.look / processes, min(len(data.noisy_labels), PICTURES)
+    drawing = min(shown, EMBEDDED) * costs.within + max(0, shown - EMBEDDED) * costs.beside
     answers = max(1, counts[STAGE_ONE])
     cleaning = costs.cleaning + (costs.first_cleaning - costs.cleaning) / answers * (done == 0)
     seconds = {
@@ -92,7 +96,7 @@ def forecast(
         EVALUATION: sum(sizes[name] for name in data.dataset.watched) * look,
         STAGE_ONE: samples * look + cleaning,
         HELD_OUT: sum(sizes.values()) * look,
-        PAGE: (len(data.noisy_labels) + sum(sizes.values())) * costs.look if look_back else 0.0,
+        PAGE: drawing + (len(data.noisy_labels) + sum(sizes.values())) * costs.look * look_back if page else 0.0,
         FEATURES: features,
     }
     return Forecast(counts, seconds, supposing, on)

@@ -23,8 +23,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cpc_lightning.cleaning.evidence import Cleaner, CleaningTask, Draw, Evidence, Remembers, TakesSteps
-from cpc_lightning.datasets.dataset import Vectors
+from cpc_lightning.datasets.dataset import Vectors, pictures_of
 from cpc_lightning.files import usable_cores
+from cpc_lightning.report.gallery import time_to_draw
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.samplers import BatchPlan
@@ -35,8 +36,10 @@ REPEATS = 5
 """Passes at most over a piece that is as large as the run's own."""
 FEWEST = 2
 """Images a step at least: BatchNorm needs two."""
-FEWEST_JUDGED = 250
-"""Samples that a cleaner judges at least, or all."""
+FEWEST_JUDGED = 125
+"""Samples that a cleaner judges at first, or all."""
+FEW_PICTURES = 8
+"""Pictures that are drawn as those of the page are."""
 FEW_STEPS = 50
 """Steps of a cleaner that takes many."""
 WRONG = 0.3
@@ -57,6 +60,8 @@ class Costs:
         cleaning: likewise in the following ones: what fixed features tell is computed once.
         divides: whether the cleaner leaves samples unlabeled, so that their number decides on the steps of stage 2.
         remembers: whether the networks look at all samples after every epoch of the warm-up too.
+        within: a picture within the page of the run, read and drawn; 0 without pictures.
+        beside: a picture in a sheet beside the page, on all cores.
     """
 
     warmup: float
@@ -66,6 +71,8 @@ class Costs:
     cleaning: float
     divides: bool
     remembers: bool = False
+    within: float = 0.0
+    beside: float = 0.0
 
 
 def try_out(
@@ -117,7 +124,9 @@ class Trial:
         classes, first, again = self._cleaning() if self.cleaner.active else (None, 0.0, 0.0)
         stage_two = self._step(False, classes) if self.cleaner.active else 0.0
         remembers = isinstance(self.cleaner, Remembers)
-        return Costs(self._step(True), stage_two, self._look(), first, again, classes is None, remembers)
+        return Costs(
+            self._step(True), stage_two, self._look(), first, again, classes is None, remembers, *self._pictures()
+        )
 
     def _some(self, count: int, begin: int = 0) -> Tensor:
         """Positions (n,) of labeled samples, at random but always the same; a small set goes round."""
@@ -161,6 +170,13 @@ class Trial:
 
         self.module.eval()
         return self._together(self._timed(look, fetch, size), self._timed(fetch, int, size)) / size
+
+    def _pictures(self) -> tuple[float, float]:
+        """Seconds of a picture within the page of the run, and of one beside it."""
+        images = pictures_of(self.data.dataset.train.images)
+        if images is None:
+            return 0.0, 0.0
+        return time_to_draw(images, self._some(FEW_PICTURES).tolist(), self.clock)
 
     def _cleaning(self) -> tuple[int | None, float, float]:
         """K where networks learn soft targets, else None; seconds of the first answer on all samples, and of others."""
@@ -237,8 +253,8 @@ class Trial:
     ) -> float:
         """Seconds of `work` on a piece of the size `full`, as far as `BUDGET` reaches.
 
-        Pieces twice as large as the last one are tried, up to `full`; where the time is not enough for that, the last
-        two tell what a larger one takes.
+        Pieces twice as large as the last one are tried, two at least, up to `full`; where the time is not enough for
+        that, the last two tell what a larger one takes.
 
         Args:
             work: what is timed, on what `prepare` gives for a size.
@@ -250,10 +266,10 @@ class Trial:
         begin, size, pieces = self._now(), min(smallest, full), list[tuple[int, float]]()
         while size < full:
             seconds = self._pass(work, prepare, size)
-            if seconds > BUDGET / 4:  # a busy machine stops for a moment, and that would be multiplied
+            if pieces and seconds > BUDGET / 4:  # a busy machine stops for a moment, and that would be multiplied
                 seconds = min(seconds, self._pass(work, prepare, size))
             pieces.append((size, seconds))
-            if seconds > BUDGET / 4:
+            if len(pieces) > 1 and seconds > BUDGET / 4:
                 return extrapolated(pieces, full)
             size = min(2 * size, full)
         times = [self._pass(work, prepare, full)]
@@ -279,19 +295,16 @@ class Trial:
 def extrapolated(pieces: Sequence[tuple[int, float]], full: int) -> float:
     """Seconds of a piece of the size `full`, by what smaller ones took.
 
-    What is beyond the largest of them costs what the last two tell, but at least half of what that one suggests, and at
-    most twice that.
+    What is beyond the largest of them costs what the last two tell, but at least a quarter of what that one suggests,
+    and at most twice that.
 
     Args:
-        pieces: their sizes, growing, and seconds.
+        pieces: their sizes, growing, and seconds; two at least.
         full: see above.
     """
-    size, seconds = pieces[-1]
+    (before, less), (size, seconds) = pieces[-2:]
     each = seconds / size
-    if len(pieces) > 1:
-        before, less = pieces[-2]
-        each = min(max((seconds - less) / (size - before), each / 2), 2 * each)
-    return seconds + (full - size) * each
+    return seconds + (full - size) * min(max((seconds - less) / (size - before), each / 4), 2 * each)
 
 
 @contextmanager
