@@ -261,12 +261,13 @@ class Trial:
             prepare: not timed.
             full: the size in the run.
             smallest: to begin with.
-            repeats: passes at most over a piece of the size `full`, of which the median counts.
+            repeats: passes at most over a piece of the size `full`, of which the median counts; 1: no piece is looked
+                at twice.
         """
         begin, size, pieces = self._now(), min(smallest, full), list[tuple[int, float]]()
         while size < full:
             seconds = self._pass(work, prepare, size)
-            if pieces and seconds > BUDGET / 4:  # a busy machine stops for a moment, and that would be multiplied
+            if pieces and repeats > 1 and seconds > BUDGET / 4:  # a busy machine stops, and that would be multiplied
                 seconds = min(seconds, self._pass(work, prepare, size))
             pieces.append((size, seconds))
             if len(pieces) > 1 and seconds > BUDGET / 4:
