@@ -75,6 +75,28 @@ def test_forward_corrected_regression_minimises_its_loss():
     assert loss(wide.numpy().ravel()) == pytest.approx(expected.fun, abs=1e-5)
 
 
+def test_regression_converges_where_numbers_differ_in_size():
+    """Principal components do: without units of their own the weights of the small ones are not found in 100 steps."""
+    generator = np.random.default_rng(1)
+    sizes = np.logspace(1, -2, 12)
+    inputs = generator.normal(size=(400, 12)) * sizes
+    labels = (inputs / sizes @ generator.normal(size=(12, 3)) + generator.normal(size=(400, 3))).argmax(1)
+    weights, decay = np.ones(400), 1e-5
+    reference = LogisticRegression(C=1 / (decay * 400), tol=1e-10, max_iter=100_000).fit(inputs, labels)
+    wide = fit_regression(torch.tensor(inputs), torch.tensor(labels), torch.tensor(weights), 3, decay)
+    found = predict(torch.tensor(inputs), wide).numpy()
+    np.testing.assert_allclose(found, reference.predict_proba(inputs), atol=5e-3)
+
+
+def test_a_number_that_never_varies_has_no_weight():
+    inputs, labels, weights = regression_problem()
+    wide = fit_regression(
+        torch.tensor(np.pad(inputs, ((0, 0), (0, 1)))), torch.tensor(labels), torch.tensor(weights), 3, decay=0.0
+    )
+    assert torch.isfinite(wide).all()
+    assert wide[4].abs().max() == 0
+
+
 def test_everybody_is_judged_by_the_model_that_has_not_seen_it():
     inputs, fold = rows([[1], [1], [1]]), torch.tensor([0, 1, 1])
     models = [rows([[0, 0], [0, 0]]), rows([[0, 0], [np.log(3), 0]])]
