@@ -33,7 +33,7 @@ EARLY = 8
 wrong labels, most of all where they are many (docs/features.md)."""
 
 SOME = 8192
-"""Samples, evenly spread, that the principal axes of a regression are read off."""
+"""Samples at least, evenly spread, that the principal axes of a regression are read off; or all."""
 
 NOBODY = -10.0
 """In the place of the cosine of a neighbour that has no vote: less by far than any."""
@@ -186,7 +186,7 @@ def fit_regression(
     # Along the principal axes of the inputs, in units in which the second derivative of the loss is 1 where all classes
     # are equally likely: as it comes, L-BFGS takes two to three times as many steps.
     curvature = (1 - 1 / num_classes) / num_classes
-    some = inputs[:: -(-len(inputs) // SOME)]
+    some = inputs[:: max(1, len(inputs) // SOME)]
     variances, axes = torch.linalg.eigh(some.T @ some / len(some))
     units = (variances.clamp(min=0) * curvature + decay).clamp(min=1e-12).sqrt()[:, None]
     scaled = inputs.new_zeros(inputs.shape[1] + 1, num_classes)
