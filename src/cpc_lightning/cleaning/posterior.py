@@ -28,9 +28,9 @@ CHOOSING = 50_000
 DECAYS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Weights of the squared norm in softmax regression to choose from."""
 
-EARLY = 8
-"""Steps of L-BFGS on the corrected loss in a round, where a plain regression takes up to 100: with more a model learns
-wrong labels, most of all where they are many (docs/features.md)."""
+STEPS, EARLY = 100, 8
+"""Steps of L-BFGS at most: of a plain regression, and on the corrected loss in a round. With more of the latter a model
+learns wrong labels, most of all where they are many (docs/features.md)."""
 
 SOME = 8192
 """Samples at least, evenly spread, that the principal axes of a regression are read off; or all."""
@@ -78,6 +78,7 @@ def infer_true_classes(
     neighbours: int = 30,
     decays: Sequence[float] = DECAYS,
     rounds: int = 2,
+    steps: int = EARLY,
 ) -> Posterior:
     """Judge the labels of N samples by everybody else's.
 
@@ -90,6 +91,7 @@ def infer_true_classes(
         neighbours: k.
         decays: to choose from, by the held-out likelihood of the given labels.
         rounds: of forward-corrected regression; more make the matrix drift towards the identity.
+        steps: of L-BFGS on the corrected loss in a round; more learn the wrong labels by heart.
     """
     inputs = leading(standardise(features))
     near, similarity, recall = nearest(inputs, neighbours)
@@ -107,12 +109,12 @@ def infer_true_classes(
     matrix = confident_joint(given, labels)
     noise_rate = 0.0
     # The corrected loss is flatter in the weights: it takes a weaker decay than the plain one.
-    corrected = choose_decay(*few, num_classes, decays, matrix)
+    corrected = choose_decay(*few, num_classes, decays, matrix, steps)
     for number in range(rounds):
         models = [
             fit_regression(
                 inputs[fold != part], labels[fold != part], weights[fold != part], num_classes, corrected, matrix,
-                start, EARLY,
+                start, steps,
             )
             for part, start in enumerate(models)
         ]  # fmt: skip
@@ -168,7 +170,7 @@ def fit_regression(
     decay: float,
     transition_matrix: Tensor | None = None,
     start: Tensor | None = None,
-    steps: int = 100,
+    steps: int = STEPS,
 ) -> Tensor:
     """Softmax regression: the weights (D + 1, K) that minimise mean loss + decay / 2 |W|^2; the last row is the bias.
 
@@ -246,6 +248,7 @@ def choose_decay(
     num_classes: int,
     decays: Sequence[float],
     transition_matrix: Tensor | None = None,
+    steps: int = STEPS,
 ) -> float:
     """The decay under which the given labels of the first fold are most likely to a model that has not seen them.
 
@@ -254,7 +257,7 @@ def choose_decay(
     if len(decays) == 1:
         return decays[0]
     learnt, judged = fold != 0, fold == 0
-    start, losses, steps = None, {}, 100 if transition_matrix is None else EARLY
+    start, losses = None, {}
     for decay in sorted(decays, reverse=True):  # from strong to weak, each from the one before
         start = fit_regression(
             inputs[learnt], labels[learnt], weights[learnt], num_classes, decay, transition_matrix, start, steps
