@@ -88,6 +88,18 @@ def test_regression_converges_where_numbers_differ_in_size():
     np.testing.assert_allclose(found, reference.predict_proba(inputs), atol=5e-3)
 
 
+def test_copies_that_share_a_weight_are_one_sample_after_any_number_of_steps():
+    inputs, labels, _ = regression_problem()
+    inputs[0] *= 30
+    copies = np.repeat(np.arange(60), [100, *[1] * 59])
+    weights = np.where(copies == 0, 0.01, 1.0)
+    once = fit_regression(torch.tensor(inputs), torch.tensor(labels), torch.ones(60).double(), 3, 0.05, steps=4)
+    often = fit_regression(
+        torch.tensor(inputs[copies]), torch.tensor(labels[copies]), torch.tensor(weights), 3, 0.05, steps=4
+    )
+    torch.testing.assert_close(often, once)
+
+
 def test_a_number_that_never_varies_has_no_weight():
     inputs, labels, weights = regression_problem()
     wide = fit_regression(

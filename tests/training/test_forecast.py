@@ -86,9 +86,12 @@ def test_features_come_first_and_the_page_last():
 def test_the_page_draws_the_first_pictures_itself_and_the_others_beside_it(monkeypatch):
     monkeypatch.setattr(training_forecast, "EMBEDDED", 30)
     monkeypatch.setattr(training_forecast, "PICTURES", 90)
+    monkeypatch.setattr(training_forecast, "usable_cores", lambda: 3)
     drawing = dataclasses.replace(COSTS, within=0.5, beside=0.25)
-    assert forecast(drawing, data(), epochs=5, page=True).seconds[PAGE] == 30 * 0.5 + 60 * 0.25
-    assert forecast(drawing, data(), epochs=5, page=True, look_back=True).seconds[PAGE] == 30 + 120 * 0.1
+    assert forecast(drawing, data(), epochs=5, page=True).seconds[PAGE] == 30 * 0.5 + 60 * 0.25  # one sheet, one core
+    monkeypatch.setattr(training_forecast, "SHEET", 30)  # two sheets, on two of three cores
+    assert forecast(drawing, data(), epochs=5, page=True).seconds[PAGE] == 30 * 0.5 + 60 * 0.25 / 2
+    assert forecast(drawing, data(), epochs=5, page=True, look_back=True).seconds[PAGE] == 22.5 + 120 * 0.1
     assert forecast(drawing, data(), epochs=5).seconds[PAGE] == 0
 
 

@@ -32,9 +32,11 @@ def forecast_of(parts: Parts, features: float = 0.0, clock: Callable[[], float] 
     """
     trainer, training, data = parts.trainer, parts.settings["training"], parts.datamodule
     device, begun = trainer.strategy.root_device, parts.begun
+    page = bool(parts.settings.get("report"))
     costs = try_out(
-        parts.module, data, parts.cleaner, device, trainer.precision_plugin.forward_context, trainer.num_devices, clock
-    )
+        parts.module, data, parts.cleaner, device, trainer.precision_plugin.forward_context, trainer.num_devices,
+        clock, page,
+    )  # fmt: skip
     if device.type == "cuda":
         torch.cuda.empty_cache()
     rate = parts.noise.nominal_rate
@@ -43,7 +45,7 @@ def forecast_of(parts: Parts, features: float = 0.0, clock: Callable[[], float] 
     return forecast(
         costs, data, training["epochs"], 0 if begun is None else begun.epochs,
         labeled if begun is None or begun.labeled is None else begun.labeled, trainer.world_size,
-        bool(parts.settings.get("report")), len(data.noisy_labels) <= MOST_LOOKED_AT, on, features,
+        page, len(data.noisy_labels) <= MOST_LOOKED_AT, on, features,
     )  # fmt: skip
 
 

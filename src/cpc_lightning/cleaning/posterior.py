@@ -28,10 +28,6 @@ CHOOSING = 50_000
 DECAYS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Weights of the squared norm in softmax regression to choose from."""
 
-STEPS, EARLY = 100, 8
-"""Steps of L-BFGS at most: of a plain regression, and on the corrected loss in a round. With more of the latter a model
-learns wrong labels, most of all where they are many (docs/features.md)."""
-
 SOME = 8192
 """Samples at least, evenly spread, that the principal axes of a regression are read off; or all."""
 
@@ -78,7 +74,6 @@ def infer_true_classes(
     neighbours: int = 30,
     decays: Sequence[float] = DECAYS,
     rounds: int = 2,
-    steps: int = EARLY,
 ) -> Posterior:
     """Judge the labels of N samples by everybody else's.
 
@@ -91,7 +86,6 @@ def infer_true_classes(
         neighbours: k.
         decays: to choose from, by the held-out likelihood of the given labels.
         rounds: of forward-corrected regression; more make the matrix drift towards the identity.
-        steps: of L-BFGS on the corrected loss in a round; more learn the wrong labels by heart.
     """
     inputs = leading(standardise(features))
     near, similarity, recall = nearest(inputs, neighbours)
@@ -109,15 +103,14 @@ def infer_true_classes(
     matrix = confident_joint(given, labels)
     noise_rate = 0.0
     # The corrected loss is flatter in the weights: it takes a weaker decay than the plain one.
-    corrected = choose_decay(*few, num_classes, decays, matrix, steps)
+    corrected = choose_decay(*few, num_classes, decays, matrix)
     for number in range(rounds):
         models = [
             fit_regression(
-                inputs[fold != part], labels[fold != part], weights[fold != part], num_classes, corrected, matrix,
-                start, steps,
+                inputs[fold != part], labels[fold != part], weights[fold != part], num_classes, corrected, matrix, start
             )
             for part, start in enumerate(models)
-        ]  # fmt: skip
+        ]
         by_features = predict_out_of_fold(inputs, fold, models)
         posterior = given_the_label(by_features, labels, matrix)
         if number == 0:
@@ -170,7 +163,7 @@ def fit_regression(
     decay: float,
     transition_matrix: Tensor | None = None,
     start: Tensor | None = None,
-    steps: int = STEPS,
+    steps: int = 100,
 ) -> Tensor:
     """Softmax regression: the weights (D + 1, K) that minimise mean loss + decay / 2 |W|^2; the last row is the bias.
 
@@ -188,9 +181,11 @@ def fit_regression(
     # Along the principal axes of the inputs, in units in which the second derivative of the loss is 1 where all classes
     # are equally likely: as it comes, L-BFGS takes two to three times as many steps.
     curvature = (1 - 1 / num_classes) / num_classes
-    some = inputs[:: max(1, len(inputs) // SOME)]
-    variances, axes = torch.linalg.eigh(some.T @ some / len(some))
-    units = (variances.clamp(min=0) * curvature + decay).clamp(min=1e-12).sqrt()[:, None]
+    every = max(1, len(inputs) // SOME)
+    some, parts = inputs[::every], share[::every, None]
+    variances, axes = torch.linalg.eigh((some * parts).T @ some / parts.sum())
+    second = variances * curvature
+    units = torch.maximum(second, 1e-6 * second.max()).add(decay).clamp(min=1e-12).sqrt()[:, None]
     scaled = inputs.new_zeros(inputs.shape[1] + 1, num_classes)
     if start is not None:
         scaled[:-1], scaled[-1] = units * (axes.T @ start[:-1]), start[-1] * curvature**0.5
@@ -248,7 +243,6 @@ def choose_decay(
     num_classes: int,
     decays: Sequence[float],
     transition_matrix: Tensor | None = None,
-    steps: int = STEPS,
 ) -> float:
     """The decay under which the given labels of the first fold are most likely to a model that has not seen them.
 
@@ -260,7 +254,7 @@ def choose_decay(
     start, losses = None, {}
     for decay in sorted(decays, reverse=True):  # from strong to weak, each from the one before
         start = fit_regression(
-            inputs[learnt], labels[learnt], weights[learnt], num_classes, decay, transition_matrix, start, steps
+            inputs[learnt], labels[learnt], weights[learnt], num_classes, decay, transition_matrix, start
         )
         predicted = predict(inputs[judged], start)
         if transition_matrix is not None:

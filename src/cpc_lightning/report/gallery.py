@@ -200,7 +200,7 @@ def write_sheets(
 def time_to_draw(images: Images, positions: Sequence[int], clock: Callable[[], float]) -> tuple[float, float]:
     """What pictures cost, tried with the few at `positions`: seconds of one within the page, and of one beside it.
 
-    Beside it they are drawn on all cores; 0 where none of the images can be read.
+    Both of one core; 0 where none of the images can be read.
     """
     begin = clock()
     read = read_images(images, positions)
@@ -212,4 +212,4 @@ def time_to_draw(images: Images, positions: Sequence[int], clock: Callable[[], f
     read = read_images(for_people(images, tile.side), positions)
     encode(sheet(read, tile), tile.crisp, method=0)
     beside = clock() - begin - within
-    return within / len(positions), beside / len(positions) / usable_cores()
+    return within / len(positions), beside / len(positions)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cpc_lightning.files import usable_cores
 from cpc_lightning.report.duration import spoken
 from cpc_lightning.report.gallery import EMBEDDED, PICTURES
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.pace import EVALUATION, HELD_OUT, STAGE_ONE, STAGE_TWO, WARMUP, parts_after
 from cpc_lightning.training.trial import Costs
+
+SHEET = 100
+"""Pictures that one core draws in a row: those of a sheet of thumbnails."""
 
 FEATURES, PAGE = "features", "the page"
 """What comes before the first epoch, and after the last one."""
@@ -87,7 +91,9 @@ def forecast(
         share = 1.0 if labeled is None or data.is_full(epochs - 1) else labeled
         supposing = f"if {'all' if labeled is None else f'{100 * labeled:.0f} % of the'} labels look clean"
     look, shown = costs.look / processes, min(len(data.noisy_labels), PICTURES)
-    drawing = min(shown, EMBEDDED) * costs.within + max(0, shown - EMBEDDED) * costs.beside
+    beside = max(0, shown - EMBEDDED)
+    cores = min(usable_cores(), -(-beside // SHEET)) or 1
+    drawing = min(shown, EMBEDDED) * costs.within + beside * costs.beside / cores
     answers = max(1, counts[STAGE_ONE])
     cleaning = costs.cleaning + (costs.first_cleaning - costs.cleaning) / answers * (done == 0)
     seconds = {

@@ -61,7 +61,7 @@ class Costs:
         divides: whether the cleaner leaves samples unlabeled, so that their number decides on the steps of stage 2.
         remembers: whether the networks look at all samples after every epoch of the warm-up too.
         within: a picture within the page of the run, read and drawn; 0 without pictures.
-        beside: a picture in a sheet beside the page, on all cores.
+        beside: a picture in a sheet beside the page; sheets are drawn on all cores.
     """
 
     warmup: float
@@ -83,6 +83,7 @@ def try_out(
     context: Callable[[], AbstractContextManager[None]],
     processes: int = 1,
     clock: Callable[[], float] = time.perf_counter,
+    page: bool = True,
 ) -> Costs:
     """Time the work of a run, on copies of its parts.
 
@@ -94,9 +95,10 @@ def try_out(
         context: what a forward pass is to be in, for its precision.
         processes: of the run, on this machine.
         clock: in seconds.
+        page: whether there will be one.
     """
     with as_they_were(device):
-        return Trial(module, datamodule, cleaner, device, context, processes, clock).costs()
+        return Trial(module, datamodule, cleaner, device, context, processes, clock).costs(page)
 
 
 class Trial:
@@ -119,14 +121,13 @@ class Trial:
         self.generator = torch.Generator().manual_seed(0)
         self.order = datamodule.labeled[torch.randperm(len(datamodule.labeled), generator=self.generator)]
 
-    def costs(self) -> Costs:
-        """Time everything."""
+    def costs(self, page: bool) -> Costs:
+        """Time everything, the pictures of the page where there will be one."""
         classes, first, again = self._cleaning() if self.cleaner.active else (None, 0.0, 0.0)
         stage_two = self._step(False, classes) if self.cleaner.active else 0.0
         remembers = isinstance(self.cleaner, Remembers)
-        return Costs(
-            self._step(True), stage_two, self._look(), first, again, classes is None, remembers, *self._pictures()
-        )
+        pictures = self._pictures() if page else (0.0, 0.0)
+        return Costs(self._step(True), stage_two, self._look(), first, again, classes is None, remembers, *pictures)
 
     def _some(self, count: int, begin: int = 0) -> Tensor:
         """Positions (n,) of labeled samples, at random but always the same; a small set goes round."""
@@ -265,6 +266,7 @@ class Trial:
                 at twice.
         """
         begin, size, pieces = self._now(), min(smallest, full), list[tuple[int, float]]()
+        self._pass(work, prepare, size)  # not counted: the first one of any work is slow
         while size < full:
             seconds = self._pass(work, prepare, size)
             if pieces and repeats > 1 and seconds > BUDGET / 4:  # a busy machine stops, and that would be multiplied
@@ -276,7 +278,7 @@ class Trial:
         times = [self._pass(work, prepare, full)]
         while len(times) < repeats and self._now() - begin < BUDGET:
             times.append(self._pass(work, prepare, full))
-        return median(times[1:] or times)  # the first of several is slow
+        return median(times[1:] or times)
 
     def _pass(self, work: Callable[[T], object], prepare: Callable[[int], T], size: int) -> float:
         thing = prepare(size)
