@@ -28,7 +28,7 @@ CHOOSING = 50_000
 DECAYS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Weights of the squared norm in softmax regression to choose from."""
 
-SOME = 8192
+AXES_FROM = 8192
 """Samples at least, evenly spread, that the principal axes of a regression are read off; or all."""
 
 NOBODY = -10.0
@@ -181,9 +181,9 @@ def fit_regression(
     # Along the principal axes of the inputs, in units in which the second derivative of the loss is 1 where all classes
     # are equally likely: as it comes, L-BFGS takes two to three times as many steps.
     curvature = (1 - 1 / num_classes) / num_classes
-    every = max(1, len(inputs) // SOME)
-    some, parts = inputs[::every], share[::every, None]
-    variances, axes = torch.linalg.eigh((some * parts).T @ some / parts.sum())
+    every = max(1, len(inputs) // AXES_FROM)
+    some, shares = inputs[::every], share[::every, None]
+    variances, axes = torch.linalg.eigh((some * shares).T @ some / shares.sum())
     second = variances * curvature
     units = torch.maximum(second, 1e-6 * second.max()).add(decay).clamp(min=1e-12).sqrt()[:, None]
     scaled = inputs.new_zeros(inputs.shape[1] + 1, num_classes)

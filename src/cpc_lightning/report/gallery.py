@@ -35,6 +35,9 @@ LADDER = ((256, 82), (192, 78), (THUMBNAIL, 72), (112, 60), (80, 50))
 BUDGET = 2_200_000
 """Bytes that the pictures within the page may take, before base64 adds a third."""
 
+SHEET = 100
+"""Thumbnails of a sprite sheet, which one core draws (1,620 pixels square, 10 MB once decoded)."""
+
 EMBEDDED = 200
 """Labels whose pictures are within the page."""
 
@@ -64,8 +67,8 @@ class Tile:
 
     @property
     def per_sheet(self) -> int:
-        """Tiles of a sprite sheet: 500 small ones, 100 thumbnails (1,620 pixels square, 10 MB once decoded)."""
-        return 500 if self.crisp else 100
+        """Tiles of a sprite sheet: 500 small ones, or `SHEET` thumbnails."""
+        return 500 if self.crisp else SHEET
 
     @property
     def ending(self) -> str:

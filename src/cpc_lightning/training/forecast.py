@@ -7,13 +7,10 @@ from dataclasses import dataclass
 
 from cpc_lightning.files import usable_cores
 from cpc_lightning.report.duration import spoken
-from cpc_lightning.report.gallery import EMBEDDED, PICTURES
+from cpc_lightning.report.gallery import EMBEDDED, PICTURES, SHEET
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.pace import EVALUATION, HELD_OUT, STAGE_ONE, STAGE_TWO, WARMUP, parts_after
 from cpc_lightning.training.trial import Costs
-
-SHEET = 100
-"""Pictures that one core draws in a row: those of a sheet of thumbnails."""
 
 FEATURES, PAGE = "features", "the page"
 """What comes before the first epoch, and after the last one."""

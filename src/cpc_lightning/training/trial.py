@@ -262,8 +262,8 @@ class Trial:
             prepare: not timed.
             full: the size in the run.
             smallest: to begin with.
-            repeats: passes at most over a piece of the size `full`, of which the median counts; 1: no piece is looked
-                at twice.
+            repeats: passes at most over a piece of the size `full`, of which the median counts; 1: of a smaller
+                piece, too, one pass is what counts.
         """
         begin, size, pieces = self._now(), min(smallest, full), list[tuple[int, float]]()
         self._pass(work, prepare, size)  # not counted: the first one of any work is slow
@@ -278,7 +278,7 @@ class Trial:
         times = [self._pass(work, prepare, full)]
         while len(times) < repeats and self._now() - begin < BUDGET:
             times.append(self._pass(work, prepare, full))
-        return median(times[1:] or times)
+        return median(times[1:] or times)  # the first of this size is slow, too
 
     def _pass(self, work: Callable[[T], object], prepare: Callable[[int], T], size: int) -> float:
         thing = prepare(size)
