@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from cleaners_claims import LONG, PLAIN
 
-# How the networks learn: as in the paper (but for lambda_u), and as dataset=arrays has it.
-PAPERS = ("semisup=mixmatch", "semisup.lambda_u=0", "training.full_epochs=false")
-OWN = ("semisup=unmixed", "training.full_epochs=true", "views.policy=weak")
+# How the networks learn: as in the paper (but for lambda_u); as dataset=arrays had it; and as it has it, where the
+# division waits until networks begin to learn labels by heart.
+PAPERS = ("semisup=mixmatch", "semisup.lambda_u=0", "training.full_epochs=false", "training.divide_when=scheduled")
+OWN = ("semisup=unmixed", "training.full_epochs=true", "views.policy=weak", "training.divide_when=scheduled")
+WAITING = (*OWN[:-1], "training.divide_when=memorising")
 LATER = ("uniform", "knn", "wrong_events", "mixture_2d", "probe")
 
 # Asymmetric noise brings a penalty on confident predictions for the warm-up, and to plain training all is warm-up.
@@ -78,6 +80,7 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
         **{name: (f"cleaner={name}", *PAPERS) for name in ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr", "oracle")},
     },
     "own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in ("gmm_agn", "cpc_agn", "cpc_awr", "oracle")},
+    "waiting": {f"{name}, own data, waiting": (f"cleaner={name}", *WAITING) for name in ("gmm_agn", "cpc_agn", "cpc_awr")},
     "later": {name: (f"cleaner={name}", *PAPERS) for name in LATER},
     "later, own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in LATER},
     "careful": {  # own data, where plain training is ahead: no label left out but weighted, or divided late

@@ -44,6 +44,7 @@ from cpc_lightning.training.checkpoints import (
     run_folder,
 )
 from cpc_lightning.training.datamodule import CoTrainingDataModule
+from cpc_lightning.training.memorising import SCHEDULED
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.records import RunRecord, check_same_data
 from cpc_lightning.training.same_run import as_begun, check_same_config
@@ -315,6 +316,8 @@ class Parts:
                 training["limit_batches"], training["num_workers"], training["balanced_batches"], images,
                 training["warmup_epochs"] if cleaner.active else 0, training["warmup_batch_size"],
                 training["full_epochs"], self.method,
+                # Who knows the truth learns nothing by waiting.
+                SCHEDULED if cleaner.needs_true_labels else training["divide_when"],
             )  # fmt: skip
 
     @cached_property

@@ -25,7 +25,7 @@ from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError, TrainingError, first_line, one_line
 from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.methods.codivide import CoDivide
-from cpc_lightning.report.ending import lost_by_dividing, print_findings, print_summary, warnings_of
+from cpc_lightning.report.ending import lost_by_dividing, never_divided, print_findings, print_summary, warnings_of
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.run_folder import read_run_folder
 from cpc_lightning.report.summary import summarise, write_summary
@@ -146,8 +146,8 @@ def print_ending(folder: Path, report: LabelReport, summary: Mapping[str, Any], 
     there = {name: meaning for name, meaning in OUTPUTS.items() if (folder / name).exists()}
     if not (folder / FOLDER / f"{BEST}.ckpt").exists():  # nothing is tested
         there[f"{FOLDER}/"] = f"{LAST}.ckpt"
-    lost = lost_by_dividing(summary) if advise else None
-    warnings = [*warnings_of(report), *([] if lost is None else [lost])]
+    of_division = [lost_by_dividing(summary), never_divided(summary)] if advise else []
+    warnings = [*warnings_of(report), *(line for line in of_division if line is not None)]
     print_summary(summary, {"folder": str(shown), **there}, warnings=warnings)
 
 

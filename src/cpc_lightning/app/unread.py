@@ -12,7 +12,7 @@ from cpc_lightning.methods.method import PENALTY, POLICY, Method
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
 from cpc_lightning.training.same_run import flatten, within
 
-OF_WARMUP = ("warmup_epochs", "warmup_batch_size")
+OF_WARMUP = ("warmup_epochs", "warmup_batch_size", "divide_when")
 """Settings of `training` that mean something to all methods for which a cleaner divides the data."""
 
 OF_STRONG_VIEWS = ("views.policy", "views.augdesc", "vector_views")

@@ -31,6 +31,7 @@ class CoDivide(Method):
 
     takes_cleaner = True
     takes_risk = True
+    may_wait = True
     warmup_settings = (PENALTY, POLICY)
 
     def begin(self, beginning: Beginning) -> None:

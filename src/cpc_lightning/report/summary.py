@@ -38,7 +38,9 @@ def summarise(
     "test_accuracy_top5_best", "ilsvrc12_accuracy_best", ... "test_accuracy_selected" is that of the networks that the
     set "val" selects; "test_prototype_accuracy_last", ... are those of class prototypes as classifiers.
     "ks_deviating_clean_1", ... are the shares of classes of Figure 1, at the end of the warm-up.
-    "test_accuracy_warmup" is the best accuracy by then, which plain training has reached.
+    "test_accuracy_warmup" is the best accuracy by then, which plain training has reached. "divided_after" is how many
+    epochs there were by then, null where nothing was divided; "memorised" what the networks knew by heart when that was
+    last asked (`training.memorising`), null where the division waits for nothing.
     """
     last = rows[-1]
 
@@ -54,6 +56,8 @@ def summarise(
         },
         "test_accuracy_selected": None,
         "test_accuracy_warmup": _best_of_warmup(rows),
+        "divided_after": _first_division(rows),
+        "memorised": next(reversed(column("stage1/memorised")), None),
         **{f"{name.replace('/', '_')}_selected": v for name, v in selected.items() if name[-2:] not in ("_1", "_2")},
         **{f"cleaner_{m}_{c}": last.get(f"{c}/{m}") for c in SOURCES for m in ("auc", "precision", "recall")},
         **{
@@ -79,9 +83,14 @@ def summarise(
 
 def _best_of_warmup(rows: Sequence[Mapping[str, float | None]]) -> float | None:
     """The best test accuracy up to the first division of the data; None without one, or without a test set."""
-    divided = [place for place, row in enumerate(rows) if row.get("partition/labeled_1") is not None]
-    measured = [row.get("test/accuracy") for row in rows[: divided[0] + 1]] if divided else []
+    measured = [row.get("test/accuracy") for row in rows[: _first_division(rows) or 0]]
     return max((value for value in measured if value is not None), default=None)
+
+
+def _first_division(rows: Sequence[Mapping[str, float | None]]) -> int | None:
+    """Epochs trained when the data were first divided; None where they never were."""
+    divided = (place for place, row in enumerate(rows, start=1) if row.get("partition/labeled_1") is not None)
+    return next(divided, None)
 
 
 def _suspected(report: LabelReport) -> int | None:

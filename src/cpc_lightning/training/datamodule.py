@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cpc_lightning.cleaning.partition import Partition
-from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ImageDataset
+from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ImageDataset, Vectors
 from cpc_lightning.errors import require, require_integer, require_switch
 from cpc_lightning.files import usable_cores
 from cpc_lightning.methods.method import Method
 from cpc_lightning.training.loading import Agenda, Batches, BatchLoader, CoTrainingDataset, EvaluationDataset
+from cpc_lightning.training.memorising import MEMORISING, SCHEDULED, WHEN, kept_from
 from cpc_lightning.training.samplers import CoTrainingSampler, NetworkShare, balanced_draw, checked_limit, warmup_share
 from cpc_lightning.views.views import VIEWS
 
@@ -39,6 +40,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
         true_labels: (N,) int64, as in `Split`; -1 where unknown. For metrics only.
         trusted: (N,) bool, as in `Split`.
         partitions: for network 1 and network 2, or None.
+        kept_from: positions (n,) that network 1, and that network 2, does not train on while `partitions` is None; None
+            where the division does not wait for the networks.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         warmup_batch_size: int | None = None,
         full_epochs: bool = False,
         method: Method | None = None,
+        divide_when: str = SCHEDULED,
     ) -> None:
         """Take the data and how to batch it.
 
@@ -77,6 +81,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
                 labeled side, which then goes round more than once. False: as many as it takes to see the labeled side
                 once, as in DivideMix and CPC; the fewer labels look clean, the fewer they are.
             method: what it takes of its batches; None: batches of either network, each side by itself.
+            divide_when: "scheduled", after `warmup_epochs`; "memorising", then, but not before networks begin to learn
+                labels by heart. Then each network is kept from some labels until the data is divided.
         """
         super().__init__()
         warmup_batch_size = batch_size if warmup_batch_size is None else warmup_batch_size
@@ -98,6 +104,9 @@ class CoTrainingDataModule(pl.LightningDataModule):
         self.balanced_batches, self.views, self.full_epochs = balanced_batches, views, full_epochs
         self.warmup_epochs, self.warmup_batch_size = warmup_epochs, warmup_batch_size
         self.method = Method() if method is None else method
+        require(divide_when in WHEN, "divide_when", divide_when, f"must be one of {', '.join(WHEN)}")
+        waits = divide_when == MEMORISING and self.method.may_wait and not isinstance(dataset.train.images, Vectors)
+        self.kept_from = kept_from(self.labeled, seed) if waits and warmup_epochs else None
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
         self.trusted = dataset.train.trusted
@@ -122,7 +131,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
     def sampler(self, epoch: int) -> CoTrainingSampler:
         """The steps of both networks in `epoch`, from the current partitions."""
         if self.partitions is None:
-            first, second = (warmup_share(index) for index in self.draws(epoch))
+            first, second = (warmup_share(index) for index in self.taught(epoch))
         elif self.method.mixes_sides:
             first, second = (mixed_share(p) for p in self.partitions)
         else:
@@ -145,7 +154,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
             epoch=epoch,
             rank=self._rank,
             world_size=self._world_size,
-            limit_batches=None if epoch < self.warmup_epochs else self.limit_batches,
+            limit_batches=None if self.warms_up(epoch) else self.limit_batches,
             epoch_size=len(self.draws(epoch)[0]) if self.is_full(epoch) else None,
         )
 
@@ -177,13 +186,25 @@ class CoTrainingDataModule(pl.LightningDataModule):
             (share, share), self.batch_size_in(epoch), self.seed, epoch, 0, processes, limit
         ).steps(0)
 
+    def warms_up(self, epoch: int) -> bool:
+        """Whether `epoch` is one of the warm-up, as far as is known: the division may wait."""
+        return epoch < self.warmup_epochs or (self.kept_from is not None and self.partitions is None)
+
+    def taught(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """Positions that network 1 and network 2 train on in an `epoch` of the warm-up, int64, ascending."""
+        draws = self.draws(epoch)
+        if self.kept_from is None:
+            return draws
+        first, second = (index[~torch.isin(index, kept)] for index, kept in zip(draws, self.kept_from, strict=True))
+        return first, second
+
     def is_full(self, epoch: int) -> bool:
         """Whether `epoch` has as many steps as if all samples were on the labeled side."""
         return self.full_epochs or self.method.mixes_sides or self.method.whole_epoch(epoch)
 
     def batch_size_in(self, epoch: int) -> int:
         """Labeled samples a step and process in `epoch`."""
-        return self.warmup_batch_size if epoch < self.warmup_epochs else self.batch_size
+        return self.warmup_batch_size if self.warms_up(epoch) else self.batch_size
 
     @property
     def unlabeled(self) -> Tensor:

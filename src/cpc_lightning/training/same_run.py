@@ -35,6 +35,7 @@ AS_BEFORE: Mapping[str, Any] = {
     "semisup.views": 2,
     "semisup.kept_guesses": False,
     "training.full_epochs": False,
+    "training.divide_when": "scheduled",
     "training.warmup_policy": None,
     "training.warmup_batch_size": None,  # but for a run that stopped in a warm-up that training.limit_batches cut short
     "views.augdesc": False,

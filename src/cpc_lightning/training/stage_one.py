@@ -34,6 +34,7 @@ from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.training.datamodule import CoTrainingDataModule, datamodule_of
 from cpc_lightning.training.distributed import broadcast_object, broadcast_tensors
 from cpc_lightning.training.measures import measure_losses, measure_result
+from cpc_lightning.training.memorising import memorised
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.observation import FIELDS, Columns, Observation, observe_batch
 from cpc_lightning.training.progress import say_doing, shown
@@ -51,6 +52,7 @@ class Verdict:
         suggested: (n,) int64 the class with the largest mean softmax of both networks, of each sample looked at.
         confidence: (n,) that largest mean softmax.
         progress: as in `CleaningTask`.
+        ends_warmup: whether the data were divided for the first time.
     """
 
     epoch: int
@@ -60,6 +62,7 @@ class Verdict:
     suggested: Tensor
     confidence: Tensor
     progress: float
+    ends_warmup: bool
 
 
 class StageOne(pl.Callback):
@@ -90,6 +93,7 @@ class StageOne(pl.Callback):
         self.noise: NoiseEstimate | None = None
         self.advice: Advice | None = None
         self._trained = 0  # epochs, in this process
+        self._waited = 0  # epochs that the division was put off by
         self._remembered = 0  # the last epoch that the cleaner was shown
         self._loss_history: list[Tensor] = []  # newest last, each (2, N), min-max scaled
         self._final: dict[str, Any] | None = None  # what the last epoch's verdict says of every label
@@ -99,7 +103,11 @@ class StageOne(pl.Callback):
         self._follow(cast(CoTrainingModule, pl_module))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Divide the data once the warm-up is over; where nothing divides it only look, at the very end."""
+        """Divide the data once the warm-up is over; where nothing divides it only look, at the very end.
+
+        The warm-up may go on for as long as networks do not learn labels by heart (`training.memorising`). If it lasts
+        to the end, the cleaner is asked once, for the verdict.
+        """
         module = cast(CoTrainingModule, pl_module)
         if module.began_anew:
             self._loss_history = []  # of networks that are no more
@@ -162,23 +170,40 @@ class StageOne(pl.Callback):
         seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat([*index, others])))
         self._remember(datamodule, seen)
         judging = self._with_history((seen.of(0, draws[1]), seen.of(1, draws[0])))
-        result, values = None, {}
-        progress = max(0.0, (self._trained - module.warmup_epochs) / cast(int, trainer.max_epochs))
+        result: CleaningResult | None = None
+        values: dict[str, float] = {}
+        waits = self.divides and self._wait(datamodule, seen, values)
+        if waits and not final:
+            return values
+        ends_warmup = self.divides and datamodule.partitions is None
+        progress = max(0.0, (self._trained - module.warmup_epochs - self._waited) / cast(int, trainer.max_epochs))
         if self.cleaner.active:
             learning = seen.of(0, draws[0]), seen.of(1, draws[1])
             say_doing(trainer, "stage 1, dividing")
             result = self._divide(trainer, module, draws, judging, learning, progress, self._trained)
-            if self.divides:
+            if self.divides and not waits:
                 datamodule.partitions = result.partitions
             self._take(trainer, module, result)
-            values = measure_result(result, draws)
-            if not self.divides:
+            values |= measure_result(result, draws)
+            if waits or not self.divides:
                 values = {name: value for name, value in values.items() if not name.startswith("partition/")}
-            elif self._trained == module.warmup_epochs:
+            if ends_warmup:
                 values |= measure_losses(judging, draws)
         light = replace(judging[0], features=torch.empty(0)), replace(judging[1], features=torch.empty(0))
-        self.verdict = Verdict(self._trained, draws, light, result, seen.suggested, seen.confidence, progress)
+        self.verdict = Verdict(
+            self._trained, draws, light, result, seen.suggested, seen.confidence, progress, ends_warmup
+        )
         return values
+
+    def _wait(self, datamodule: CoTrainingDataModule, seen: Observation, values: dict[str, float]) -> bool:
+        """Whether to train on all labels for one epoch more; adds what tells it to `values`."""
+        if datamodule.kept_from is None or datamodule.partitions is not None:
+            return False
+        first, second = seen.evidence
+        found = memorised(seen.index, (first.losses, second.losses), datamodule.kept_from)
+        values["stage1/memorised"] = found.value
+        self._waited += not found.begun
+        return not found.begun
 
     def _take(self, trainer: pl.Trainer, module: CoTrainingModule, result: CleaningResult) -> None:
         """Keep what the cleaner says of the noise and what it has chosen, and say the latter once."""
@@ -318,6 +343,7 @@ class StageOne(pl.Callback):
         """
         return {
             "loss_history": self._loss_history,
+            "waited": self._waited,
             "final": self._final,
             "noise": self.noise and self.noise.to_state(),
             "advice": self.advice and self.advice.to_state(),
@@ -327,7 +353,8 @@ class StageOne(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self._loss_history, self._final = list(state_dict["loss_history"]), state_dict["final"]
-        noise, advice = state_dict.get("noise"), state_dict.get("advice")  # older checkpoints have neither
+        self._waited = state_dict.get("waited", 0)  # older checkpoints have none of these
+        noise, advice = state_dict.get("noise"), state_dict.get("advice")
         self.noise = noise and NoiseEstimate.from_state(noise)
         self.advice = advice and Advice.from_state(advice)
         if self.advice is not None and isinstance(self.cleaner, Chooses):

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import cast
 
 import pytorch_lightning as pl
 
 from cpc_lightning.files import atomic_write
 from cpc_lightning.report.warmup_losses import WARMUP_LOSSES, WarmupLosses, write_warmup_losses
-from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.stage_one import StageOne
 
 
 class KeepWarmupLosses(pl.Callback):
     """Writes the losses of the stage 1 that ends the warm-up, once. Listed after stage 1, and before any checkpoint.
 
-    So every checkpoint from the end of the warm-up on has the file two folders above it, and needs not hold it. Without
+    So every checkpoint from the first division on has the file two folders above it, and needs not hold it. Without
     an active cleaner nothing is divided, no warm-up ends, and there is no file.
     """
 
@@ -28,9 +26,7 @@ class KeepWarmupLosses(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file at the end of the last epoch of the warm-up, on the first process alone."""
         trained, verdict = trainer.current_epoch + 1, self.stage_one.verdict
-        if trained != cast(CoTrainingModule, pl_module).warmup_epochs or not trainer.is_global_zero:
-            return
-        if verdict is None or verdict.epoch != trained or verdict.result is None:
+        if verdict is None or verdict.epoch != trained or not verdict.ends_warmup or not trainer.is_global_zero:
             return
         first, second = (
             WarmupLosses(evidence.losses.cpu().numpy(), draw.noisy_labels.numpy(), draw.true_labels.numpy())
