@@ -6,7 +6,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from cpc_lightning.report.ending import lost_by_dividing, print_summary
+from cpc_lightning.report.ending import lost_by_dividing, never_divided, print_summary
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.summary import summarise, summarise_accuracy
 
@@ -67,8 +67,25 @@ def test_the_best_of_warm_up_is_the_best_up_to_the_first_division():
     training = verdict([0.9], [0])
     summary = summarise(rows, training, {"test": verdict([0.9] * 5, [0] * 5)}, {}, 7.0)
     assert (summary["test_accuracy_warmup"], summary["test_samples"]) == (50.0, 5)
+    assert (summary["divided_after"], summary["memorised"]) == (3, None)
     undivided = summarise([{**row, "partition/labeled_1": None} for row in rows], training, {}, {}, 7.0)
     assert (undivided["test_accuracy_warmup"], undivided["test_samples"]) == (None, 0)
+    assert undivided["divided_after"] is None
+    told = (None, 0.1, 0.2, None)
+    waited = summarise(
+        [{**row, "stage1/memorised": m} for row, m in zip(rows, told, strict=True)], training, {}, {}, 7.0
+    )
+    assert (waited["divided_after"], waited["memorised"]) == (3, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("memorised", "divided_after", "said"), [(0.1, None, True), (0.3, 4, False), (None, None, False), (None, 2, False)]
+)
+def test_labels_that_were_never_divided_are_told(memorised, divided_after, said):
+    line = never_divided({"memorised": memorised, "divided_after": divided_after, "epochs": 24})
+    assert (line is not None) == said
+    if line is not None:
+        assert line.startswith("The labels were not divided: in 24 epochs these networks did not begin to learn labels")
 
 
 @pytest.mark.parametrize(

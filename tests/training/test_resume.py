@@ -13,6 +13,7 @@ from cpc_lightning.app.run import run
 VARIANTS = {
     "as it is": ([], (1, 3, 5)),
     "with workers and a loss history": (["training.num_workers=2", "cleaner.history_length=5"], (4,)),
+    "while the division waits": (["training.divide_when=memorising"], (1, 4)),
     "with draws": (["training.balanced_batches=2"], (2,)),
 }
 
