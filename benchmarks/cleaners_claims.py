@@ -37,6 +37,12 @@ CLAIMS = (
           (PLAIN, ACCURACY)),
     Claim("cpc_awr as for own data beats plain training, equal time", ("cpc_awr, own data", ACCURACY),
           (LONG, ACCURACY)),
+    *(
+        Claim(f"cpc_awr as for own data, the division waiting, beats {of}",
+              ("cpc_awr, own data, waiting", ACCURACY), (other, ACCURACY))
+        for of, other in (("plain training, equal epochs", PLAIN), ("plain training, equal time", LONG),
+                          ("the same with no wait", "cpc_awr, own data"))
+    ),
     Claim("cpc_awr beats plain training, equal time", ("cpc_awr", ACCURACY), (LONG, ACCURACY)),
     Claim("cpc_agn beats plain training, equal time", ("cpc_agn", ACCURACY), (LONG, ACCURACY)),
     *(

@@ -29,7 +29,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "digits, 40 % wrong, cleaner=gmm_agn": ("dataset=digits", "cleaner=gmm_agn", *NOISE, *BRIEF),
     "digits, cleaner=none": ("dataset=digits", "cleaner=none", *BRIEF),
     "600 JPEGs of 160 x 120, 40 % wrong": (
-        "dataset=imagefolder", "dataset.root=FOLDER/jpegs", *NOISE, *BRIEF, "training.num_workers=0", "views.size=28",
+        "dataset=imagefolder", "dataset.root=FOLDER/jpegs", "training.divide_when=scheduled", *NOISE, *BRIEF,
+        "training.num_workers=0", "views.size=28",
         "backbone=small_resnet",
     ),
     "the same, features of EfficientNet-Lite0": (

@@ -42,7 +42,13 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "ssr": ("method=ssr",),
     "promix": ("method=promix",),
     REFERENCE: (f"cleaner={REFERENCE}", *PAPERS),
-    "cpc_awr, own data": ("cleaner=cpc_awr", "semisup=unmixed", "training.full_epochs=true", *WEAK),
+    "cpc_awr, own data": (
+        "cleaner=cpc_awr",
+        "semisup=unmixed",
+        "training.full_epochs=true",
+        "training.divide_when=scheduled",
+        *WEAK,
+    ),
 }
 """By name the settings of each; dividemix and augdesc are `method=codivide` by cleaner and views."""
 

@@ -112,8 +112,11 @@ def table_without_seconds(path):
         return [{name: v for name, v in row.items() if "seconds" not in name} for row in csv.DictReader(file)]
 
 
-def checkpoint_without_seconds(folder, name):
-    """The whole checkpoint, but for clocks, the run's folder and what names the callbacks and the folder."""
+def checkpoint_without_seconds(folder, name, *others):
+    """The whole checkpoint, but for clocks, the folders and what names the callbacks and the run's folder.
+
+    The best may be from before the run was stopped, and then it names the folder of that time.
+    """
     checkpoint = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
     for row in checkpoint["callbacks"]["EpochTable"]["rows"]:
         for key in [key for key in row if "seconds" in key]:
@@ -123,7 +126,9 @@ def checkpoint_without_seconds(folder, name):
     for key in ("run_dir", "resume", "callbacks", "trainer", "logger"):
         checkpoint["run"]["config"].pop(key)
     checkpoint["run"].pop("overrides")
-    return relative(checkpoint, str(folder.resolve()))
+    for place in (folder, *others):
+        checkpoint = relative(checkpoint, str(place.resolve()))
+    return checkpoint
 
 
 def relative(value, folder):
@@ -160,7 +165,7 @@ def assert_same_run(ours, theirs):
         assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
     assert table_without_seconds(ours / "metrics.csv") == table_without_seconds(theirs / "metrics.csv")
     for name in ("best", "last"):
-        assert_same(*(checkpoint_without_seconds(folder, name) for folder in (ours, theirs)), name)
+        assert_same(*(checkpoint_without_seconds(folder, name, ours, theirs) for folder in (ours, theirs)), name)
     first, second = (json.loads((folder / "summary.json").read_text()) for folder in (ours, theirs))
     for summary in (first, second):
         del summary["seconds"], summary["overrides"]

@@ -27,7 +27,8 @@ def run_on_photos(folder: Path, root: Path, *more: str) -> Path:
     settings = [
         "dataset=imagefolder", f"dataset.root={root}", "backbone=small_resnet", "backbone.width=8", "embedding_size=16",
         "views.size=16", "dataset.crop.resize=20", "training.batch_size=4", "training.warmup_epochs=1",
-        "training.num_workers=0", "training.epochs=2", "optimizer.schedule.milestones=[1]", "cleaner=gmm_agn", *PLAIN,
+        "training.divide_when=scheduled", "training.num_workers=0", "training.epochs=2",
+        "optimizer.schedule.milestones=[1]", "cleaner=gmm_agn", *PLAIN,
     ]  # fmt: skip
     assert main([*settings, *more, f"hydra.run.dir={folder}"]) == 0
     return folder

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
+from cpc_lightning.methods.codivide import CoDivide
 from cpc_lightning.training import forecast as training_forecast
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.forecast import PAGE, Forecast, forecast
@@ -34,6 +35,13 @@ def test_a_run_of_five_epochs():
     assert found.supposing == "if 60 % of the labels look clean"
     assert found.words == "about 4 min 48 s on this CPU"  # 288 s
     assert found.shares == "stage 2 3 min, stage 1 56 s, warm-up 40 s, evaluation 10 s"
+
+
+def test_a_division_that_may_wait_is_supposed_to_come_at_once():
+    may_wait = data(method=CoDivide(), divide_when="memorising")
+    found = forecast(COSTS, may_wait, epochs=5, labeled=0.6)
+    assert found.supposing == "if 60 % of the labels look clean, and are divided after epoch 2"
+    assert forecast(COSTS, may_wait, epochs=5, done=3).supposing == "if all labels look clean"
 
 
 def test_where_nobody_knows_all_labels_are_supposed_to_look_clean():

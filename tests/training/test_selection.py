@@ -26,6 +26,7 @@ TINY = (
     "dataset.crop.resize=20",
     "training.batch_size=4",
     "training.warmup_epochs=1",
+    "training.divide_when=scheduled",
     "training.limit_batches=3",
     "training.num_workers=0",
     "callbacks=none",
