@@ -4,7 +4,7 @@
 
 Vectors of 512 numbers in 20 classes that overlap, around centres in a space of 32 dimensions, with noise in all 512;
 30 % of the labels are drawn anew. `--judge` measures what a run does once and what grows fastest, `infer_true_classes`
-(neighbours, regressions, votes), in a process of its own; 0 leaves either out.
+(neighbours, regressions, votes), in a process of its own; 0 leaves either out, and its rows as they were.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import report
+from measure import RESULTS, report
 from shares import rows_of, run
 
 NUMBERS, CLASSES, INSIDE = 512, 20, 32
@@ -69,6 +69,16 @@ def judge(count: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def last_time(begin: str) -> tuple[list[list[Any]], list[str]]:
+    """The rows and the notes of the committed results that begin so."""
+    file = RESULTS / "vectors.json"
+    found = json.loads(file.read_text()) if file.is_file() else {"rows": [], "notes": []}
+    return (
+        [row for row in found["rows"] if row[0].startswith(begin)],
+        [note for note in found["notes"] if note.startswith(begin)],
+    )
+
+
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,7 +94,8 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)
     asked.folder.mkdir(parents=True, exist_ok=True)
     folder = asked.folder.resolve()
-    rows: list[list[Any]] = []
+    cores = "one core" if asked.threads == 1 else f"{asked.threads} cores"
+    rows, notes = ([], []) if asked.run else last_time("a run on")
     if asked.run:
         file = folder / f"train_{asked.run}.npz"
         if not file.is_file():
@@ -98,23 +109,25 @@ def main() -> None:
             ["experiment=photos", "dataset=embeddings", "features=none", f"dataset.file={file}",
              f"dataset.test_file={folder}/test.npz", f"hydra.run.dir={folder}/run"], folder,
         )  # fmt: skip
-        rows += [[f"a run on {asked.run:,}", *row, ""] for row in rows_of(found)[:-1]]
-        rows.append([f"a run on {asked.run:,}", *rows_of(found)[-1], f"{found['megabytes']:,.0f} MB"])
-    notes = []
+        name = f"a run on {asked.run:,}, {cores}"
+        rows += [[name, *row, ""] for row in rows_of(found)[:-1]]
+        rows.append([name, *rows_of(found)[-1], f"{found['megabytes']:,.0f} MB"])
+    before: tuple[list[list[Any]], list[str]] = ([], []) if asked.judge else last_time("labels of")
+    rows, notes = rows + before[0], notes + before[1]
     if asked.judge:
         result = folder / "judged.json"
         command = [sys.executable, __file__, str(folder), "--judge", str(asked.judge), "--judging", str(result)]
         subprocess.run(command, check=True)
         found = json.loads(result.read_text())
-        name = f"labels of {asked.judge:,} judged"
+        name = f"labels of {asked.judge:,} judged, {cores}"
         rows += [[name, *row, ""] for row in rows_of(found)[:-1]]
         rows.append([name, *rows_of(found)[-1], f"{found['megabytes']:,.0f} MB"])
         notes.append(
-            f"of {asked.judge:,}: recall of the 30 nearest {found['recall']:.4f} (512 samples compared with all), "
+            f"labels of {asked.judge:,}: recall of the 30 nearest {found['recall']:.4f} (by 512 samples), "
             f"AUC of wrong labels {found['auc']:.4f}, noise estimated {found['noise_rate']:.3f}"
         )
     notes += [
-        f"{NUMBERS} numbers a vector, {CLASSES} classes, 30 % of the labels drawn anew; {asked.threads} cores",
+        f"{NUMBERS} numbers a vector, {CLASSES} classes, 30 % of the labels drawn anew",
         "by the clock, and of all cores together, which other programs on the machine change less",
     ]
     columns = ["what", "part", "s", "s of all cores", "share", "memory"]
