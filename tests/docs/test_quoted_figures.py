@@ -72,14 +72,15 @@ def test_stage_1_at_the_size_of_webvision():
 
 
 def test_a_folder_of_photos():
-    found = {
-        row[1]: row[2:] for row in cells("benchmarks/results/photos.md", "| network | part |") if "Lite0" in row[0]
-    }
-    seconds, memory = found["the whole command"][0], found["the whole command"][-1]
+    found = {(row[0], row[1]): row[2:] for row in cells("benchmarks/results/photos.md", "| network | part |")}
+    small, large = ({part: row for (of, part), row in found.items() if name in of} for name in ("ResNet", "Lite0"))
     page = " ".join((ROOT / "docs/features.md").read_text().split())
-    assert f"takes {seconds} s with EfficientNet-Lite0" in page
-    assert f"This is {found['ratio'][0]} times the bare forward passes" in page
-    assert f"needs {memory} of memory" in page
+    first, second = (network["the whole command"] for network in (small, large))
+    assert f"takes {first[0]} s with ResNet-18 and {second[0]} s with EfficientNet-Lite0" in page
+    clock, cores = ((small["ratio"][kind], large["ratio"][kind]) for kind in (0, 1))
+    assert f"This is {' and '.join(clock)} times the bare forward passes of the network by the clock" in page
+    assert f"{' and '.join(cores)} times in processor time" in page
+    assert f"needs {first[-1].removesuffix(' MB')} and {second[-1]} of memory" in page
 
 
 def test_what_speed_says_of_an_epoch():
