@@ -6,7 +6,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from cpc_lightning.report.ending import lost_by_dividing, never_divided, print_summary
+from cpc_lightning.report.ending import lost_by_dividing, print_summary
+from cpc_lightning.report.findings import never_divided
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.summary import summarise, summarise_accuracy
 
@@ -86,6 +87,7 @@ def test_labels_that_were_never_divided_are_told(memorised, divided_after, said)
     assert (line is not None) == said
     if line is not None:
         assert line.startswith("The labels were not divided: in 24 epochs these networks did not begin to learn labels")
+    assert never_divided({"epochs": 24}) is None  # of an older version
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from cpc_lightning.datasets.dataset import ImageDataset
 from cpc_lightning.errors import InputError, TrainingError, first_line, one_line
 from cpc_lightning.files import atomic_write, remove_stale
 from cpc_lightning.methods.codivide import CoDivide
-from cpc_lightning.report.ending import lost_by_dividing, never_divided, print_findings, print_summary, warnings_of
+from cpc_lightning.report.ending import lost_by_dividing, print_findings, print_summary, warnings_of
+from cpc_lightning.report.findings import never_divided
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.report.run_folder import read_run_folder
 from cpc_lightning.report.summary import summarise, write_summary

@@ -99,22 +99,6 @@ def lost_by_dividing(summary: Mapping[str, Any]) -> str | None:
     )
 
 
-def never_divided(summary: Mapping[str, Any]) -> str | None:
-    """What to say where the division waited for networks that memorise, to the end; None elsewhere.
-
-    Args:
-        summary: as written to summary.json.
-    """
-    if summary["memorised"] is None or summary["divided_after"] is not None:
-        return None
-    return (
-        f"The labels were not divided: in {count_of(summary['epochs'], 'epoch')} these networks did not begin to learn "
-        "labels by heart, and until then they learn most from all of them. So this is plain training, and the verdict "
-        "is one look at its end. More epochs or a larger network go further, features of a pretrained one "
-        "(experiment=photos) furthest; training.divide_when=scheduled divides all the same."
-    )
-
-
 def shortened(text: str, from_end: bool = False) -> str:
     """`text`, or its beginning or its end with three dots."""
     if len(text) <= LONGEST:

@@ -7,7 +7,7 @@ where there is none; `suggested` (N,) the networks' classes; `clean` (N,) clean 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpc_lightning.datasets.dataset import UNKNOWN
+from cpc_lightning.errors import count_of
 
 Labels = NDArray[Any]
 Chances = NDArray[np.floating[Any]]
@@ -279,4 +280,20 @@ def unseen(rate: float, out_of_fold_error: float) -> str:
     return (
         "Mistakes between classes that the features confuse cannot be seen: if there are such mistakes, "
         f"the estimated noise rate of {100 * rate:.1f} % is too low."
+    )
+
+
+def never_divided(summary: Mapping[str, Any]) -> str | None:
+    """What to say where the division waited for networks that memorise, to the end; None elsewhere.
+
+    Args:
+        summary: as in summary.json; that of an older version tells nothing of it.
+    """
+    if summary.get("memorised") is None or summary["divided_after"] is not None:
+        return None
+    return (
+        f"The labels were not divided: in {count_of(summary['epochs'], 'epoch')} these networks did not begin to learn "
+        "labels by heart, and until then they learn most from all of them. So this is plain training, and the verdict "
+        "is one look at its end. More epochs or a larger network go further, features of a pretrained one "
+        "(experiment=photos) furthest; training.divide_when=scheduled divides all the same."
     )

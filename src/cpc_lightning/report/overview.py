@@ -21,6 +21,7 @@ from cpc_lightning.report.findings import (
     estimated_noise_rate,
     expected_wrong,
     how_many_to_look_at,
+    never_divided,
     unseen,
 )
 from cpc_lightning.report.run_folder import RunFolder
@@ -59,6 +60,8 @@ def caveats(
     told = told or {}
     if told.get("out_of_fold_error") is not None:
         yield unseen(told["noise_rate_estimated"], told["out_of_fold_error"])
+    if undivided := never_divided(told):
+        yield undivided
     if told.get("chosen"):
         yield f"Chosen by the run itself: {told['chosen']}."
     rate = estimated_noise_rate(verdicts.clean_probability)
