@@ -34,7 +34,7 @@ from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.training.datamodule import CoTrainingDataModule, datamodule_of
 from cpc_lightning.training.distributed import broadcast_object, broadcast_tensors
 from cpc_lightning.training.measures import measure_losses, measure_result
-from cpc_lightning.training.memorising import memorised
+from cpc_lightning.training.memorising import Memorised, memorised
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.observation import FIELDS, Columns, Observation, observe_batch
 from cpc_lightning.training.progress import say_doing, shown
@@ -94,6 +94,7 @@ class StageOne(pl.Callback):
         self.advice: Advice | None = None
         self._trained = 0  # epochs, in this process
         self._waited = 0  # epochs that the division was put off by
+        self._memorised: Memorised | None = None  # at the last of them
         self._remembered = 0  # the last epoch that the cleaner was shown
         self._loss_history: list[Tensor] = []  # newest last, each (2, N), min-max scaled
         self._final: dict[str, Any] | None = None  # what the last epoch's verdict says of every label
@@ -200,10 +201,12 @@ class StageOne(pl.Callback):
         if datamodule.kept_from is None or datamodule.partitions is not None:
             return False
         first, second = seen.evidence
-        found = memorised(seen.index, (first.losses, second.losses), datamodule.kept_from)
+        now, before = memorised(seen.index, (first.losses, second.losses), datamodule.kept_from), self._memorised
+        found, self._memorised = now if before is None else now.joined(before), now
         values["stage1/memorised"] = found.value
-        self._waited += not found.begun
-        return not found.begun
+        begun = before is not None and found.begun
+        self._waited += not begun
+        return not begun
 
     def _take(self, trainer: pl.Trainer, module: CoTrainingModule, result: CleaningResult) -> None:
         """Keep what the cleaner says of the noise and what it has chosen, and say the latter once."""
@@ -344,6 +347,7 @@ class StageOne(pl.Callback):
         return {
             "loss_history": self._loss_history,
             "waited": self._waited,
+            "memorised": self._memorised and self._memorised.to_state(),
             "final": self._final,
             "noise": self.noise and self.noise.to_state(),
             "advice": self.advice and self.advice.to_state(),
@@ -353,7 +357,8 @@ class StageOne(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self._loss_history, self._final = list(state_dict["loss_history"]), state_dict["final"]
-        self._waited = state_dict.get("waited", 0)  # older checkpoints have none of these
+        self._waited, last = state_dict.get("waited", 0), state_dict.get("memorised")  # older checkpoints have no such
+        self._memorised = last and Memorised(*last)
         noise, advice = state_dict.get("noise"), state_dict.get("advice")
         self.noise = noise and NoiseEstimate.from_state(noise)
         self.advice = advice and Advice.from_state(advice)
