@@ -101,8 +101,10 @@ def test_labels_that_were_never_divided_are_told(memorised, divided_after, said)
     ],
 )
 def test_what_dividing_has_cost_is_said_where_chance_does_not_explain_it(before, now, samples, said):
-    summary = {"test_accuracy_warmup": before, "test_accuracy_last10": now, "test_samples": samples}
+    accuracies = {"test_accuracy_warmup": before, "test_accuracy_last10": now, "test_accuracy_last": 99.0}
+    summary = {**accuracies, "test_samples": samples, "epochs": 20, "divided_after": 10}
     line = lost_by_dividing(summary)
     assert (line is not None) == said
     if line is not None:
         assert "50.0 % before the labels were divided, and is 45.6 % in the last epochs" in line
+    assert lost_by_dividing({**summary, "divided_after": 11}) is None  # one of the ten was before

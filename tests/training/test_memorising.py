@@ -1,17 +1,18 @@
 """When networks begin to learn labels by heart, and a division that waits for it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from tests.training.test_stage_one import Probe, fit
 
-from cpc_lightning.cleaning.partition import Partition
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split
 from cpc_lightning.datasets.vectors import ArrayVectors
 from cpc_lightning.errors import InputError
 from cpc_lightning.methods.codivide import CoDivide
 from cpc_lightning.methods.elr import Elr
+from cpc_lightning.methods.longremix import LongReMix
 from cpc_lightning.training import stage_one
 from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.memorising import Memorised, kept_from, memorised
@@ -93,22 +94,25 @@ def shown(datamodule, epoch):
 
 def test_until_the_division_no_network_trains_on_what_it_is_kept_from(dataset):
     module = CoTrainingDataModule(
-        dataset,
-        4,
-        1,
-        warmup_epochs=1,
-        warmup_batch_size=10,
-        limit_batches=1,
-        method=CoDivide(),
-        divide_when="memorising",
+        dataset, 4, 1, warmup_epochs=1, warmup_batch_size=10, method=CoDivide(), divide_when="memorising"
     )
-    for epoch in (0, 5):  # the second after the epochs of warm-up: the division waits
-        assert module.batch_size_in(epoch) == 10
+    for epoch, size in ((0, 10), (5, 4)):  # the second after the epochs of warm-up: the division waits
+        assert module.batch_size_in(epoch) == size
         for network, seen in enumerate(shown(module, epoch)):
             assert seen == set(range(200)) - set(module.kept_from[network].tolist())
-    everything = Partition.from_probability(torch.arange(200), torch.ones(200), 0.5)
-    module.partitions = everything, everything
-    assert module.batch_size_in(5) == 4
+
+
+def test_rare_classes_and_trusted_labels_are_kept_from_no_network(dataset):
+    labels = torch.cat([torch.zeros(100), torch.ones(9), torch.full((91,), 2)]).long()
+    trusted = torch.arange(200) < 60
+    split = replace(dataset.train, labels=labels, trusted=trusted)
+    module = CoTrainingDataModule(
+        replace(dataset, train=split), 4, 1, warmup_epochs=1, method=CoDivide(), divide_when="memorising"
+    )
+    assert {len(part) for part in module.kept_from} == {20}
+    for part in module.kept_from:
+        assert not trusted[part].any()
+        assert not (labels[part] == 1).any()
 
 
 def test_who_does_not_wait(dataset):
@@ -119,7 +123,7 @@ def test_who_does_not_wait(dataset):
     of_vectors = ImageDataset("set", tuple("abcd"), vectors, {})
     for data, change in (
         (dataset, {"divide_when": "scheduled"}), (dataset, {"warmup_epochs": 0}), (dataset, {"method": Elr()}),
-        (of_vectors, {}),
+        (dataset, {"method": LongReMix()}),        (of_vectors, {}),
     ):  # fmt: skip
         module = CoTrainingDataModule(data, 4, 1, **{**asked, **change})
         assert module.kept_from is None
@@ -176,3 +180,18 @@ def test_networks_that_never_memorise_are_trained_plainly_and_the_labels_judged_
     assert done.probe.tasks[0].progress == 0
     assert "partition/labeled_1" not in done.logged
     assert done.stage_one.label_report(done.datamodule).clean_probability is not None
+
+
+def test_what_the_last_look_finds_divides_nothing(tmp_path, when):
+    """Nothing is trained on such a division, so that the run was plain training."""
+    when(3)
+    done = waiting(tmp_path, Probe())
+    assert done.datamodule.partitions is None
+    assert "partition/labeled_1" not in done.logged
+
+
+@pytest.mark.long
+def test_the_unlabeled_loss_rises_from_the_division_on(tmp_path, when):
+    when(2)
+    done = waiting(tmp_path, Probe())
+    assert done.module.method.warmup_epochs == 2

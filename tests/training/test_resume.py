@@ -9,6 +9,7 @@ from tests.datasets.image_trees import write_table
 from tests.runs import SIX_EPOCHS, WITNESS, assert_same_run, digest
 
 from cpc_lightning.app.run import run
+from cpc_lightning.training.memorising import Memorised
 
 VARIANTS = {
     "as it is": ([], (1, 3, 5)),
@@ -32,6 +33,20 @@ def test_a_resumed_run_ends_like_one_that_was_not_interrupted(compose, tmp_path,
         ours, theirs = (torch.load(place / "random_states", weights_only=True) for place in (again, seen))
         assert torch.equal(ours["torch"], theirs["torch"])
         assert (ours["numpy"], ours["python"]) == (theirs["numpy"], theirs["python"])
+
+
+@pytest.mark.long
+def test_a_run_whose_division_waited_resumes(compose, tmp_path, monkeypatch):
+    """It is divided after the second look, epoch 3: stopped after the first, after the division, and after one more."""
+    monkeypatch.setattr(Memorised, "begun", True)
+    settings = [*SIX_EPOCHS, "training.divide_when=memorising"]
+    straight, seen = tmp_path / "straight", tmp_path / "seen"
+    summary = run(compose(*settings, WITNESS % seen, folder=straight))
+    assert summary["divided_after"] == 3
+    for epoch in (2, 3, 4):
+        folder, again = seen / f"after_{epoch}", tmp_path / f"again_{epoch}"
+        run(compose(*settings, WITNESS % again, f"resume={folder}", folder=folder))
+        assert_same_run(folder, straight)
 
 
 @pytest.fixture(scope="module")

@@ -125,6 +125,10 @@ class CoDivide(Method):
         for memory, rows in zip(self.guesses, probabilities, strict=True):
             cast(SampleMemory, memory).put(index, rows)
 
+    def divided(self, epochs: int) -> None:
+        """Let the weight of the unlabeled loss rise from then on."""
+        self.warmup_epochs = epochs
+
     def follow(self, lambda_u: float) -> float:
         """Take the weight of the unlabeled loss that a cleaner has chosen, unless one was set; the one that holds."""
         self.risk.follow(lambda_u)

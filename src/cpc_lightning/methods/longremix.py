@@ -29,6 +29,7 @@ class LongReMix(CoDivide):
     """Two stages of warm-up and empirical vicinal risk; lambda_u grows anew in the second."""
 
     needs_cleaner = True
+    may_wait = False  # its stages have lengths of their own
 
     def __init__(self, first_share: float = 0.5) -> None:
         """Take the setting.

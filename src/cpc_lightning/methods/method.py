@@ -182,6 +182,9 @@ class Method(nn.Module):
         """How many views stage 2 takes of an image. Known before `begin`."""
         return views.per_image
 
+    def divided(self, epochs: int) -> None:
+        """Know that the data were first divided after so many epochs, where that may be later than `warmup_epochs`."""
+
     def keep(self, index: Tensor, probabilities: tuple[Tensor, Tensor]) -> None:
         """Take what stage 1's pass over the training set has found, where the method asks for it (`keeps`).
 

@@ -80,13 +80,15 @@ def warnings_of(report: LabelReport) -> Iterator[str]:
 def lost_by_dividing(summary: Mapping[str, Any]) -> str | None:
     """What to say where the networks were better before the data were divided than they are at the end; None elsewhere.
 
-    That is, where the mean accuracy of the last epochs lies below the best of warm-up by more than the 95 % interval of
-    a difference between two accuracies on so many test images.
+    That is, where the mean accuracy of the last ten epochs, or where fewer were divided the last one, lies below the
+    best of warm-up by more than the 95 % interval of a difference between two accuracies on so many test images.
 
     Args:
         summary: as written to summary.json.
     """
-    before, now, samples = (summary[f"test_{name}"] for name in ("accuracy_warmup", "accuracy_last10", "samples"))
+    since = summary["epochs"] - (summary["divided_after"] or 0)
+    last = "accuracy_last10" if since >= 10 else "accuracy_last"
+    before, now, samples = (summary[f"test_{name}"] for name in ("accuracy_warmup", last, "samples"))
     if before is None or now is None or not samples:
         return None
     variance = sum(share * (1 - share) for share in (before / 100, now / 100)) / samples

@@ -293,7 +293,8 @@ def never_divided(summary: Mapping[str, Any]) -> str | None:
         return None
     return (
         f"The labels were not divided: in {count_of(summary['epochs'], 'epoch')} these networks did not begin to learn "
-        "labels by heart, and until then they learn most from all of them. So this is plain training, and the verdict "
-        "is one look at its end. More epochs or a larger network go further, features of a pretrained one "
-        "(experiment=photos) furthest; training.divide_when=scheduled divides all the same."
+        "labels by heart, and until then they learn most from all of them. So this is plain training, but that each "
+        "network was kept from a few labels; the verdict is one look at its end. More epochs or a larger network go "
+        "further, features of a pretrained one (experiment=photos) furthest. training.divide_when=scheduled divides "
+        "them all the same."
     )

@@ -15,7 +15,7 @@ from cpc_lightning.errors import require, require_integer, require_switch
 from cpc_lightning.files import usable_cores
 from cpc_lightning.methods.method import Method
 from cpc_lightning.training.loading import Agenda, Batches, BatchLoader, CoTrainingDataset, EvaluationDataset
-from cpc_lightning.training.memorising import MEMORISING, SCHEDULED, WHEN, kept_from
+from cpc_lightning.training.memorising import FEW, MEMORISING, SCHEDULED, WHEN, kept_from
 from cpc_lightning.training.samplers import CoTrainingSampler, NetworkShare, balanced_draw, checked_limit, warmup_share
 from cpc_lightning.views.views import VIEWS
 
@@ -106,10 +106,10 @@ class CoTrainingDataModule(pl.LightningDataModule):
         self.method = Method() if method is None else method
         require(divide_when in WHEN, "divide_when", divide_when, f"must be one of {', '.join(WHEN)}")
         waits = divide_when == MEMORISING and self.method.may_wait and not isinstance(dataset.train.images, Vectors)
-        self.kept_from = kept_from(self.labeled, seed) if waits and warmup_epochs else None
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
         self.trusted = dataset.train.trusted
+        self.kept_from = kept_from(self.spared(), seed) if waits and warmup_epochs else None
         self.partitions: tuple[Partition, Partition] | None = None
         self._loaders: dict[str, DataLoader[Any]] = {}
 
@@ -154,7 +154,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
             epoch=epoch,
             rank=self._rank,
             world_size=self._world_size,
-            limit_batches=None if self.warms_up(epoch) else self.limit_batches,
+            limit_batches=None if epoch < self.warmup_epochs else self.limit_batches,
             epoch_size=len(self.draws(epoch)[0]) if self.is_full(epoch) else None,
         )
 
@@ -186,9 +186,12 @@ class CoTrainingDataModule(pl.LightningDataModule):
             (share, share), self.batch_size_in(epoch), self.seed, epoch, 0, processes, limit
         ).steps(0)
 
-    def warms_up(self, epoch: int) -> bool:
-        """Whether `epoch` is one of the warm-up, as far as is known: the division may wait."""
-        return epoch < self.warmup_epochs or (self.kept_from is not None and self.partitions is None)
+    def spared(self) -> Tensor:
+        """Positions of labels that a network can do without: of classes that have `FEW` and more, and not trusted."""
+        labeled = self.labeled
+        labels = self.noisy_labels[labeled]
+        can = torch.bincount(labels, minlength=len(self.dataset.class_names))[labels] >= FEW
+        return labeled[can if self.trusted is None else can & ~self.trusted[labeled]]
 
     def taught(self, epoch: int) -> tuple[Tensor, Tensor]:
         """Positions that network 1 and network 2 train on in an `epoch` of the warm-up, int64, ascending."""
@@ -204,7 +207,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
 
     def batch_size_in(self, epoch: int) -> int:
         """Labeled samples a step and process in `epoch`."""
-        return self.warmup_batch_size if self.warms_up(epoch) else self.batch_size
+        return self.warmup_batch_size if epoch < self.warmup_epochs else self.batch_size
 
     @property
     def unlabeled(self) -> Tensor:

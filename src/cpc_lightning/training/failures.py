@@ -53,7 +53,7 @@ def out_of_memory(error: BaseException, datamodule: CoTrainingDataModule, epoch:
     """Which batch was too large, and half of it; where it was none, what else takes less."""
     functions = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
     if "training_step" in functions:
-        of_warmup = datamodule.warms_up(epoch) and datamodule.warmup_batch_size != datamodule.batch_size
+        of_warmup = epoch < datamodule.warmup_epochs and datamodule.warmup_batch_size != datamodule.batch_size
         name, size = "warmup_batch_size" if of_warmup else "batch_size", datamodule.batch_size_in(epoch)
     elif "features_and_logits" in functions:
         name, size = "evaluation_batch_size", datamodule.evaluation_batch_size

@@ -24,8 +24,11 @@ SCHEDULED, MEMORISING = "scheduled", "memorising"
 WHEN = (SCHEDULED, MEMORISING)
 """Values of `training.divide_when`: after `training.warmup_epochs`; or then, but not before networks memorise."""
 
+FEW = 10
+"""A class of fewer labels is not kept from any network."""
+
 SHARE, LEAST, MOST = 0.05, 20, 1000
-"""Of the labels that each network is kept from: their share, and how many at least and at most."""
+"""Of the labels that each network is kept from: their share, and how many at least (but a fifth) and at most."""
 
 LIMIT = 0.2
 """Nats that a label's loss falls by when it is trained on itself from which on networks memorise: between what was seen
@@ -65,7 +68,7 @@ def kept_from(labeled: Tensor, seed: int) -> tuple[Tensor, Tensor] | None:
     """Positions (n,) that network 1 is kept from, and network 2; None where there are too few labels for it.
 
     Args:
-        labeled: (N,) int64 positions of the samples that have a label.
+        labeled: (N,) int64 positions of the labels that a network can do without.
         seed: the same draws the same.
     """
     count = min(max(round(SHARE * len(labeled)), LEAST), MOST, len(labeled) // 5)

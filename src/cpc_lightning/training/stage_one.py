@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -52,7 +53,7 @@ class Verdict:
         suggested: (n,) int64 the class with the largest mean softmax of both networks, of each sample looked at.
         confidence: (n,) that largest mean softmax.
         progress: as in `CleaningTask`.
-        ends_warmup: whether the data were divided for the first time.
+        ends_warmup: whether the data were divided for the first time, or would have been.
     """
 
     epoch: int
@@ -168,22 +169,27 @@ class StageOne(pl.Callback):
         draws = first, second
         # To suggest labels in the end, and to guess on.
         others = datamodule.unlabeled if final or module.method.keeps else index[0][:0]
-        seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat([*index, others])))
+        waiting = self.divides and datamodule.kept_from is not None and datamodule.partitions is None
+        asked = cast(tuple[Tensor, Tensor], datamodule.kept_from) if waiting else ()
+        seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat([*index, others, *asked])))
         self._remember(datamodule, seen)
         judging = self._with_history((seen.of(0, draws[1]), seen.of(1, draws[0])))
         result: CleaningResult | None = None
         values: dict[str, float] = {}
-        waits = self.divides and self._wait(datamodule, seen, values)
+        waits = waiting and (not self._memorise(asked, seen, values) or final)  # nothing is trained on a last division
         if waits and not final:
+            self._waited += 1
             return values
         ends_warmup = self.divides and datamodule.partitions is None
-        progress = max(0.0, (self._trained - module.warmup_epochs - self._waited) / cast(int, trainer.max_epochs))
+        since = 0 if waits else self._trained - module.warmup_epochs - self._waited
+        progress = max(0.0, since / cast(int, trainer.max_epochs))
         if self.cleaner.active:
             learning = seen.of(0, draws[0]), seen.of(1, draws[1])
             say_doing(trainer, "stage 1, dividing")
             result = self._divide(trainer, module, draws, judging, learning, progress, self._trained)
             if self.divides and not waits:
                 datamodule.partitions = result.partitions
+                module.method.divided(module.warmup_epochs + self._waited)
             self._take(trainer, module, result)
             values |= measure_result(result, draws)
             if waits or not self.divides:
@@ -196,17 +202,14 @@ class StageOne(pl.Callback):
         )
         return values
 
-    def _wait(self, datamodule: CoTrainingDataModule, seen: Observation, values: dict[str, float]) -> bool:
-        """Whether to train on all labels for one epoch more; adds what tells it to `values`."""
-        if datamodule.kept_from is None or datamodule.partitions is not None:
-            return False
+    def _memorise(self, kept: Sequence[Tensor], seen: Observation, values: dict[str, float]) -> bool:
+        """Whether networks begin to learn labels by heart, by the last two looks; adds what tells it to `values`."""
         first, second = seen.evidence
-        now, before = memorised(seen.index, (first.losses, second.losses), datamodule.kept_from), self._memorised
+        told = memorised(seen.index, (first.losses, second.losses), (kept[0], kept[1]))
+        now, before = broadcast_object(told), self._memorised  # or processes might part
         found, self._memorised = now if before is None else now.joined(before), now
         values["stage1/memorised"] = found.value
-        begun = before is not None and found.begun
-        self._waited += not begun
-        return not begun
+        return before is not None and found.begun
 
     def _take(self, trainer: pl.Trainer, module: CoTrainingModule, result: CleaningResult) -> None:
         """Keep what the cleaner says of the noise and what it has chosen, and say the latter once."""
@@ -220,7 +223,9 @@ class StageOne(pl.Callback):
                 print(f"chosen: {self.advice}{own}")
 
     def _follow(self, module: CoTrainingModule) -> None:
-        """Give the choice to this process's cleaner and learner."""
+        """Give the choice to this process's cleaner and learner, and say when the data were divided."""
+        if self._waited:
+            module.method.divided(module.warmup_epochs + self._waited)
         if self.advice is not None and isinstance(self.cleaner, Chooses):
             self.cleaner.advice, self.cleaner.noise = self.advice, self.noise
             module.method.follow(self.advice.lambda_u)
