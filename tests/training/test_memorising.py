@@ -69,15 +69,6 @@ def test_it_has_begun_where_it_is_much_and_no_chance(value, error, begun):
     assert Memorised(value, error).begun == begun
 
 
-def test_two_epochs_are_told_together():
-    """One epoch that is far off does not begin it: (0.3 + 0.08) / 2 is below 0.2, (0.3 + 0.1) / 2 is not."""
-    assert not Memorised(0.3, 0.01).joined(Memorised(0.08, 0.02)).begun
-    both = Memorised(0.3, 0.05).joined(Memorised(0.1, 0.09))
-    assert (both.value, both.error) == (pytest.approx(0.2), 0.09)
-    assert Memorised(0.3, 0.05).joined(Memorised(0.11, 0.09)).begun
-    assert not Memorised(0.3, 0.05).joined(Memorised(0.11, 0.11)).begun
-
-
 @pytest.fixture
 def dataset():
     split = Split(ArrayImages(torch.zeros(200, 1, 2, 2, dtype=torch.uint8)), torch.arange(200) % 4)
@@ -134,7 +125,7 @@ def test_who_does_not_wait(dataset):
 
 @pytest.fixture
 def when(monkeypatch):
-    """Has the networks memorise so much at the n-th time that it is asked that both last times together are enough."""
+    """Has the networks memorise from the n-th time on that it is asked."""
 
     def when(times):
         answers = iter([0.05] * (times - 1) + [0.4] * 9)
@@ -162,13 +153,6 @@ def test_the_division_waits_until_networks_memorise(tmp_path, when):
     again = stage_one.StageOne(Probe(), seed=1)
     again.load_state_dict(done.stage_one.state_dict())
     assert again.state_dict()["waited"] == 1
-    assert again.state_dict()["memorised"] == done.stage_one.state_dict()["memorised"] == [0.4, 0.01]
-
-
-def test_one_look_is_not_enough(tmp_path, when):
-    when(1)
-    done = waiting(tmp_path, Probe())
-    assert [task.progress for task in done.probe.tasks] == [0.0, pytest.approx(1 / 3)]  # after epochs 2 and 3
 
 
 def test_networks_that_never_memorise_are_trained_plainly_and_the_labels_judged_once(tmp_path, when):

@@ -9,7 +9,7 @@ from tests.datasets.image_trees import write_table
 from tests.runs import SIX_EPOCHS, WITNESS, assert_same_run, digest
 
 from cpc_lightning.app.run import run
-from cpc_lightning.training.memorising import Memorised
+from cpc_lightning.training.stage_one import StageOne
 
 VARIANTS = {
     "as it is": ([], (1, 3, 5)),
@@ -37,12 +37,16 @@ def test_a_resumed_run_ends_like_one_that_was_not_interrupted(compose, tmp_path,
 
 @pytest.mark.long
 def test_a_run_whose_division_waited_resumes(compose, tmp_path, monkeypatch):
-    """It is divided after the second look, epoch 3: stopped after the first, after the division, and after one more."""
-    monkeypatch.setattr(Memorised, "begun", True)
+    """Divided after epoch 3 and not after 2, as is said here; stopped while it waits, then, and one epoch later."""
+
+    def memorise(self, kept, seen, values):
+        values["stage1/memorised"] = 0.1 * self._trained
+        return self._trained >= 3
+
+    monkeypatch.setattr(StageOne, "_memorise", memorise)
     settings = [*SIX_EPOCHS, "training.divide_when=memorising"]
     straight, seen = tmp_path / "straight", tmp_path / "seen"
-    summary = run(compose(*settings, WITNESS % seen, folder=straight))
-    assert summary["divided_after"] == 3
+    assert run(compose(*settings, WITNESS % seen, folder=straight))["divided_after"] == 3
     for epoch in (2, 3, 4):
         folder, again = seen / f"after_{epoch}", tmp_path / f"again_{epoch}"
         run(compose(*settings, WITNESS % again, f"resume={folder}", folder=folder))

@@ -52,17 +52,6 @@ class Memorised:
         """Whether it is `LIMIT` or more, and not by chance."""
         return self.value >= max(LIMIT, 2 * self.error)
 
-    def to_state(self) -> list[float]:
-        """Plain numbers, which a checkpoint can hold: its arguments."""
-        return [self.value, self.error]
-
-    def joined(self, other: Memorised) -> Memorised:
-        """The mean with what another epoch told: where the learning rate is high, single epochs are far off.
-
-        The samples are the same, so that the error is not taken to be smaller.
-        """
-        return Memorised((self.value + other.value) / 2, max(self.error, other.error))
-
 
 def kept_from(labeled: Tensor, seed: int) -> tuple[Tensor, Tensor] | None:
     """Positions (n,) that network 1 is kept from, and network 2; None where there are too few labels for it.

@@ -35,7 +35,7 @@ from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.training.datamodule import CoTrainingDataModule, datamodule_of
 from cpc_lightning.training.distributed import broadcast_object, broadcast_tensors
 from cpc_lightning.training.measures import measure_losses, measure_result
-from cpc_lightning.training.memorising import Memorised, memorised
+from cpc_lightning.training.memorising import memorised
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.observation import FIELDS, Columns, Observation, observe_batch
 from cpc_lightning.training.progress import say_doing, shown
@@ -95,7 +95,6 @@ class StageOne(pl.Callback):
         self.advice: Advice | None = None
         self._trained = 0  # epochs, in this process
         self._waited = 0  # epochs that the division was put off by
-        self._memorised: Memorised | None = None  # at the last of them
         self._remembered = 0  # the last epoch that the cleaner was shown
         self._loss_history: list[Tensor] = []  # newest last, each (2, N), min-max scaled
         self._final: dict[str, Any] | None = None  # what the last epoch's verdict says of every label
@@ -203,13 +202,12 @@ class StageOne(pl.Callback):
         return values
 
     def _memorise(self, kept: Sequence[Tensor], seen: Observation, values: dict[str, float]) -> bool:
-        """Whether networks begin to learn labels by heart, by the last two looks; adds what tells it to `values`."""
+        """Whether the networks begin to learn labels by heart; adds what tells it to `values`."""
         first, second = seen.evidence
         told = memorised(seen.index, (first.losses, second.losses), (kept[0], kept[1]))
-        now, before = broadcast_object(told), self._memorised  # or processes might part
-        found, self._memorised = now if before is None else now.joined(before), now
+        found = broadcast_object(told)  # or processes might part
         values["stage1/memorised"] = found.value
-        return before is not None and found.begun
+        return found.begun
 
     def _take(self, trainer: pl.Trainer, module: CoTrainingModule, result: CleaningResult) -> None:
         """Keep what the cleaner says of the noise and what it has chosen, and say the latter once."""
@@ -352,7 +350,6 @@ class StageOne(pl.Callback):
         return {
             "loss_history": self._loss_history,
             "waited": self._waited,
-            "memorised": self._memorised and self._memorised.to_state(),
             "final": self._final,
             "noise": self.noise and self.noise.to_state(),
             "advice": self.advice and self.advice.to_state(),
@@ -362,8 +359,7 @@ class StageOne(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self._loss_history, self._final = list(state_dict["loss_history"]), state_dict["final"]
-        self._waited, last = state_dict.get("waited", 0), state_dict.get("memorised")  # older checkpoints have no such
-        self._memorised = last and Memorised(*last)
+        self._waited = state_dict.get("waited", 0)  # older checkpoints have none of these
         noise, advice = state_dict.get("noise"), state_dict.get("advice")
         self.noise = noise and NoiseEstimate.from_state(noise)
         self.advice = advice and Advice.from_state(advice)
