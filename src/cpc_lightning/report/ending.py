@@ -80,8 +80,8 @@ def warnings_of(report: LabelReport) -> Iterator[str]:
 def lost_by_dividing(summary: Mapping[str, Any]) -> str | None:
     """What to say where the networks were better before the data were divided than they are at the end; None elsewhere.
 
-    That is, where the mean accuracy of the last ten epochs, or where fewer were divided the last one, lies below the
-    best of warm-up by more than the 95 % interval of a difference between two accuracies on so many test images.
+    That is, where the mean accuracy of the last ten epochs, or, where fewer followed the division, the last one, lies
+    below the best of warm-up by more than the 95 % interval of a difference between two accuracies on so many images.
 
     Args:
         summary: as written to summary.json.
@@ -97,7 +97,8 @@ def lost_by_dividing(summary: Mapping[str, Any]) -> str | None:
     return (
         f"Accuracy was {before:.1f} % before the labels were divided, and is {now:.1f} % in the last epochs: "
         "these networks learn more from all labels than from those that look clean. cleaner=none trains on all; "
-        "small networks and few epochs are helped by semisup=unmixed training.full_epochs=true views.policy=weak."
+        "small networks and few epochs are helped by semisup=unmixed training.full_epochs=true views.policy=weak "
+        "training.divide_when=memorising."
     )
 
 

@@ -188,7 +188,8 @@ class StageOne(pl.Callback):
             result = self._divide(trainer, module, draws, judging, learning, progress, self._trained)
             if self.divides and not waits:
                 datamodule.partitions = result.partitions
-                module.method.divided(module.warmup_epochs + self._waited)
+                if waiting:
+                    module.method.divided(module.warmup_epochs + self._waited)
             self._take(trainer, module, result)
             values |= measure_result(result, draws)
             if waits or not self.divides:
