@@ -18,7 +18,8 @@ from cpc_lightning.cleaning.evidence import CLASS_AGNOSTIC, LossMixture
 from cpc_lightning.datasets.dataset import NONE_OF_THE_CLASSES, UNKNOWN, pictures_of
 from cpc_lightning.errors import first_line, one_line, require_integer
 from cpc_lightning.training.datamodule import datamodule_of
-from cpc_lightning.training.stage_one import StageOne, Verdict
+from cpc_lightning.training.stage_one import StageOne
+from cpc_lightning.training.verdict import Verdict
 
 BINS = 50
 

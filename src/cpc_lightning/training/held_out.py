@@ -21,7 +21,8 @@ from cpc_lightning.training.datamodule import CoTrainingDataModule
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.observation import FIELDS, Columns, observe_batch
 from cpc_lightning.training.progress import shown
-from cpc_lightning.training.stage_one import StageOne, of_each_network
+from cpc_lightning.training.stage_one import StageOne
+from cpc_lightning.training.verdict import of_each_network
 
 
 def held_out_reports(
