@@ -43,7 +43,7 @@ def collected(*arguments: str) -> set[str]:
 @pytest.mark.long
 def test_pytest_selects_them_so():
     """In a file that has all three kinds, with the commands of `.ci/run` as they stand there."""
-    file = "tests/app/test_experiments.py"
+    file = "tests/docs/test_release.py"
     long, other_kernels, _ = commands()
     quick, later = collected(file), collected(*long, file)
     assert quick
