@@ -39,3 +39,22 @@ def test_where_nothing_is_guessed_the_run_says_that_the_preset_changes_little(co
     told = Parts(plain(compose("preset=fast", *overrides))).set_aside
     assert len(told) == lines
     assert sum(line.startswith("semisup.kept_guesses=true changes nothing") for line in told) == min(lines, 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ([], False),
+        (["cleaner=gmm_agn"], False),
+        (["cleaner=none"], True),
+        (["cleaner=oracle"], True),
+        (["method=longremix"], True),
+        (["dataset=embeddings", "dataset.file=FILE", "backbone=mlp"], True),
+    ],
+)
+def test_a_division_that_was_typed_to_wait_and_does_not_is_told(compose, overrides, told):
+    typed = ["training.divide_when=memorising", *overrides]
+    lines = Parts(plain(compose(*typed)), typed).set_aside
+    assert any(line.startswith("training.divide_when=memorising changes nothing: ") for line in lines) == told
+    asked = [*overrides, "training.divide_when=scheduled"]
+    assert not any("divide_when" in line for line in Parts(plain(compose(*asked)), asked).set_aside)

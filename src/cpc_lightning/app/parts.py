@@ -176,8 +176,8 @@ class Parts:
 
     @property
     def set_aside(self) -> list[str]:
-        """In a line each, what the run makes no use of: cleaners, kept guesses, and what was typed of strong views."""
-        return set_aside(self.method, self.cleaner, self.risk, self.settings, self.overrides)
+        """In a line each, what the run makes no use of; see `unread.set_aside`."""
+        return set_aside(self.method, self.cleaner, self.risk, self.views, self.settings, self.overrides)
 
     # Data and networks ------------------------------------------------------------------------------------------------
 

@@ -10,10 +10,16 @@ from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.errors import InputError, require
 from cpc_lightning.methods.method import PENALTY, POLICY, Method
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
+from cpc_lightning.training.memorising import MEMORISING
 from cpc_lightning.training.same_run import flatten, within
+from cpc_lightning.views.vector_views import VectorViews
+from cpc_lightning.views.views import Views
 
 OF_WARMUP = ("warmup_epochs", "warmup_batch_size", "divide_when")
 """Settings of `training` that mean something to all methods for which a cleaner divides the data."""
+
+WAITING = f"training.divide_when={MEMORISING}"
+WAITS = "a division waits with method=codivide alone, on images, by a cleaner that does not know the true labels"
 
 OF_STRONG_VIEWS = ("views.policy", "views.augdesc", "vector_views")
 
@@ -68,10 +74,14 @@ def set_aside(
     method: Method,
     cleaner: Cleaner,
     risk: EmpiricalVicinalRisk,
+    views: Views | VectorViews,
     settings: Mapping[str, Any],
     overrides: Sequence[str],
 ) -> list[str]:
-    """In a line each, what the run makes no use of: cleaners, kept guesses, and what was typed of strong views."""
+    """In a line each, what the run makes no use of.
+
+    That is cleaners, kept guesses, a division that was typed to wait and does not, and what was typed of strong views.
+    """
     lines = []
     if not cleaner.active and method.judge is not None:
         name, judge = called("method", method, overrides), type(method.judge).__name__
@@ -79,6 +89,9 @@ def set_aside(
         lines.append(f"method={name} trains on all labels: {does}")
     if risk.kept_guesses and not (method.takes_risk and cleaner.active):
         lines.append("semisup.kept_guesses=true changes nothing: here nothing is guessed")
+    waits = method.may_wait and cleaner.active and not cleaner.needs_true_labels and isinstance(views, Views)
+    if WAITING in overrides and not waits:
+        lines.append(f"{WAITING} changes nothing: {WAITS}")
     return [*lines, *filter(None, [told(method, settings, overrides)])]
 
 
