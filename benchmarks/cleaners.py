@@ -14,6 +14,7 @@ Sets (they are made once, in --data):
 * letters: 53 letters, 100 images each to train on (`letters.py`), at 16 x 16
 * fashion: 6,000 images of Fashion-MNIST to train on and 2,000 to test by, drawn once, at 14 x 14
 * digits: the library's own, 1,438 to train on, 8 x 8
+* 100 digits, 300 digits: so many of them to train on, 497 others to test by
 * clipart: Debian's openclipart-png by its folders of 30 pictures and more, 16 x 16 in colour; half to train on
 
 Each run is a command of its own on one thread; `--jobs` of them at once. Runs of a seed share wrong labels, first
@@ -260,7 +261,8 @@ def main() -> None:
     parser.add_argument("--warmups", action="store_true", help="train warm-ups for Figure 1, and nothing else")
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--noises", nargs="+", help="by name (default: all of each set)")
-    parser.add_argument("--choices", nargs="+", default=["paper"], choices=[*CHOICES, *names], help="groups or names")
+    parser.add_argument("--choices", nargs="+", default=["paper"], choices=[*CHOICES, *names],
+                        metavar="NAME", help="groups or names")  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--jobs", type=int, default=2, help="runs at once")
     parser.add_argument("--minutes", type=float, default=40)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import torch
 from letters import find_fonts, make_letters
 from PIL import Image, UnidentifiedImageError
+from sklearn.datasets import load_digits
 
 from cpc_lightning.datasets.fashion_mnist import fashion_mnist
 
@@ -84,6 +86,12 @@ SETS = {
         (*SMALL, "dataset.test_share=0.5", "views.policy=cifar10", "views.flip=true"), 24, 4,
         {"symmetric 40 %": symmetric(0.4)},
     ),
+    **{
+        f"{count} digits": Set(
+            ("dataset=arrays", "backbone.width=8", "embedding_size=16"), 40, 8, {"symmetric 40 %": symmetric(0.4)}
+        )
+        for count in (100, 300)
+    },
 }  # fmt: skip
 
 
@@ -141,14 +149,29 @@ def clipart(least: int = 30, side: int = 16, most: int = 20_000_000) -> Arrays:
     return {"images": np.stack(images), "labels": np.array(labels)}
 
 
-MAKE: Mapping[str, Callable[[], Arrays]] = {"letters": letters, "fashion": fashion, "clipart": clipart}
+def few_digits(count: int, tested: int = 497) -> Arrays:
+    """As `letters`, of the library's digits: so many to train on."""
+    digits = load_digits()
+    drawn = np.random.default_rng(0).permutation(len(digits.target))
+    learnt, judged = drawn[:count], drawn[-tested:]
+    images = digits.images.astype(np.uint8) * 15
+    return {
+        "images": images[learnt], "labels": digits.target[learnt],
+        "test_images": images[judged], "test_labels": digits.target[judged],
+    }  # fmt: skip
+
+
+MAKE: Mapping[str, Callable[[], Arrays]] = {
+    "letters": letters, "fashion": fashion, "clipart": clipart,
+    "100 digits": partial(few_digits, 100), "300 digits": partial(few_digits, 300),
+}  # fmt: skip
 
 
 def files_of(name: str, folder: Path) -> list[str]:
     """The settings that name a set's files, which are written where they are missing."""
     if name not in MAKE:
         return []
-    train, test = folder / f"{name}.npz", folder / f"{name}_test.npz"
+    train, test = (folder / f"{name.replace(' ', '_')}{part}.npz" for part in ("", "_test"))
     if not train.exists():
         folder.mkdir(parents=True, exist_ok=True)
         arrays = MAKE[name]()
