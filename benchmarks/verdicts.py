@@ -9,7 +9,8 @@ at random so that they are of one scale: regressions and cosines stay nearly the
 regression: scikit-learn's, out of 5 folds, C by the held-out likelihood of the given labels. cleanlab:
 `find_label_issues` on the same probabilities, then its ranking; accuracy after what it finds is dropped. probe: the
 method of `cleaner=probe`. prototype: its first form, (R + 0.001) (V + 0.02). Parts of the probe: R corrected
-regression, V neighbours, G class means; even_0 and even_1: `pooling.weigh` with that share; round_1: one round.
+regression, V neighbours, G class means; even_0 and even_1: `pooling.weigh` with that share; round_1: one round;
+factor_1: as sure as the parts are.
 network: a run of `experiment=photos` on these vectors (--network).
 
 auc: of the score that a label is right. precision: of as many labels as are wrong, the least trusted, the share that
@@ -226,7 +227,8 @@ def ours(cell: Cell, seed: int, parts: bool) -> list[Row]:
         rows.append({"method": method, **measured, **more})
 
     say = "/".join(f"{power:.2f}" for power in found.verdict.exponents.tolist())
-    add("probe", found.true_class, found.transition_matrix, seconds=spent, estimated_rate=found.noise_rate,
+    estimated = 1 - float(own(found.posterior, cell.given).mean())
+    add("probe", found.true_class, found.transition_matrix, seconds=spent, estimated_rate=estimated,
         accuracy=share_of(answer_new(found, inputs, tested), cell.test_true),
         settings=f"decays={found.decays} say={say}")  # fmt: skip
     if not parts:
@@ -236,7 +238,7 @@ def ours(cell: Cell, seed: int, parts: bool) -> list[Row]:
     fold = split_in_folds(cell.given, found.groups, FOLDS, seed)
     by_regression = predict_out_of_fold(inputs, fold, found.regressions)
     first = given_the_label(by_regression, cell.given, found.transition_matrix)
-    matrix, _ = shrunk_matrix(first, cell.given, by_regression, weights, fold)
+    matrix = shrunk_matrix(first, cell.given, by_regression, weights, fold).matrix
     posterior = given_the_label(by_regression, cell.given, matrix)
     by_neighbours = vote(posterior, near, similarity, found.groups)
     joined = (by_regression + 0.001) * (by_neighbours + 0.02)
@@ -251,7 +253,8 @@ def ours(cell: Cell, seed: int, parts: bool) -> list[Row]:
     add("R", by_regression, matrix)
     add("V", by_neighbours, matrix)
     add("prototype", joined / joined.sum(dim=1, keepdim=True), matrix)
-    for method, settings in (("even_0", {"even": 0.0}), ("even_1", {"even": 1.0}), ("round_1", {"rounds": 1})):
+    for method, settings in (("even_0", {"even": 0.0}), ("even_1", {"even": 1.0}), ("round_1", {"rounds": 1}),
+                             ("factor_1", {"factors": (1.0,)})):  # fmt: skip
         add(method, *together(**settings))
     return rows
 
@@ -315,7 +318,7 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
                 shown = [mean_and_half([*found[method].values()]) for method in (*PEOPLE_USE, "probe")]
                 shown += [mean_and_half(gains), mean_and_half([*found["network"].values()])]
                 text.append(f"| {name} | {noise} | {len(paired)} | {measure} | {' | '.join(shown)} |")
-    methods = ("prototype", "R", "V", "round_1", "even_0", "even_1", "probe")
+    methods = ("prototype", "R", "V", "round_1", "even_0", "even_1", "factor_1", "probe")
     text += ["", "Parts and settings of the probe: AUC, precision and share of true labels found, means over the n "
              "runs that have them all.", "",
              "| method | n | auc | precision | corrected |", "|---|---|---|---|---|"]  # fmt: skip

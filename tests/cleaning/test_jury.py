@@ -12,6 +12,7 @@ from cpc_lightning.cleaning.discriminant import Moments, fit_clouds, moments, ou
 from cpc_lightning.cleaning.jury import choose_clouds, cloud_answers, judge_together, own_rows, total
 from cpc_lightning.cleaning.pooling import join, weigh
 from cpc_lightning.cleaning.transition import (
+    Shrunk,
     expected_counts,
     given_the_label,
     log_likelihoods,
@@ -107,7 +108,7 @@ def noisy_answers(kind, classes=8, each=30):
 def test_the_matrix_is_as_symmetric_as_the_mistakes_are(kind, least, most):
     true, labels, by_features = noisy_answers(kind)
     posterior = torch.eye(8)[true]
-    found, more = shrunk_matrix(posterior, labels, by_features, torch.ones(240), torch.arange(240) % 5)
+    found, more, _ = shrunk_matrix(posterior, labels, by_features, torch.ones(240), torch.arange(240) % 5)
     assert least <= more <= most
     torch.testing.assert_close(found.sum(dim=1), torch.ones(8))
     cell = float(found[0, 1])
@@ -164,7 +165,8 @@ def test_no_label_comes_back_to_its_own_sample(monkeypatch):
     monkeypatch.setattr(jury, "weigh", lambda *_: rows([0.5, 0.5, 0.5]))  # a few numbers are of all labels together
     monkeypatch.setattr(jury, "choose_clouds", lambda *_: (0.1, 1.0))
     matrix = 0.7 * torch.eye(3) + 0.1
-    monkeypatch.setattr(jury, "shrunk_matrix", lambda *_: (matrix, 0.0))
+    monkeypatch.setattr(jury, "shrunk_matrix", lambda *_: Shrunk(matrix, 0.0, torch.zeros(90)))
+    monkeypatch.setattr(jury, "sharpen", lambda answers, say, *_: (say, join(answers, say), matrix))
     even = torch.full((90, 3), 1 / 3)
     before = judge_together(inputs, even, votes, labels, torch.ones(90), fold, matrix)
     other = torch.where(fold == 0, (labels + 1) % 3, labels)

@@ -143,6 +143,53 @@ def test_all_cores_make_the_vectors_of_one(monkeypatch, copies):
     torch.testing.assert_close(vectors[:, 0, 0], 2 * torch.arange(39.0, -1, -1) / 255)
 
 
+class Counting(nn.Module):
+    """Notes how many images it has seen, and answers their mean levels."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, images):
+        self.seen.append(len(images))
+        return images.mean(dim=(2, 3))
+
+
+def test_work_goes_on_while_the_vectors_of_a_block_are_kept():
+    pixels = torch.arange(12, dtype=torch.uint8).view(12, 1, 1, 1).expand(-1, 3, 2, 2)
+    network = Counting()
+    first, second = torch.arange(6), torch.arange(6, 12)
+    with OnCores(extractor(network), ArrayImages(pixels), batch_size=4) as worker:
+        made = worker.vectors(first, ahead=second)
+        for _ in range(1000):
+            if len(network.seen) == 4:
+                break
+            time.sleep(0.005)
+        assert sorted(network.seen) == [2, 2, 4, 4]  # those ahead, too
+        made = torch.cat([made, worker.vectors(second)])
+    assert len(network.seen) == 4
+    torch.testing.assert_close(made[:, 0, 0], torch.arange(12.0) / 255)
+
+
+def test_batch_norms_are_folded_where_vectors_are_made():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    network[1].running_mean.copy_(torch.arange(4.0))
+    pixels = torch.randint(256, (5, 3, 8, 8), dtype=torch.uint8)
+    made = extractor(network)
+    with OnCores(made, ArrayImages(pixels), batch_size=2) as worker:
+        torch.testing.assert_close(worker.vectors(torch.arange(5)), made(pixels))
+        assert all(isinstance(own.network[1], nn.Identity) for own in made_by(worker))
+    assert isinstance(network[1], nn.BatchNorm2d)
+
+
+def made_by(worker):
+    return [worker._free.get_nowait() for _ in range(worker._free.qsize())]
+
+
 class Layout(nn.Module):
     def __init__(self, channels):
         super().__init__()

@@ -10,7 +10,7 @@ Shapes: N samples, D features, K classes, F folds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,7 @@ from cpc_lightning.cleaning.discriminant import (
     score,
 )
 from cpc_lightning.cleaning.pooling import EVEN, join, weigh
+from cpc_lightning.cleaning.sharpness import FACTORS, sharpen
 from cpc_lightning.cleaning.transition import given_the_label, log_likelihoods, shrunk_matrix
 
 ROUNDS = 3
@@ -62,6 +63,7 @@ def judge_together(
     transition_matrix: Tensor,
     rounds: int = ROUNDS,
     even: float = EVEN,
+    factors: Sequence[float] = FACTORS,
 ) -> Verdict:
     """U and its transition matrix, after some rounds.
 
@@ -75,6 +77,7 @@ def judge_together(
         transition_matrix: (K, K) of the regression.
         rounds: how often posteriors are made anew from what the judges say of the last ones.
         even: see `pooling.weigh`.
+        factors: see `sharpness.sharpen`.
     """
     matrix = transition_matrix
     parts = [fold == number for number in torch.unique(fold).tolist()]
@@ -97,8 +100,8 @@ def judge_together(
             for seen, cloud in zip(neighbours, clouds, strict=True)
         ]
         true_class = join(answers, exponents)
-        posterior = given_the_label(true_class, labels, matrix)
-        matrix, _ = shrunk_matrix(posterior, labels, true_class, weights, fold)
+        matrix = shrunk_matrix(given_the_label(true_class, labels, matrix), labels, true_class, weights, fold).matrix
+    exponents, true_class, matrix = sharpen(answers, exponents, labels, weights, fold, matrix, factors)
     all_of_them = moments(inputs, given_the_label(true_class, labels, matrix), weights, torch.stack(squares).sum(dim=0))
     return Verdict(true_class, matrix, exponents, factor * fit_clouds(all_of_them, shrinkage))
 

@@ -3,8 +3,8 @@
 Nothing judges a sample whose own label it was fitted to (docs/features.md). In the order of the work: near
 copies form groups; softmax regression in folds that no group straddles; a transition matrix from the confident joint;
 forward-corrected regression (Patrini et al., "Making deep neural networks robust to label noise", CVPR 2017) with one
-EM step of the matrix; posteriors given the label; and, in rounds, the nearest neighbours' posteriors and the classes'
-means (`cleaning.jury`).
+EM step of the matrix; posteriors given the label; in rounds, the nearest neighbours' posteriors and the classes' means
+(`cleaning.jury`); and how sure to be of it all (`cleaning.sharpness`).
 
 Shapes: N samples, D features, K classes, F folds, k neighbours.
 """
@@ -44,7 +44,6 @@ class Posterior:
             neighbours and of their labels, without the sample's own label.
         posterior: (N, K) float32 the same given the label: proportional to U_k T[k, g].
         transition_matrix: (K, K) float32, T[k, g] = P(given g | true k).
-        noise_rate: the estimated share of wrong labels: 1 minus the mean posterior of the given label.
         given: (N, K) float32 out-of-fold P(given label | features), what is commonly used.
         decays: the chosen weights of the squared norm, of the plain and of the corrected regression.
         groups: (N,) int64, the same number for near copies.
@@ -56,7 +55,6 @@ class Posterior:
     true_class: Tensor
     posterior: Tensor
     transition_matrix: Tensor
-    noise_rate: float
     given: Tensor
     decays: tuple[float, float]
     groups: Tensor
@@ -101,7 +99,6 @@ def infer_true_classes(
     ]
     given = predict_out_of_fold(inputs, fold, models)
     matrix = confident_joint(given, labels)
-    noise_rate = 0.0
     # The corrected loss is flatter in the weights: it takes a weaker decay than the plain one.
     corrected = choose_decay(*few, num_classes, decays, matrix)
     for number in range(rounds):
@@ -113,11 +110,9 @@ def infer_true_classes(
         ]
         by_features = predict_out_of_fold(inputs, fold, models)
         posterior = given_the_label(by_features, labels, matrix)
-        if number == 0:
-            noise_rate = 1 - float(posterior.gather(1, labels[:, None]).mean())
         if number < rounds - 1:
-            matrix, _ = shrunk_matrix(posterior, labels, by_features, weights, fold)
-    matrix, _ = shrunk_matrix(posterior, labels, by_features, weights, fold)
+            matrix = shrunk_matrix(posterior, labels, by_features, weights, fold).matrix
+    matrix = shrunk_matrix(posterior, labels, by_features, weights, fold).matrix
 
     def votes(posterior: Tensor, silent: Tensor) -> Tensor:
         unheard = silent[near]
@@ -130,7 +125,7 @@ def infer_true_classes(
     judged = given_the_label(true_class, labels, matrix)
     alone = torch.bincount(labels, minlength=num_classes)[labels] == 1  # nobody else of its class: nobody can tell
     judged[alone] = F.one_hot(labels[alone], num_classes).float()
-    return Posterior(true_class, judged, matrix, noise_rate, given, (decay, corrected), groups, verdict, models, recall)
+    return Posterior(true_class, judged, matrix, given, (decay, corrected), groups, verdict, models, recall)
 
 
 # Folds ----------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ Shapes: N samples, K classes, F folds.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -35,9 +37,21 @@ def given_the_label(by_features: Tensor, labels: Tensor, transition_matrix: Tens
     return joint / joint.sum(dim=1, keepdim=True).clamp(min=1e-30)
 
 
-def shrunk_matrix(
-    posterior: Tensor, labels: Tensor, by_features: Tensor, weights: Tensor, fold: Tensor
-) -> tuple[Tensor, float]:
+class Shrunk(NamedTuple):
+    """A transition matrix, and how it came about.
+
+    Attributes:
+        matrix: (K, K) T.
+        pseudo_count: the further samples of each row, one of `PSEUDO_COUNTS`.
+        likely: (N,) log P(given label | features), each by a matrix that its fold had no part in.
+    """
+
+    matrix: Tensor
+    pseudo_count: float
+    likely: Tensor
+
+
+def shrunk_matrix(posterior: Tensor, labels: Tensor, by_features: Tensor, weights: Tensor, fold: Tensor) -> Shrunk:
     """The transition matrix (K, K) that the posteriors expect, drawn towards a symmetric one; and how far.
 
     With few samples a class, most of its cells are chance. Each row gets further samples, spread as symmetric noise
@@ -50,9 +64,6 @@ def shrunk_matrix(
         by_features: (N, K) P(true | features), which has not seen the label.
         weights: (N,) of the samples.
         fold: (N,) int64.
-
-    Returns:
-        The matrix, and the further samples of each row, one of `PSEUDO_COUNTS`.
     """
     parts = [fold == number for number in torch.unique(fold).tolist()]
     counts = [expected_counts(posterior[part], labels[part], weights[part]) for part in parts]
@@ -66,8 +77,8 @@ def shrunk_matrix(
     lost = likely[int((likely @ share).argmax())] - likely  # (choices, N)
     mean = lost @ share
     error = ((lost - mean[:, None]).square() @ share.square()).sqrt()
-    best = max(more for more, far in zip(PSEUDO_COUNTS, (mean - error).tolist(), strict=True) if far <= 0)
-    return with_symmetric(whole, best), best
+    best = max(place for place, far in enumerate((mean - error).tolist()) if far <= 0)
+    return Shrunk(with_symmetric(whole, PSEUDO_COUNTS[best]), PSEUDO_COUNTS[best], likely[best])
 
 
 def expected_counts(posterior: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

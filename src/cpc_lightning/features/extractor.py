@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cpc_lightning.backbones.folding import fold_batch_norms
 from cpc_lightning.backbones.layout import may_be_channels_last
 from cpc_lightning.datasets.dataset import Images
 from cpc_lightning.datasets.reading.image_files import Crop, ImageFiles
@@ -66,6 +67,15 @@ class Extractor:
             return [replace(self, network=copy.deepcopy(self.network, dict(shared))) for _ in range(count)]
         except Exception:  # any network of any library
             return [self]
+
+    def folded(self, images: Tensor) -> Extractor:
+        """What answers the same on a CPU in less time; this one, where nothing can be saved.
+
+        Args:
+            images: some of those to come, as for `__call__`.
+        """
+        network = fold_batch_norms(self.network, lambda network: replace(self, network=network)(images))
+        return self if network is self.network else replace(self, network=network)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, device: str = "cpu") -> Tensor:

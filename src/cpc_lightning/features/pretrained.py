@@ -24,7 +24,7 @@ from cpc_lightning.features.features import Preview
 from cpc_lightning.features.identity import identity_of
 from cpc_lightning.features.progress import Progress, spoken
 from cpc_lightning.features.store import Claims, Store
-from cpc_lightning.features.workers import OnCores, OnDevice
+from cpc_lightning.features.workers import SOME, OnCores, OnDevice
 
 FORMAT = 1
 """Changes with what is computed of an image, so that nobody gets the features of an older version."""
@@ -142,8 +142,9 @@ class PretrainedFeatures:
     def _seconds(self, images: Images) -> float:
         """What an image takes, decoded and in all its views."""
         some = torch.linspace(0, len(images) - 1, min(len(images), 8)).long()
+        extractor = self.extractor.folded(images.fetch(some[:SOME]))
         begin = time.perf_counter()
-        self.extractor(images.fetch(some))
+        extractor(images.fetch(some))
         return (time.perf_counter() - begin) / len(some)
 
     @cached_property
@@ -186,8 +187,9 @@ class PretrainedFeatures:
                     time.sleep(PAUSE)
                     continue
                 if mine in store.missing():
-                    follows = missing[missing.index(mine) + 1 :][:1]
-                    store.write(mine, worker.vectors(*(store.positions(block) for block in (mine, *follows))))
+                    follows = next(filter(claims.take, missing[missing.index(mine) + 1 :]), None)
+                    ahead = None if follows is None else store.positions(follows)
+                    store.write(mine, worker.vectors(store.positions(mine), ahead))
                 elif not missing and not store.complete:
                     store.put_together({"features": self.name, "network": self.extractor.digest})
                 claims.release(mine)

@@ -16,8 +16,47 @@ from cpc_lightning.datasets.dataset import Images
 from cpc_lightning.features.extractor import Extractor
 from cpc_lightning.files import usable_cores
 
+SOME = 2
+"""Images on which a network is tried out."""
 
-class OnCores:
+
+class _Ahead:
+    """Threads work on a block of images, and on the next one when there is nothing left to begin of it.
+
+    Attributes:
+        images: to make vectors of.
+        batch_size: images a pass.
+    """
+
+    def __init__(self, images: Images, batch_size: int, threads: ThreadPoolExecutor) -> None:
+        self.images, self.batch_size = images, batch_size
+        self._threads = threads
+        self._begun: dict[int, list[Future[Tensor]]] = {}
+
+    def __enter__(self) -> _Ahead:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def work(self, positions: Tensor) -> Tensor:
+        """What a thread makes of the images at `positions`, at most a pass of them."""
+        raise NotImplementedError
+
+    def finished(self, worked: Tensor) -> Tensor:
+        """The vectors (n, W, D) of what a thread has made."""
+        return worked
+
+    def vectors(self, positions: Tensor, ahead: Tensor | None = None) -> Tensor:
+        """(n, W, D) float32 of the images at `positions` (n,); begin with those `ahead`."""
+        for block in (positions, ahead):
+            if block is not None and int(block[0]) not in self._begun:
+                passes = torch.split(block, self.batch_size)
+                self._begun[int(block[0])] = [self._threads.submit(self.work, some) for some in passes]
+        return torch.cat([self.finished(future.result()) for future in self._begun.pop(int(positions[0]))])
+
+
+class OnCores(_Ahead):
     """A thread for each of torch's threads decodes images and has the network see them.
 
     Each computes with one core, which small images keep busier than all cores together would be, and nobody waits for
@@ -30,28 +69,22 @@ class OnCores:
     """
 
     def __init__(self, extractor: Extractor, images: Images, batch_size: int) -> None:
-        self._images, self._batch_size = images, batch_size
         self._cores = torch.get_num_threads()
         self._free: SimpleQueue[Extractor] = SimpleQueue()
-        self._copies = extractor.copies(self._cores)
-        for own in self._copies:
+        copies = extractor.folded(images.fetch(torch.arange(min(SOME, len(images))))).copies(self._cores)
+        for own in copies:
             self._free.put(own)
-
-    def __enter__(self) -> OnCores:
-        alone = len(self._copies) < self._cores
-        self._threads = ThreadPoolExecutor(len(self._copies), initializer=None if alone else _one_core)
-        return self
+        alone = len(copies) < self._cores
+        threads = ThreadPoolExecutor(len(copies), initializer=None if alone else _one_core)
+        super().__init__(images, batch_size, threads)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        super().__exit__(kind, error, at)
         torch.set_num_threads(self._cores)
 
-    def vectors(self, positions: Tensor, ahead: Tensor | None = None) -> Tensor:
-        """(n, W, D) float32 of the images at `positions` (n,); nothing is done `ahead`."""
-        return torch.cat([*self._threads.map(self._vectors, torch.split(positions, self._batch_size))])
-
-    def _vectors(self, positions: Tensor) -> Tensor:
-        images = self._images.fetch(positions)
+    def work(self, positions: Tensor) -> Tensor:
+        """Vectors; see `_Ahead`."""
+        images = self.images.fetch(positions)
         own = self._free.get()
         try:
             return own(images)
@@ -63,7 +96,7 @@ def _one_core() -> None:
     torch.set_num_threads(1)
 
 
-class OnDevice:
+class OnDevice(_Ahead):
     """Threads decode images, also those of the next block, while the device sees these.
 
     Args:
@@ -75,21 +108,13 @@ class OnDevice:
 
     def __init__(self, extractor: Extractor, images: Images, batch_size: int, device: str) -> None:
         extractor.network.to(device)
-        self._extractor, self._images, self._batch_size, self._device = extractor, images, batch_size, device
-        self._threads = ThreadPoolExecutor(usable_cores() + 1)
-        self._begun: dict[int, list[Future[Tensor]]] = {}
+        self._extractor, self._device = extractor, device
+        super().__init__(images, batch_size, ThreadPoolExecutor(usable_cores() + 1))
 
-    def __enter__(self) -> OnDevice:
-        return self
+    def work(self, positions: Tensor) -> Tensor:
+        """Decoded images; see `_Ahead`."""
+        return self.images.fetch(positions)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._threads.shutdown(cancel_futures=True)
-
-    def vectors(self, positions: Tensor, ahead: Tensor | None = None) -> Tensor:
-        """(n, W, D) float32 of the images at `positions` (n,); begin to decode those `ahead`."""
-        for block in (positions, ahead):
-            if block is not None and int(block[0]) not in self._begun:
-                chunks = torch.split(block, self._batch_size)
-                self._begun[int(block[0])] = [self._threads.submit(self._images.fetch, chunk) for chunk in chunks]
-        decoded = self._begun.pop(int(positions[0]))
-        return torch.cat([self._extractor(images.result(), self._device) for images in decoded])
+    def finished(self, worked: Tensor) -> Tensor:
+        """Their vectors; see `_Ahead`."""
+        return self._extractor(worked, self._device)
