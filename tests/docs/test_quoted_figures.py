@@ -1,5 +1,6 @@
 """Numbers that the documentation quotes are those of the committed measurements (whole tables: tests/test_docs.py)."""
 
+import csv
 import json
 import re
 
@@ -42,6 +43,20 @@ def test_verdicts():
         of = names.get(data, data), names.get(noise, noise)
         assert numbers[0:3] == found[(*of, "auc")], of
         assert numbers[3:6] == found[(*of, "accuracy")], of
+
+
+def test_what_the_last_step_of_the_probe_is_worth():
+    with (RESULTS / "verdicts.csv").open(newline="") as file:
+        runs = [*csv.DictReader(file)]
+    off = [abs(float(run["estimated_rate"]) - float(run["true_rate"])) for run in runs if run["method"] == "probe"]
+    page = " ".join((ROOT / "docs/features.md").read_text().split())
+    mean, most = 100 * sum(off) / len(off), 100 * max(off)
+    assert f"off by {mean:.1f} points in the mean of these {len(off)} runs, and by {most:.1f}" in page
+    parts = {row[0]: row[2:] for row in cells("benchmarks/results/verdicts.md", "| method | n | auc |")}
+    (auc, _, share), (auc_without, _, share_without) = parts["probe"], parts["factor_1"]
+    shares = [f"{100 * float(value):.1f} %" for value in (share, share_without)]
+    told = f"mean AUC {auc} with it, {auc_without} without; true classes found of {shares[0]} of the samples, and of"
+    assert f"{told} {shares[1]}" in page
 
 
 def test_threads_beside_other_work():
