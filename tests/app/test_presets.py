@@ -56,5 +56,7 @@ def test_a_division_that_was_typed_to_wait_and_does_not_is_told(compose, overrid
     typed = ["training.divide_when=memorising", *overrides]
     lines = Parts(plain(compose(*typed)), typed).set_aside
     assert any(line.startswith("training.divide_when=memorising changes nothing: ") for line in lines) == told
+    several = ["++training={divide_when: memorising}", *overrides]
+    assert any("divide_when" in line for line in Parts(plain(compose(*typed)), several).set_aside) == told
     asked = [*overrides, "training.divide_when=scheduled"]
     assert not any("divide_when" in line for line in Parts(plain(compose(*asked)), asked).set_aside)

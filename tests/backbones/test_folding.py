@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import mobilenet_v2, resnet18
@@ -66,6 +69,25 @@ class Odd(nn.Module):
         self.way = way
         if way == "uncopied":
             self.generator = (number for number in range(3))
+        if way == "weight norm":
+            nn.utils.parametrizations.weight_norm(self.convolution)
+        if way == "old weight norm":
+            nn.utils.weight_norm(self.convolution)
+        if way == "pruned":
+            nn.utils.prune.random_unstructured(self.convolution, "weight", 0.5)
+
+    def __deepcopy__(self, memo):
+        if self.way == "itself":
+            return self
+        made = Odd.__new__(Odd)
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
+
+    def __setattr__(self, name, value):
+        if name == "batch_norm" and self.__dict__.get("way") == "locked":
+            raise TypeError("locked")
+        super().__setattr__(name, value)
 
     def forward(self, images):
         made = self.convolution(images)
@@ -77,6 +99,8 @@ class Odd(nn.Module):
             return self.batch_norm(made) + self.batch_norm(images)
         if self.way == "also elsewhere":
             return self.batch_norm(made) + made
+        if self.way == "beside a large number":
+            return torch.cat([self.batch_norm(made) + made, torch.full_like(made, 1e4)], dim=3)
         if self.way == "by hand":
             return F.batch_norm(made, self.batch_norm.running_mean, self.batch_norm.running_var)
         if self.way == "asks":
@@ -84,11 +108,18 @@ class Odd(nn.Module):
         return self.batch_norm(made)
 
 
-@pytest.mark.parametrize("way", ["between", "in place", "twice", "also elsewhere", "by hand", "asks", "uncopied"])
+ODD = (
+    "between", "in place", "twice", "also elsewhere", "beside a large number", "by hand", "asks", "uncopied", "itself",
+    "locked", "weight norm", "old weight norm", "pruned",
+)  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("way", ODD)
 def test_a_network_that_would_answer_otherwise_stays_as_it_is(way):
     torch.manual_seed(2)
     network = with_statistics(Odd(way))
-    expected = seen_by(network)
+    expected = seen_by(network)  # which some note something in
     assert fold_batch_norms(network, seen_by) is network
     assert torch.equal(seen_by(network), expected)
 

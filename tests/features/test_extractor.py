@@ -174,12 +174,13 @@ def test_work_goes_on_while_the_vectors_of_a_block_are_kept():
     torch.testing.assert_close(made[:, 0, 0], torch.arange(12.0) / 255)
 
 
-def test_batch_norms_are_folded_where_vectors_are_made():
+@pytest.mark.parametrize("views", [1, 2, 12])
+def test_batch_norms_are_folded_where_vectors_are_made(views):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
     network[1].running_mean.copy_(torch.arange(4.0))
     pixels = torch.randint(256, (5, 3, 8, 8), dtype=torch.uint8)
-    made = extractor(network)
+    made = extractor(network, views=views)
     with OnCores(made, ArrayImages(pixels), batch_size=2) as worker:
         torch.testing.assert_close(worker.vectors(torch.arange(5)), made(pixels))
         assert all(isinstance(own.network[1], nn.Identity) for own in made_by(worker))

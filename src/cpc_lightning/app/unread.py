@@ -18,7 +18,7 @@ from cpc_lightning.views.views import Views
 OF_WARMUP = ("warmup_epochs", "warmup_batch_size", "divide_when")
 """Settings of `training` that mean something to all methods for which a cleaner divides the data."""
 
-WAITING = f"training.divide_when={MEMORISING}"
+DIVIDE = "training.divide_when"
 WAITS = "a division waits with method=codivide alone, on images, by a cleaner that does not know the true labels"
 
 OF_STRONG_VIEWS = ("views.policy", "views.augdesc", "vector_views")
@@ -50,7 +50,7 @@ def check_read(
         usual: as the files of the groups have them, nested; empty where nobody knows.
         overrides: what was typed.
     """
-    typed = flatten({name: value for text in overrides for name, value in [parsed(text)]})
+    typed = typed_names(overrides)
     now, before = flatten(settings), flatten(usual)
     for name, does in unread(method):
         asked = {key: value for key, value in typed.items() if within(key, name)}
@@ -90,8 +90,9 @@ def set_aside(
     if risk.kept_guesses and not (method.takes_risk and cleaner.active):
         lines.append("semisup.kept_guesses=true changes nothing: here nothing is guessed")
     waits = method.may_wait and cleaner.active and not cleaner.needs_true_labels and isinstance(views, Views)
-    if WAITING in overrides and not waits:
-        lines.append(f"{WAITING} changes nothing: {WAITS}")
+    asked = DIVIDE in typed_names(overrides) and settings["training"]["divide_when"] == MEMORISING
+    if asked and not waits:
+        lines.append(f"{DIVIDE}={MEMORISING} changes nothing: {WAITS}")
     return [*lines, *filter(None, [told(method, settings, overrides)])]
 
 
@@ -121,6 +122,11 @@ def called(group: str, part: object, overrides: Sequence[str]) -> str:
     """
     typed = dict(split(text) for text in overrides)
     return typed.get(group) or type(part).__module__.rpartition(".")[2]
+
+
+def typed_names(overrides: Sequence[str]) -> dict[str, Any]:
+    """What was typed, by full names of settings."""
+    return flatten({name: value for text in overrides for name, value in [parsed(text)]})
 
 
 def parsed(override: str) -> tuple[str, Any]:

@@ -6,6 +6,9 @@ labels pass for images that are hard to tell. Where the features do not allow to
 labels become less likely. So the surest model is taken under which they are not (as Li et al., "Provably end-to-end
 label-noise learning without anchor points", ICML 2021, take the transition matrix of the least volume).
 
+With few samples, surer models are seldom less likely by so much, and the rule goes to the sure side: where 30 % of 100
+labels were wrong, the estimated rate moved up by 0.06 in the mean.
+
 Shapes: N samples, K classes, E judges.
 """
 
@@ -51,7 +54,8 @@ def sharpen(
         exponents: (E,), see `pooling.weigh`.
         labels: (N,) int64 given labels.
         weights: (N,) of the samples.
-        fold: (N,) int64; the labels of one do not shape the matrix that they are judged by.
+        fold: (N,) int64; the matrix that the labels of one are judged by is counted without them, from posteriors by a
+            matrix of all.
         matrix: (K, K) to begin from.
         factors: to choose from, from small to large.
 

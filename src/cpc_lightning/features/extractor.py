@@ -74,7 +74,7 @@ class Extractor:
         Args:
             images: some of those to come, as for `__call__`.
         """
-        network = fold_batch_norms(self.network, lambda network: replace(self, network=network)(images))
+        network = fold_batch_norms(self.network, lambda network: replace(self, network=network, views=1)(images))
         return self if network is self.network else replace(self, network=network)
 
     @torch.inference_mode()

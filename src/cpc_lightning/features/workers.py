@@ -16,8 +16,8 @@ from cpc_lightning.datasets.dataset import Images
 from cpc_lightning.features.extractor import Extractor
 from cpc_lightning.files import usable_cores
 
-SOME = 2
-"""Images on which a network is tried out."""
+SOME = 4
+"""Images on which a network is tried out, spread over all."""
 
 
 class _Ahead:
@@ -71,7 +71,8 @@ class OnCores(_Ahead):
     def __init__(self, extractor: Extractor, images: Images, batch_size: int) -> None:
         self._cores = torch.get_num_threads()
         self._free: SimpleQueue[Extractor] = SimpleQueue()
-        copies = extractor.folded(images.fetch(torch.arange(min(SOME, len(images))))).copies(self._cores)
+        some = torch.linspace(0, len(images) - 1, min(SOME, len(images))).long()
+        copies = extractor.folded(images.fetch(some)).copies(self._cores)
         for own in copies:
             self._free.put(own)
         alone = len(copies) < self._cores
