@@ -171,6 +171,9 @@ def test_the_documentation_quotes_the_committed_rows(study, made):
     found = made.Study(study.read_rows(BENCHMARKS / "results" / "cleaners_runs.csv"))
     page = (BENCHMARKS.parent / "docs" / "cleaners.md").read_text()
     waiting = "cpc_awr, own data, waiting"
+    assert "\n".join(["", *made.waiting_table(found), ""]) in page
+    few = made.mean_and_deviation([*found.values(("100 digits", "symmetric 40 %"), "cpc_awr, own data").values()])
+    assert f"Of 100 digits, the division as scheduled ends at {few}, too." in " ".join(page.split())
     for cell, text in {
         ("letters", "symmetric 50 %"): "| 53 letters, 50 % symmetric noise, 30 epochs |",
         ("digits", "symmetric 80 %"): "| digits, 80 % symmetric noise, 48 epochs |",
