@@ -64,7 +64,7 @@ def judge(count: int) -> dict[str, Any]:
     own = judged.posterior.gather(1, given[:, None]).squeeze(1)
     return {
         "parts": clock.spent, "seconds": whole[0], "cores": whole[1], "recall": judged.recall,
-        "auc": float(roc_auc_score((given != true).numpy(), -own.numpy())), "noise_rate": 1 - float(own.mean()),
+        "auc": float(roc_auc_score((given != true).numpy(), -own.numpy())), "noise_rate": judged.noise_rate,
         "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }  # fmt: skip
 

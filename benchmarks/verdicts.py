@@ -227,8 +227,7 @@ def ours(cell: Cell, seed: int, parts: bool) -> list[Row]:
         rows.append({"method": method, **measured, **more})
 
     say = "/".join(f"{power:.2f}" for power in found.verdict.exponents.tolist())
-    estimated = 1 - float(own(found.posterior, cell.given).mean())
-    add("probe", found.true_class, found.transition_matrix, seconds=spent, estimated_rate=estimated,
+    add("probe", found.true_class, found.transition_matrix, seconds=spent, estimated_rate=found.noise_rate,
         accuracy=share_of(answer_new(found, inputs, tested), cell.test_true),
         settings=f"decays={found.decays} say={say}")  # fmt: skip
     if not parts:

@@ -78,7 +78,7 @@ def test_copies_are_drawn_together():
     sure[:30] = sure[:30].roll(1, dims=1)  # the first thirty are given another class
 
     def width(groups):
-        found = Posterior(sure, sure, torch.eye(3), sure, (1.0, 1.0), groups, None, [])
+        found = Posterior(sure, sure, torch.eye(3), 0.0, sure, (1.0, 1.0), groups, None, [])
         noise = estimate_noise([found], [labels])
         return noise.high - noise.low
 

@@ -55,6 +55,7 @@ class Posterior:
     true_class: Tensor
     posterior: Tensor
     transition_matrix: Tensor
+    noise_rate: float
     given: Tensor
     decays: tuple[float, float]
     groups: Tensor
@@ -125,7 +126,9 @@ def infer_true_classes(
     judged = given_the_label(true_class, labels, matrix)
     alone = torch.bincount(labels, minlength=num_classes)[labels] == 1  # nobody else of its class: nobody can tell
     judged[alone] = F.one_hot(labels[alone], num_classes).float()
-    return Posterior(true_class, judged, matrix, given, (decay, corrected), groups, verdict, models, recall)
+    noise_rate = 1 - float(judged.gather(1, labels[:, None]).mean())
+    chosen = decay, corrected
+    return Posterior(true_class, judged, matrix, noise_rate, given, chosen, groups, verdict, models, recall)
 
 
 # Folds ----------------------------------------------------------------------------------------------------------------
@@ -271,6 +274,7 @@ def confident_joint(given: Tensor, labels: Tensor) -> Tensor:
     most probable; under none if there is none. One is added on the diagonal, and rows are normalised.
 
     Args:
+        noise_rate: the estimated share of wrong labels: 1 minus the mean posterior of the given label.
         given: (N, K) out-of-fold P(given label | features).
         labels: (N,) int64 given labels.
     """
