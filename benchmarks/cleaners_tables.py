@@ -161,7 +161,7 @@ def readme_table(study: Study) -> Iterator[str]:
 
 
 OWN_DATA = {
-    "letters": "53 letters", "fashion": "clothes (Fashion-MNIST, 6,000)", "digits": "digits",
+    "letters": "53 letters", "fashion": "clothes (Fashion-MNIST, 6,000)",
     "clipart": "clip art in 17 classes",
 }  # fmt: skip
 """What sets are called in the table of `waiting_table`, where that is not their name."""

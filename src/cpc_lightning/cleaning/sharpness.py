@@ -21,6 +21,7 @@ from torch import Tensor
 from cpc_lightning.cleaning.pooling import join
 from cpc_lightning.cleaning.transition import (
     Shrunk,
+    beyond_chance,
     expected_counts,
     given_the_label,
     shrunk_matrix,
@@ -70,9 +71,7 @@ def sharpen(
         fitted = _fit(joint, labels, weights, fold, matrix)
         if best is None or float((fitted.likely - best) @ share) > 0:
             best = fitted.likely
-        lost = best - fitted.likely
-        mean = lost @ share
-        if mean > ((lost - mean).square() @ share.square()).sqrt():
+        if beyond_chance(best - fitted.likely, share) > 0:
             break
         chosen = say, joint, fitted.matrix
     return chosen

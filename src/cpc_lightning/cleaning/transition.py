@@ -75,10 +75,14 @@ def shrunk_matrix(posterior: Tensor, labels: Tensor, by_features: Tensor, weight
             likely[place, part] = log_likelihoods(by_features[part], labels[part], matrix)
     share = weights / weights.sum()
     lost = likely[int((likely @ share).argmax())] - likely  # (choices, N)
-    mean = lost @ share
-    error = ((lost - mean[:, None]).square() @ share.square()).sqrt()
-    best = max(place for place, far in enumerate((mean - error).tolist()) if far <= 0)
+    best = max(place for place, far in enumerate(beyond_chance(lost, share).tolist()) if far <= 0)
     return Shrunk(with_symmetric(whole, PSEUDO_COUNTS[best]), PSEUDO_COUNTS[best], likely[best])
+
+
+def beyond_chance(lost: Tensor, share: Tensor) -> Tensor:
+    """(...) how far the mean of paired differences (..., N) lies above its standard error; weights are `share` (N,)."""
+    mean = lost @ share
+    return mean - ((lost - mean[..., None]).square() @ share.square()).sqrt()
 
 
 def expected_counts(posterior: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Shapes: n images, W views, D features.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from types import TracebackType
@@ -16,11 +17,8 @@ from cpc_lightning.datasets.dataset import Images
 from cpc_lightning.features.extractor import Extractor
 from cpc_lightning.files import usable_cores
 
-SOME = 4
-"""Images on which a network is tried out, spread over all."""
 
-
-class _Ahead:
+class _Ahead(ABC):
     """Threads work on a block of images, and on the next one when there is nothing left to begin of it.
 
     Attributes:
@@ -39,9 +37,9 @@ class _Ahead:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._threads.shutdown(cancel_futures=True)
 
+    @abstractmethod
     def work(self, positions: Tensor) -> Tensor:
         """What a thread makes of the images at `positions`, at most a pass of them."""
-        raise NotImplementedError
 
     def finished(self, worked: Tensor) -> Tensor:
         """The vectors (n, W, D) of what a thread has made."""
@@ -71,8 +69,7 @@ class OnCores(_Ahead):
     def __init__(self, extractor: Extractor, images: Images, batch_size: int) -> None:
         self._cores = torch.get_num_threads()
         self._free: SimpleQueue[Extractor] = SimpleQueue()
-        some = torch.linspace(0, len(images) - 1, min(SOME, len(images))).long()
-        copies = extractor.folded(images.fetch(some)).copies(self._cores)
+        copies = extractor.folded(images).copies(self._cores)
         for own in copies:
             self._free.put(own)
         alone = len(copies) < self._cores
