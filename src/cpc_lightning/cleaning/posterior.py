@@ -44,6 +44,7 @@ class Posterior:
             neighbours and of their labels, without the sample's own label.
         posterior: (N, K) float32 the same given the label: proportional to U_k T[k, g].
         transition_matrix: (K, K) float32, T[k, g] = P(given g | true k).
+        noise_rate: the estimated share of wrong labels: 1 minus the mean posterior of the given label.
         given: (N, K) float32 out-of-fold P(given label | features), what is commonly used.
         decays: the chosen weights of the squared norm, of the plain and of the corrected regression.
         groups: (N,) int64, the same number for near copies.
@@ -274,7 +275,6 @@ def confident_joint(given: Tensor, labels: Tensor) -> Tensor:
     most probable; under none if there is none. One is added on the diagonal, and rows are normalised.
 
     Args:
-        noise_rate: the estimated share of wrong labels: 1 minus the mean posterior of the given label.
         given: (N, K) out-of-fold P(given label | features).
         labels: (N,) int64 given labels.
     """
