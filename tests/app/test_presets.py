@@ -53,10 +53,10 @@ def test_where_nothing_is_guessed_the_run_says_that_the_preset_changes_little(co
     ],
 )
 def test_a_division_that_was_typed_to_wait_and_does_not_is_told(compose, overrides, told):
-    typed = ["training.divide_when=memorising", *overrides]
+    typed = ["training.divide_when=paying", *overrides]
     lines = Parts(plain(compose(*typed)), typed).set_aside
-    assert any(line.startswith("training.divide_when=memorising changes nothing: ") for line in lines) == told
-    several = ["++training={divide_when: memorising}", *overrides]
+    assert any(line.startswith("training.divide_when=paying changes nothing: ") for line in lines) == told
+    several = ["++training={divide_when: paying}", *overrides]
     assert any("divide_when" in line for line in Parts(plain(compose(*typed)), several).set_aside) == told
     asked = [*overrides, "training.divide_when=scheduled"]
     assert not any("divide_when" in line for line in Parts(plain(compose(*asked)), asked).set_aside)

@@ -68,25 +68,25 @@ def test_the_best_of_warm_up_is_the_best_up_to_the_first_division():
     training = verdict([0.9], [0])
     summary = summarise(rows, training, {"test": verdict([0.9] * 5, [0] * 5)}, {}, 7.0)
     assert (summary["test_accuracy_warmup"], summary["test_samples"]) == (50.0, 5)
-    assert (summary["divided_after"], summary["memorised"]) == (3, None)
+    assert (summary["divided_after"], summary["effective_gain"]) == (3, None)
     undivided = summarise([{**row, "partition/labeled_1": None} for row in rows], training, {}, {}, 7.0)
     assert (undivided["test_accuracy_warmup"], undivided["test_samples"]) == (None, 0)
     assert undivided["divided_after"] is None
     told = (None, 0.1, 0.2, None)
     waited = summarise(
-        [{**row, "stage1/memorised": m} for row, m in zip(rows, told, strict=True)], training, {}, {}, 7.0
+        [{**row, "stage1/effective_gain": m} for row, m in zip(rows, told, strict=True)], training, {}, {}, 7.0
     )
-    assert (waited["divided_after"], waited["memorised"]) == (3, 0.2)
+    assert (waited["divided_after"], waited["effective_gain"]) == (3, 0.2)
 
 
 @pytest.mark.parametrize(
-    ("memorised", "divided_after", "said"), [(0.1, None, True), (0.3, 4, False), (None, None, False), (None, 2, False)]
+    ("gain", "divided_after", "said"), [(0.1, None, True), (0.3, 4, False), (None, None, False), (None, 2, False)]
 )
-def test_labels_that_were_never_divided_are_told(memorised, divided_after, said):
-    line = never_divided({"memorised": memorised, "divided_after": divided_after, "epochs": 24})
+def test_labels_that_were_never_divided_are_told(gain, divided_after, said):
+    line = never_divided({"effective_gain": gain, "divided_after": divided_after, "epochs": 24})
     assert (line is not None) == said
     if line is not None:
-        assert line.startswith("The labels were not divided: in 24 epochs these networks did not begin to learn labels")
+        assert line.startswith("The labels were not divided: in 24 epochs these networks did not learn to tell")
     assert never_divided({"epochs": 24}) is None  # of an older version
 
 

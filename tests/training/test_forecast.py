@@ -38,7 +38,7 @@ def test_a_run_of_five_epochs():
 
 
 def test_a_division_that_may_wait_is_supposed_to_come_at_once():
-    may_wait = data(method=CoDivide(), divide_when="memorising")
+    may_wait = data(method=CoDivide(), divide_when="paying")
     found = forecast(COSTS, may_wait, epochs=5, labeled=0.6)
     assert found.supposing == "if 60 % of the labels look clean, and are divided after epoch 2"
     assert forecast(COSTS, may_wait, epochs=5, done=3).supposing == "if all labels look clean"

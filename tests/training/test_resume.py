@@ -14,7 +14,7 @@ from cpc_lightning.training.stage_one import StageOne
 VARIANTS = {
     "as it is": ([], (1, 3, 5)),
     "with workers and a loss history": (["training.num_workers=2", "cleaner.history_length=5"], (4,)),
-    "while the division waits": (["training.divide_when=memorising"], (1, 4)),
+    "while the division waits": (["training.divide_when=paying"], (1, 4)),
     "with draws": (["training.balanced_batches=2"], (2,)),
 }
 
@@ -39,12 +39,12 @@ def test_a_resumed_run_ends_like_one_that_was_not_interrupted(compose, tmp_path,
 def test_a_run_whose_division_waited_resumes(compose, tmp_path, monkeypatch):
     """Divided after epoch 3 and not after 2, as is said here; stopped while it waits, then, and one epoch later."""
 
-    def memorise(self, kept, seen, values):
-        values["stage1/memorised"] = 0.1 * self._trained
+    def pays(self, trainer, module, draw, seen, values):
+        values["stage1/effective_gain"] = 0.3 * self._trained
         return self._trained >= 3
 
-    monkeypatch.setattr(StageOne, "_memorise", memorise)
-    settings = [*SIX_EPOCHS, "training.divide_when=memorising"]
+    monkeypatch.setattr(StageOne, "_pays", pays)
+    settings = [*SIX_EPOCHS, "training.divide_when=paying"]
     straight, seen = tmp_path / "straight", tmp_path / "seen"
     assert run(compose(*settings, WITNESS % seen, folder=straight))["divided_after"] == 3
     for epoch in (2, 3, 4):

@@ -44,7 +44,7 @@ from cpc_lightning.training.checkpoints import (
     run_folder,
 )
 from cpc_lightning.training.datamodule import CoTrainingDataModule
-from cpc_lightning.training.memorising import SCHEDULED
+from cpc_lightning.training.dividing import SCHEDULED
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.records import RunRecord, check_same_data
 from cpc_lightning.training.same_run import as_begun, check_same_config

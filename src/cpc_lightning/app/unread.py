@@ -10,7 +10,7 @@ from cpc_lightning.cleaning.evidence import Cleaner
 from cpc_lightning.errors import InputError, require
 from cpc_lightning.methods.method import PENALTY, POLICY, Method
 from cpc_lightning.semisup.evr import EmpiricalVicinalRisk
-from cpc_lightning.training.memorising import MEMORISING
+from cpc_lightning.training.dividing import PAYING
 from cpc_lightning.training.same_run import flatten, within
 from cpc_lightning.views.vector_views import VectorViews
 from cpc_lightning.views.views import Views
@@ -90,9 +90,9 @@ def set_aside(
     if risk.kept_guesses and not (method.takes_risk and cleaner.active):
         lines.append("semisup.kept_guesses=true changes nothing: here nothing is guessed")
     waits = method.may_wait and cleaner.active and not cleaner.needs_true_labels and isinstance(views, Views)
-    asked = DIVIDE in typed_names(overrides) and settings["training"]["divide_when"] == MEMORISING
+    asked = DIVIDE in typed_names(overrides) and settings["training"]["divide_when"] == PAYING
     if asked and not waits:
-        lines.append(f"{DIVIDE}={MEMORISING} changes nothing: {WAITS}")
+        lines.append(f"{DIVIDE}={PAYING} changes nothing: {WAITS}")
     return [*lines, *filter(None, [told(method, settings, overrides)])]
 
 

@@ -98,7 +98,7 @@ def lost_by_dividing(summary: Mapping[str, Any]) -> str | None:
         f"Accuracy was {before:.1f} % before the labels were divided, and is {now:.1f} % in the last epochs: "
         "these networks learn more from all labels than from those that look clean. cleaner=none trains on all; "
         "small networks and few epochs are helped by semisup=unmixed training.full_epochs=true views.policy=weak "
-        "training.divide_when=memorising."
+        "training.divide_when=paying."
     )
 
 

@@ -284,17 +284,17 @@ def unseen(rate: float, out_of_fold_error: float) -> str:
 
 
 def never_divided(summary: Mapping[str, Any]) -> str | None:
-    """What to say where the division waited for networks that memorise, to the end; None elsewhere.
+    """What to say where the division waited to the end for the networks to know more; None elsewhere.
 
     Args:
         summary: as in summary.json; that of an older version tells nothing of it.
     """
-    if summary.get("memorised") is None or summary["divided_after"] is not None:
+    if summary.get("effective_gain") is None or summary["divided_after"] is not None:
         return None
     return (
-        f"The labels were not divided: in {count_of(summary['epochs'], 'epoch')} these networks did not begin to learn "
-        "labels by heart, and until then they learn most from all of them. So this is plain training, but that each "
-        "network was kept from a few labels; the verdict is one look at its end. More epochs or a larger network go "
-        "further, features of a pretrained one (experiment=photos) furthest. training.divide_when=scheduled divides "
-        "them all the same."
+        f"The labels were not divided: in {count_of(summary['epochs'], 'epoch')} these networks did not learn to tell "
+        "wrong labels from hard images, or there are too few images for it, and then they learn most from all of them. "
+        "So this is plain training; the verdict is one look at its end. More epochs or a larger network go further, "
+        "features of a pretrained one (experiment=photos) furthest. training.divide_when=scheduled divides them all "
+        "the same."
     )

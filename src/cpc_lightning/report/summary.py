@@ -39,8 +39,8 @@ def summarise(
     set "val" selects; "test_prototype_accuracy_last", ... are those of class prototypes as classifiers.
     "ks_deviating_clean_1", ... are the shares of classes of Figure 1, at the end of the warm-up.
     "test_accuracy_warmup" is the best accuracy by then, which plain training has reached. "divided_after" is how many
-    epochs there were by then, null where nothing was divided; "memorised" what the networks knew by heart when that was
-    last asked (`training.memorising`), null where the division waits for nothing.
+    epochs there were by then, null where nothing was divided; "effective_gain" what dividing would have
+    gained when that was last asked (`training.dividing`), null where the division waits for nothing.
     """
     last = rows[-1]
 
@@ -57,7 +57,7 @@ def summarise(
         "test_accuracy_selected": None,
         "test_accuracy_warmup": _best_of_warmup(rows),
         "divided_after": _first_division(rows),
-        "memorised": next(reversed(column("stage1/memorised")), None),
+        "effective_gain": next(reversed(column("stage1/effective_gain")), None),
         **{f"{name.replace('/', '_')}_selected": v for name, v in selected.items() if name[-2:] not in ("_1", "_2")},
         **{f"cleaner_{m}_{c}": last.get(f"{c}/{m}") for c in SOURCES for m in ("auc", "precision", "recall")},
         **{

@@ -14,8 +14,8 @@ from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ImageDataset, Vec
 from cpc_lightning.errors import require, require_integer, require_switch
 from cpc_lightning.files import usable_cores
 from cpc_lightning.methods.method import Method
+from cpc_lightning.training.dividing import FEW, PAYING, SCHEDULED, WHEN
 from cpc_lightning.training.loading import Agenda, Batches, BatchLoader, CoTrainingDataset, EvaluationDataset
-from cpc_lightning.training.memorising import FEW, MEMORISING, SCHEDULED, WHEN, kept_from
 from cpc_lightning.training.samplers import CoTrainingSampler, NetworkShare, balanced_draw, checked_limit, warmup_share
 from cpc_lightning.views.views import VIEWS
 
@@ -40,8 +40,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
         true_labels: (N,) int64, as in `Split`; -1 where unknown. For metrics only.
         trusted: (N,) bool, as in `Split`.
         partitions: for network 1 and network 2, or None.
-        kept_from: positions (n,) that network 1, and that network 2, does not train on while `partitions` is None; None
-            where the division does not wait for the networks.
+        waits: whether the data are not divided before it pays.
     """
 
     def __init__(
@@ -81,8 +80,8 @@ class CoTrainingDataModule(pl.LightningDataModule):
                 labeled side, which then goes round more than once. False: as many as it takes to see the labeled side
                 once, as in DivideMix and CPC; the fewer labels look clean, the fewer they are.
             method: what it takes of its batches; None: batches of either network, each side by itself.
-            divide_when: "scheduled", after `warmup_epochs`; "memorising", then, but not before networks begin to learn
-                labels by heart. Then each network is kept from some labels until the data is divided.
+            divide_when: "scheduled", after `warmup_epochs`; "paying", then, but not before it pays
+                (`training.dividing`).
         """
         super().__init__()
         warmup_batch_size = batch_size if warmup_batch_size is None else warmup_batch_size
@@ -105,11 +104,11 @@ class CoTrainingDataModule(pl.LightningDataModule):
         self.warmup_epochs, self.warmup_batch_size = warmup_epochs, warmup_batch_size
         self.method = Method() if method is None else method
         require(divide_when in WHEN, "divide_when", divide_when, f"must be one of {', '.join(WHEN)}")
-        waits = divide_when == MEMORISING and self.method.may_wait and not isinstance(dataset.train.images, Vectors)
+        may_wait = self.method.may_wait and not isinstance(dataset.train.images, Vectors)
+        self.waits = divide_when == PAYING and may_wait and warmup_epochs > 0
         true_labels = dataset.train.true_labels
         self.true_labels = torch.full_like(self.noisy_labels, UNKNOWN) if true_labels is None else true_labels
         self.trusted = dataset.train.trusted
-        self.kept_from = kept_from(self.spared(), seed) if waits and warmup_epochs else None
         self.partitions: tuple[Partition, Partition] | None = None
         self._loaders: dict[str, DataLoader[Any]] = {}
 
@@ -131,7 +130,7 @@ class CoTrainingDataModule(pl.LightningDataModule):
     def sampler(self, epoch: int) -> CoTrainingSampler:
         """The steps of both networks in `epoch`, from the current partitions."""
         if self.partitions is None:
-            first, second = (warmup_share(index) for index in self.taught(epoch))
+            first, second = (warmup_share(index) for index in self.draws(epoch))
         elif self.method.mixes_sides:
             first, second = (mixed_share(p) for p in self.partitions)
         else:
@@ -186,20 +185,10 @@ class CoTrainingDataModule(pl.LightningDataModule):
             (share, share), self.batch_size_in(epoch), self.seed, epoch, 0, processes, limit
         ).steps(0)
 
-    def spared(self) -> Tensor:
-        """Positions of labels that a network can do without: of classes that have `FEW` and more, and not trusted."""
-        labeled = self.labeled
-        labels = self.noisy_labels[labeled]
-        can = torch.bincount(labels, minlength=len(self.dataset.class_names))[labels] >= FEW
-        return labeled[can if self.trusted is None else can & ~self.trusted[labeled]]
-
-    def taught(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Positions that network 1 and network 2 train on in an `epoch` of the warm-up, int64, ascending."""
-        draws = self.draws(epoch)
-        if self.kept_from is None:
-            return draws
-        first, second = (index[~torch.isin(index, kept)] for index, kept in zip(draws, self.kept_from, strict=True))
-        return first, second
+    @property
+    def has_few(self) -> bool:
+        """Whether there are so few labels of a class that to divide them never pays."""
+        return len(self.labeled) < FEW * len(self.dataset.class_names)
 
     def is_full(self, epoch: int) -> bool:
         """Whether `epoch` has as many steps as if all samples were on the labeled side."""

@@ -87,7 +87,7 @@ def forecast(
     if divides and costs.divides:
         share = 1.0 if labeled is None or data.is_full(epochs - 1) else labeled
         supposing = f"if {'all' if labeled is None else f'{100 * labeled:.0f} % of the'} labels look clean"
-        if data.kept_from is not None and done <= data.warmup_epochs:
+        if data.waits and done <= data.warmup_epochs:
             supposing += f", and are divided after epoch {data.warmup_epochs}"
     look, shown = costs.look / processes, min(len(data.noisy_labels), PICTURES)
     beside = max(0, shown - EMBEDDED)

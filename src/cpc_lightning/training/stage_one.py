@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -34,8 +33,8 @@ from cpc_lightning.errors import TrainingError
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.training.datamodule import CoTrainingDataModule, datamodule_of
 from cpc_lightning.training.distributed import broadcast_object, broadcast_tensors
+from cpc_lightning.training.dividing import gain_of, is_asked
 from cpc_lightning.training.measures import measure_losses, measure_result
-from cpc_lightning.training.memorising import memorised
 from cpc_lightning.training.module import CoTrainingModule
 from cpc_lightning.training.observation import FIELDS, Columns, Observation, observe_batch
 from cpc_lightning.training.progress import say_doing, shown
@@ -82,15 +81,20 @@ class StageOne(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Divide the data once the warm-up is over; where nothing divides it only look, at the very end.
 
-        The warm-up may go on for as long as networks do not learn labels by heart (`training.memorising`). If it lasts
-        to the end, the cleaner is asked once, for the verdict.
+        The warm-up may go on for as long as it does not pay to divide (`training.dividing`). If it lasts to the end,
+        the cleaner is asked once, for the verdict.
         """
         module = cast(CoTrainingModule, pl_module)
         if module.began_anew:
             self._loss_history = []  # of networks that are no more
         self._trained = trainer.current_epoch + 1
         final = self._trained == trainer.max_epochs
-        if not (self._trained >= module.warmup_epochs if self.divides else final):
+        due = self._trained >= module.warmup_epochs
+        datamodule = datamodule_of(trainer)
+        asks = final or (is_asked(self._waited) and not datamodule.has_few)
+        if due and self._waits(datamodule) and not asks:
+            self._waited, due = self._waited + 1, False
+        if not (due if self.divides else final):
             self._remember_warmup(trainer, module)
             return
         begin = time.monotonic()
@@ -144,14 +148,13 @@ class StageOne(pl.Callback):
         draws = first, second
         # To suggest labels in the end, and to guess on.
         others = datamodule.unlabeled if final or module.method.keeps else index[0][:0]
-        waiting = self.divides and datamodule.kept_from is not None and datamodule.partitions is None
-        asked = cast(tuple[Tensor, Tensor], datamodule.kept_from) if waiting else ()
-        seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat([*index, others, *asked])))
+        waiting = self._waits(datamodule)
+        seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat([*index, others])), waiting)
         self._remember(datamodule, seen)
         judging = self._with_history((seen.of(0, draws[1]), seen.of(1, draws[0])))
         result: CleaningResult | None = None
         values: dict[str, float] = {}
-        waits = waiting and (not self._memorise(asked, seen, values) or final)  # nothing is trained on a last division
+        waits = waiting and (not self._pays(trainer, module, draws[1], judging[0], values) or final)
         if waits and not final:
             self._waited += 1
             return values
@@ -178,13 +181,20 @@ class StageOne(pl.Callback):
         )
         return values
 
-    def _memorise(self, kept: Sequence[Tensor], seen: Observation, values: dict[str, float]) -> bool:
-        """Whether the networks begin to learn labels by heart; adds what tells it to `values`."""
-        first, second = seen.evidence
-        told = memorised(seen.index, (first.losses, second.losses), (kept[0], kept[1]))
-        found = broadcast_object(told)  # or processes might part
-        values["stage1/memorised"] = found.value
-        return found.begun
+    def _waits(self, datamodule: CoTrainingDataModule) -> bool:
+        """Whether the data have not been divided, and are not to be before it pays."""
+        return self.divides and datamodule.waits and datamodule.partitions is None
+
+    def _pays(
+        self, trainer: pl.Trainer, module: CoTrainingModule, draw: Draw, seen: Evidence, values: dict[str, float]
+    ) -> bool:
+        """Whether it pays to divide, as the first process finds it; adds what tells it to `values`."""
+        gain = None
+        if trainer.is_global_zero:
+            say_doing(trainer, "stage 1, asking whether to divide")
+            gain = gain_of(draw, seen, module.network(0).classifier.out_features, self.seed)
+        values["stage1/effective_gain"] = found = cast(float, broadcast_object(gain))
+        return found > 1
 
     def _take(self, trainer: pl.Trainer, module: CoTrainingModule, result: CleaningResult) -> None:
         """Keep what the cleaner says of the noise and what it has chosen, and say the latter once."""
@@ -221,18 +231,26 @@ class StageOne(pl.Callback):
 
     @torch.no_grad()
     def _observe(
-        self, trainer: pl.Trainer, module: CoTrainingModule, datamodule: CoTrainingDataModule, index: Tensor
+        self,
+        trainer: pl.Trainer,
+        module: CoTrainingModule,
+        datamodule: CoTrainingDataModule,
+        index: Tensor,
+        features: bool = False,
     ) -> Observation:
-        """One pass over the samples at `index` in eval mode gives losses, predictions and features of both networks."""
+        """One pass over the samples at `index` in eval mode gives losses, predictions and features of both networks.
+
+        Features where the cleaner needs them, or where they are asked for.
+        """
         broadcast_tensors(list(module.networks.buffers()))  # DDP leaves BatchNorm statistics of ranks apart
         module.eval()
-        keeps = self.divides and module.method.keeps
+        keeps, features = self.divides and module.method.keeps, features or self.cleaner.needs_features
         columns = Columns(len(range(trainer.global_rank, len(index), trainer.world_size)), len(index))
         for batch in shown(trainer, datamodule.evidence_dataloader(index), "stage 1, looking"):
             images, labels = (batch[name].to(module.device, non_blocking=True) for name in ("images", "labels"))
             with trainer.precision_plugin.forward_context():
                 answers = module.features_and_logits(images)
-            seen = observe_batch(answers, labels.clamp(min=0), self.cleaner.needs_features, keeps)
+            seen = observe_batch(answers, labels.clamp(min=0), features, keeps)
             columns.add({"row": torch.searchsorted(index, batch["index"]), **seen})
         module.train()
         seen = columns.gather(module.device)
@@ -244,7 +262,7 @@ class StageOne(pl.Callback):
                     f"at the end of epoch {trainer.current_epoch}; the last checkpoint is unharmed"
                 )
         none = torch.empty(0, len(index))
-        if not self.cleaner.needs_features:
+        if not features:
             seen |= {"features_1": none.t(), "features_2": none.t()}
         first, second = (
             Evidence(loss_history=none, **{name: seen[f"{name}_{number}"] for name in FIELDS}) for number in (1, 2)

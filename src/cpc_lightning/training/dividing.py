@@ -1,0 +1,69 @@
+"""Whether dividing the data pays, read off what the networks know of the labels, without true ones.
+
+A network that is trained on n labels, of which the share p is right and the wrong ones contradict each other, sees a
+mean gradient that is p times as long as that of true labels, among noise of the same size: as if it had n p^2 true
+labels. Dividing pays where there are more of these after than before. Where networks know little, they take hard images
+for wrong labels, and would lose more by leaving these out than they gain (docs/cleaners.md).
+
+What is right is told by a model out of fold on a network's own features (`cleaning.posterior`). It sees wrong labels
+long before the network's losses do, but it too takes ignorance for noise: then it believes that far fewer labels are
+right than the mixture of the losses does. In doubt, the larger of both shares counts.
+
+Shapes: n labels.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cpc_lightning.cleaning.auto import MOST, some_of
+from cpc_lightning.cleaning.evidence import Draw, Evidence
+from cpc_lightning.cleaning.gmm import class_aware_probability, scale_losses
+from cpc_lightning.cleaning.posterior import infer_true_classes
+
+SCHEDULED, PAYING = "scheduled", "paying"
+WHEN = (SCHEDULED, PAYING)
+"""Values of `training.divide_when`: after `training.warmup_epochs`; or then, but not before it pays."""
+
+FEW = 20
+"""Labels a class, in the mean, below which nothing is divided: with about ten, plain training is better."""
+
+
+def effective_gain(right: Tensor, by_mixture: float) -> float:
+    """How many times as many labels a network has, in effect, once those that look wrong are left out.
+
+    Args:
+        right: (n,) the probability of each given label being right.
+        by_mixture: share of the labels that the mixture of losses takes for right.
+
+    Returns:
+        s p^2 / q^2: of the labels that look right, their share s and the mean p of `right`; q the mean of `right` over
+        all labels, or `by_mixture` where that is more.
+    """
+    kept = right > 0.5
+    before = max(float(right.mean()), by_mixture)
+    if not kept.any():
+        return 0.0
+    return float(kept.float().mean()) * float(right[kept].mean()) ** 2 / before**2
+
+
+def gain_of(draw: Draw, seen: Evidence, classes: int, seed: int) -> float:
+    """`effective_gain`, by the features and losses of one network.
+
+    Args:
+        draw: the labels that it judges; of very many, some are looked at.
+        seen: what it says of them, with features (n, D).
+        classes: K.
+        seed: of the mixtures, and of what is looked at.
+    """
+    rows = some_of(len(draw.index), max(MOST, 100 * classes), seed)
+    labels, losses = draw.noisy_labels[rows], scale_losses(seen.losses.float())[rows]
+    found = infer_true_classes(seen.features[rows], labels, classes)
+    right = found.posterior.gather(1, labels[:, None]).squeeze(1)
+    by_mixture, _ = class_aware_probability(losses.cpu().numpy(), labels.numpy(), seed)
+    return effective_gain(right, float(by_mixture.mean()))
+
+
+def is_asked(waited: int) -> bool:
+    """Whether to look after that many epochs of waiting: after 0, 1, 2, 4, 8, ..., since looking takes time."""
+    return waited & (waited - 1) == 0
