@@ -14,10 +14,10 @@ from __future__ import annotations
 from cleaners_claims import LONG, PLAIN
 
 # How the networks learn: as in the paper (but for lambda_u); as dataset=arrays had it; and as it has it, where the
-# division waits until networks begin to learn labels by heart.
+# division waits until it pays, and nothing is known of the kind of noise.
 PAPERS = ("semisup=mixmatch", "semisup.lambda_u=0", "training.full_epochs=false", "training.divide_when=scheduled")
 OWN = ("semisup=unmixed", "training.full_epochs=true", "views.policy=weak", "training.divide_when=scheduled")
-WAITING = (*OWN[:-1], "training.divide_when=memorising")
+PAYING = (*OWN[:-1], "training.divide_when=paying", "training.confidence_penalty=0")
 LATER = ("uniform", "knn", "wrong_events", "mixture_2d", "probe")
 
 # Asymmetric noise brings a penalty on confident predictions for the warm-up, and to plain training all is warm-up.
@@ -80,8 +80,8 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
         **{name: (f"cleaner={name}", *PAPERS) for name in ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr", "oracle")},
     },
     "own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in ("gmm_agn", "cpc_agn", "cpc_awr", "oracle")},
-    "waiting": {
-        f"{name}, own data, waiting": (f"cleaner={name}", *WAITING) for name in ("gmm_agn", "cpc_agn", "cpc_awr")
+    "paying": {
+        f"{name}, own data, paying": (f"cleaner={name}", *PAYING) for name in ("cpc_agn", "cpc_awr", "probe")
     },
     "later": {name: (f"cleaner={name}", *PAPERS) for name in LATER},
     "later, own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in LATER},

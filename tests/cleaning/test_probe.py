@@ -80,6 +80,26 @@ def test_fixed_features_are_judged_once(monkeypatch):
 
 
 @pytest.mark.long
+def test_features_of_images_are_judged_anew_with_the_decays_of_the_first_time(monkeypatch):
+    """Each network's own; they travel in a checkpoint."""
+    task, _ = make_task(vectors=False)
+    asked, infer = [], probe.infer_true_classes
+    monkeypatch.setattr(probe, "infer_true_classes", lambda *args: asked.append(args[6]) or infer(*args))
+    cleaner = ProbeCleaner(decays=[1.0, 0.1, 0.01])
+    cleaner.clean(task)
+    cleaner.clean(task)
+    assert asked[:2] == [(1.0, 0.1, 0.01)] * 2
+    assert all(1 <= len(decays) <= 2 and {*decays} <= {1.0, 0.1, 0.01} for decays in asked[2:])
+    again = ProbeCleaner()
+    again.load_state_dict({"0": torch.tensor([0.1], dtype=torch.float64), **cleaner.state_dict()})
+    again.clean(task)
+    assert asked[4:] == asked[2:4]
+    fixed, _ = make_task(vectors=True)
+    cleaner.clean(fixed)
+    assert asked[6] == (1.0, 0.1, 0.01)
+
+
+@pytest.mark.long
 def test_class_balance_draws_rare_classes_as_often(monkeypatch):
     task, _ = make_task(vectors=True)
     (partition, _) = ProbeCleaner(class_balance=1.0).clean(task).partitions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ class ProbeCleaner:
 
     On a data set of features (`dataset=embeddings`, `features=...`) it judges by those, once for all epochs: networks
     learn wrong labels by heart, these features cannot. On images it judges by the features of the peer network, anew in
-    every stage 1.
+    every stage 1, with the decays that the first one has chosen: to choose takes half of the time.
 
     With `soft_targets` the networks train on all samples, each on the probability of every class given its features,
     its neighbours and its label. Without, the data is divided as by any cleaner.
@@ -78,6 +78,7 @@ class ProbeCleaner:
         self.fold_seed, self.class_floor = fold_seed, class_floor
         self._known: tuple[Tensor, Tensor, Tensor, Posterior] | None = None
         self._noise: tuple[Sequence[Posterior], NoiseEstimate] | None = None
+        self._chosen: dict[int, tuple[float, ...]] = {}  # decays of each network's regressions, on images
 
     def require_comparable(self, samples: int, of_vectors: bool) -> None:
         """Raise `InputError` where so many cannot be compared with each other; features of images are, too."""
@@ -91,7 +92,8 @@ class ProbeCleaner:
             judged = task.draws[1 - number]  # network 1 judges what network 2 trains on
             if task.vectors is None:
                 features = task.judging[number].features
-                found = self._infer(features, judged.noisy_labels, classes)
+                found = self._infer(features, judged.noisy_labels, classes, self._chosen.get(number, self.decays))
+                self._chosen[number] = tuple(sorted({*found.decays}))
             else:
                 found = self._infer_once(task.vectors, judged.index, judged.noisy_labels, classes)
             clean = found.posterior.gather(1, judged.noisy_labels[:, None]).squeeze(1).clamp(0, 1)
@@ -125,10 +127,18 @@ class ProbeCleaner:
         every = torch.ones(len(index))
         return Partition(index, every, every.bool(), targets=found.posterior, weights=weights)
 
-    def _infer(self, features: Tensor, labels: Tensor, classes: int) -> Posterior:
+    def _infer(self, features: Tensor, labels: Tensor, classes: int, decays: Sequence[float]) -> Posterior:
         return infer_true_classes(
-            features, labels, classes, self.fold_seed, self.folds, self.neighbours, self.decays, self.rounds
+            features, labels, classes, self.fold_seed, self.folds, self.neighbours, decays, self.rounds
         )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The decays that were chosen for each network's features."""
+        return {str(number): torch.tensor(chosen, dtype=torch.float64) for number, chosen in self._chosen.items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._chosen = {int(number): tuple(chosen.tolist()) for number, chosen in state_dict.items()}
 
     def _infer_once(self, vectors: Tensor, index: Tensor, labels: Tensor, classes: int) -> Posterior:
         """What was inferred last time, where features and labels are still the same."""
@@ -139,5 +149,5 @@ class ProbeCleaner:
             or not (torch.equal(known[1], index) and torch.equal(known[2], labels))
         ):
             chosen = vectors if len(index) == len(vectors) else vectors[index]
-            known = self._known = (vectors, index, labels, self._infer(chosen, labels, classes))
+            known = self._known = (vectors, index, labels, self._infer(chosen, labels, classes, self.decays))
         return known[3]
