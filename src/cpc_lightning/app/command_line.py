@@ -22,6 +22,7 @@ from cpc_lightning.app.compose import (
     Composed,
     compose,
     help_text,
+    initialised,
     parse,
     read,
     with_own_cleaner,
@@ -177,7 +178,8 @@ def single(arguments: list[str], composed: Composed) -> int:
     arguments.append(f"hydra.run.dir={quoted(folder)}")  # or a second would make it another folder
     if process_number() > 0:
         arguments += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]  # the first one writes
-    call_hydra(arguments, lambda config: job(parts.pop))
+    with initialised() as started:  # as `call_hydra` does, which composes once more to learn that this is no sweep
+        started.run("config", lambda config: job(parts.pop), [*arguments, "hydra.mode=RUN"])
     return 0
 
 
