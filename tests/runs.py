@@ -27,15 +27,15 @@ SIX_EPOCHS = (
     "cleaner.warmup_share=0.34", "cleaner.steps=40",
 )  # fmt: skip
 
-_processes = multiprocessing.get_context("forkserver")  # imports torch once, before any of its threads exist
-_processes.set_forkserver_preload(
+processes = multiprocessing.get_context("forkserver")  # imports torch once, before any of its threads exist
+processes.set_forkserver_preload(
     ["cpc_lightning.app.command_line", "cpc_lightning.app.pretrain", "cpc_lightning.app.run", "tests.runs"]
 )
 
 
 def start(arguments, log):
     """The command line in a process of its own, its streams in the file `log`."""
-    process = _processes.Process(target=_command_line, args=(list(arguments), str(log)))
+    process = processes.Process(target=_command_line, args=(list(arguments), str(log)))
     process.start()
     return process
 

@@ -17,8 +17,6 @@ from cpc_lightning.app.stopping import stop_on_signals
 from cpc_lightning.app.trainer import check_devices, choose_accelerator, choose_precision, uses_gpu
 from cpc_lightning.errors import InputError, Stopped
 
-
-
 # Worker processes -----------------------------------------------------------------------------------------------------
 
 EACH = r"""

@@ -43,7 +43,10 @@ MORE = {
 }
 
 
-SHORTER = ("training.epochs=4", "training.warmup_epochs=1", "training.limit_batches=5", "training.batch_size=32")
+SHORTER = (
+    "training.epochs=4", "training.warmup_epochs=1", "training.limit_batches=3", "training.batch_size=32",
+    "training.warmup_batch_size=256",
+)  # fmt: skip
 
 
 def choice_of(name):

@@ -267,7 +267,8 @@ def test_a_logger_that_fails_at_the_end_costs_no_verdict(monkeypatch, command, s
 def test_where_wandb_is_not_installed_a_run_trains_and_only_its_logger_is_refused(small, tmp_path):
     """A module that is None cannot be imported; in a process of its own, for here it has been."""
     both = (
-        "import sys; sys.modules['wandb'] = None; from cpc_lightning.app.command_line import main; small = sys.argv[1:]; "
+        "import sys; sys.modules['wandb'] = None; small = sys.argv[1:]; "
+        "from cpc_lightning.app.command_line import main; "
         "print(main([*small, 'hydra.run.dir=run']), file=sys.stderr); "
         "print(main([*small, 'logger=wandb', 'hydra.run.dir=logged']), file=sys.stderr)"
     )

@@ -29,8 +29,9 @@ from cpc_lightning.errors import InputError, first_line, one_line, require
 from cpc_lightning.training.same_run import RENAMED, flatten
 
 if TYPE_CHECKING:
-    from hydra._internal.hydra import Hydra
     from importlib.abc import Traversable  # of Python 3.10; later ones have it in importlib.resources.abc
+
+    from hydra._internal.hydra import Hydra
 
 CONFIG_MODULE = "cpc_lightning.conf"
 PROTOCOLS = ("experiment", "hparams_search")  # groups whose files set settings of other groups, and bring none
