@@ -43,10 +43,7 @@ MORE = {
 }
 
 
-SHORTER = (
-    "training.epochs=4", "training.warmup_epochs=1", "training.limit_batches=3", "training.batch_size=32",
-    "training.warmup_batch_size=256",
-)  # fmt: skip
+SHORTER = ("training.epochs=4", "training.warmup_epochs=1", "training.limit_batches=5", "training.batch_size=32")
 
 
 def choice_of(name):
