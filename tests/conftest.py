@@ -9,6 +9,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import importlib
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +18,9 @@ import pytest
 from omegaconf import DictConfig
 
 from cpc_lightning.app.command_line import main
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests press Ctrl-C, in processes that they start too
 
 SMALL = (
     "noise=symmetric",

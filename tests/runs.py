@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch.multiprocessing.spawn import start_processes
 
 WITNESS = "+callbacks.witness={_target_: tests.runs.Witness, folder: %s}"
 PHASES = "+callbacks.phases={_target_: tests.runs.Phases, file: %s}"
@@ -26,13 +27,15 @@ SIX_EPOCHS = (
     "cleaner.warmup_share=0.34", "cleaner.steps=40",
 )  # fmt: skip
 
-_processes = multiprocessing.get_context("forkserver")  # imports torch once, before any of its threads exist
-_processes.set_forkserver_preload(["cpc_lightning.app.command_line", "tests.runs"])
+processes = multiprocessing.get_context("forkserver")  # imports torch once, before any of its threads exist
+processes.set_forkserver_preload(
+    ["cpc_lightning.app.command_line", "cpc_lightning.app.pretrain", "cpc_lightning.app.run", "tests.runs"]
+)
 
 
 def start(arguments, log):
     """The command line in a process of its own, its streams in the file `log`."""
-    process = _processes.Process(target=_command_line, args=(list(arguments), str(log)))
+    process = processes.Process(target=_command_line, args=(list(arguments), str(log)))
     process.start()
     return process
 
@@ -47,6 +50,11 @@ def _command_line(arguments, log):
     os.dup2(stream, 1)
     os.dup2(stream, 2)
     sys.exit(main(arguments))
+
+
+def spawn(work, arguments, count):
+    """Call `work(rank, *arguments)` in each of so many processes; raises what one of them does."""
+    start_processes(work, arguments, nprocs=count, start_method="forkserver")
 
 
 def finish(arguments, log):

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -102,13 +100,12 @@ def test_noise_that_follows_the_features_is_warned_of(command, tmp_path):
 
 
 @pytest.mark.ddp
-def test_two_processes_choose_what_one_does(tmp_path):
+def test_two_processes_choose_what_one_does(command, tmp_path):
     files = write_set(tmp_path, [60, 60, 60], wrong=0.3)
     shared = [*VECTORS, "report=false", *files, "cleaner=auto"]
     for name, more in (("one", []), ("two", ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"])):
-        call = [sys.executable, "-m", "cpc_lightning", *shared, *more, f"hydra.run.dir={tmp_path}/{name}"]
-        ended = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=240)
-        assert ended.returncode == 0, ended.stderr
+        code, _, err = command(*shared, *more, f"hydra.run.dir={tmp_path}/{name}")
+        assert code == 0, err
     one, two = (summary_of(tmp_path / name) for name in ("one", "two"))
     for key in ("chosen", "noise_rate_estimated", "noise_rate_low", "noise_rate_high"):
         assert one[key] == two[key]

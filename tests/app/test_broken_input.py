@@ -60,18 +60,19 @@ def fails(arguments, parent):
     folder.mkdir(exist_ok=True)
     out, err = io.StringIO(), io.StringIO()
     accepted = []
-    call_hydra, command_line.call_hydra = command_line.call_hydra, lambda *_: accepted.append(True)
     before, here = tree(parent), os.getcwd()
     os.chdir(folder)
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        redirected = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+        with redirected[0], redirected[1], pytest.MonkeyPatch.context() as patch:
+            for starts in ("call_hydra", "run_hydra"):
+                patch.setattr(command_line, starts, lambda *_: accepted.append(True))
             try:
                 code = main([*arguments, *([] if given_folder(arguments) else ["hydra.run.dir=run"])])
             except SystemExit as exit:
                 code = exit.code
     finally:
         os.chdir(here)
-        command_line.call_hydra = call_hydra
     said = f"{arguments}: {err.getvalue()}"
     assert not accepted, f"accepted: {arguments}"
     assert (code, tree(parent)) == (2, before), said

@@ -124,13 +124,19 @@ def test_scaling_is_pillows(size):
         assert difference.max() == 0
 
 
+@pytest.fixture(scope="module")
+def on_features(tmp_path_factory):
+    """The last checkpoint of a run on features of a network."""
+    folder = tmp_path_factory.mktemp("export_features")
+    root = write_photos(folder / "photos", {"dark": 12, "gray": 12, "light": 12})
+    return run_on_features(folder / "run", root) / "checkpoints" / "last.ckpt"
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("views", [1, 2, 7])
-def test_a_run_on_features_of_a_network(command, tmp_path, views):
+def test_a_run_on_features_of_a_network(command, on_features, tmp_path, views):
     """The image, its mirror image and crops of it, and both small networks, in one file."""
-    root = write_photos(tmp_path / "photos", {"dark": 12, "gray": 12, "light": 12})
-    run = run_on_features(tmp_path / "run", root)
-    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint = torch.load(on_features, weights_only=True)
     checkpoint["run"]["config"]["features"]["views"] = views
     checkpoint["run"]["data"]["images"]["features"] = ""
     torch.save(checkpoint, tmp_path / "views.ckpt")

@@ -4,8 +4,6 @@ import csv
 import json
 import shlex
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from tests.datasets.image_trees import write_folders
 from tests.runs import WITNESS, assert_same, checkpoint_without_seconds, table_without_seconds
 from tests.training.test_progress import listen
 
+from cpc_lightning.app.command_line import main
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.pretrain import PretrainingParts, pretrain
 from cpc_lightning.app.settings import plain
@@ -91,11 +90,12 @@ def test_labels_are_never_looked_at(compose, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.ddp
-def test_two_processes_train_one_backbone(tmp_path):
-    call = [sys.executable, "-m", "cpc_lightning", *FEW, "trainer=ddp", "trainer.accelerator=cpu", "hydra.run.dir=here"]
-    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("a backbone that no label has taught (1,438 images, 4 epochs") == 1
+def test_two_processes_train_one_backbone(capfd, tmp_path):
+    """Both write where this process, which starts them, does."""
+    assert main([*FEW, "trainer=ddp", "trainer.accelerator=cpu", f"hydra.run.dir={tmp_path}/here"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert out.count("a backbone that no label has taught (1,438 images, 4 epochs") == 1
     checkpoint = torch.load(tmp_path / "here" / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 4  # 1,438 // (2 * 512) = 1 an epoch
     with (tmp_path / "here" / "metrics.csv").open(newline="") as file:

@@ -474,9 +474,9 @@ def test_large_sets_are_not_looked_at_in_advance(tmp_path, monkeypatch):
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["clothing1m", "webvision", "table"])
-def test_opening_100_000_entries_is_fast_and_small(tmp_path, kind):
-    """Lists as long as the real ones' lines; the images themselves are not there, and are not asked for."""
-    count = 100_000
+def test_opening_30_000_entries_is_fast_and_small(tmp_path, kind):
+    """Lines as long as the real lists'; the images themselves are not there, and are not asked for."""
+    count = 30_000  # time that grows with the square of it would be far beyond the limit
     keys = [f"images/{n % 10}/{n % 100}/{n},{2_000_000_000 + 7919 * n}.jpg" for n in range(count)]
     (tmp_path / "images").mkdir()
     if kind == "clothing1m":
@@ -507,5 +507,5 @@ def test_opening_100_000_entries_is_fast_and_small(tmp_path, kind):
     data = make()
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(data.train) >= 80_000
+    assert len(data.train) >= 0.8 * count
     assert kept / count < 200

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.datasets.image_trees import write_folders
 from tests.features.networks import Patches, Random, seen, seen_by
+from tests.runs import processes
 
 from cpc_lightning.datasets.dataset import ArrayImages, ImageDataset, Split, Vectors, pictures_of
 from cpc_lightning.datasets.image_folder import image_folder
@@ -141,7 +142,8 @@ def test_what_was_computed_before_a_stop_is_kept(tmp_path, counted, monkeypatch)
     torch.testing.assert_close(made.train.images.views, expected_of(dataset.train.images)[:, :1])
 
 
-def compute(folder, ready):
+def compute(folder, ready, environment):
+    os.environ |= environment
     torch.set_num_threads(1)
     ready.wait()
     patches(folder).extract(images_of(2600, 30))
@@ -150,14 +152,13 @@ def compute(folder, ready):
 @pytest.mark.long
 def test_processes_share_the_work(tmp_path, counted, monkeypatch):
     monkeypatch.setenv("PASS_TAKES", "0.02")  # or one has done it all before the other looks
-    context = multiprocessing.get_context("spawn")
-    ready = context.Barrier(2)
-    processes = [context.Process(target=compute, args=(tmp_path / "kept", ready)) for _ in range(2)]
-    for process in processes:
+    ready, environment = processes.Barrier(2), {name: os.environ[name] for name in ("SEEN", "PASS_TAKES")}
+    both = [processes.Process(target=compute, args=(tmp_path / "kept", ready, environment)) for _ in range(2)]
+    for process in both:
         process.start()
-    for process in processes:
+    for process in both:
         process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert [process.exitcode for process in both] == [0, 0]
     assert seen(counted) == 2 * 2630  # no image twice
     assert len(seen_by(counted)) == 2
     made = patches(tmp_path / "kept").extract(images_of(2600, 30))
@@ -170,9 +171,8 @@ def test_processes_share_the_work(tmp_path, counted, monkeypatch):
 @pytest.mark.long
 def test_a_claim_is_one_process_s_and_ends_with_it(tmp_path):
     kept = Store(tmp_path / "one", 700)
-    context = multiprocessing.get_context("spawn")
-    asked, answers = context.Pipe()
-    process = context.Process(target=hold, args=(tmp_path / "one", answers))
+    asked, answers = processes.Pipe()
+    process = processes.Process(target=hold, args=(tmp_path / "one", answers))
     process.start()
     assert asked.poll(60)
     assert asked.recv() == "holds 1"

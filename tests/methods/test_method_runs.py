@@ -13,8 +13,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
-from tests.runs import WITNESS, assert_same, checkpoint_without_seconds, table_without_seconds
-from torch.multiprocessing.spawn import spawn
+from tests.runs import WITNESS, assert_same, checkpoint_without_seconds, spawn, table_without_seconds
 
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.run import run
@@ -137,7 +136,7 @@ def ends(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(train, (port, str(folder)), nprocs=2)
+    spawn(train, (port, str(folder)), 2)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
+from tests.runs import spawn
 
 from cpc_lightning.errors import InputError
 from cpc_lightning.pretraining.simclr import SimCLR
@@ -122,7 +122,7 @@ def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(work, (port, str(tmp_path)), nprocs=2)
+    spawn(work, (port, str(tmp_path)), 2)
     loss, gradient = torch.load(tmp_path / "two.pt")
     objective = begun()
     head = objective.projection_head = torch.nn.Linear(5, 3)

@@ -13,9 +13,9 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
+from tests.runs import spawn
 from tests.steps import module_of
 from torch import nn
-from torch.multiprocessing.spawn import spawn
 
 from cpc_lightning.app.parts import Parts
 from cpc_lightning.app.settings import plain
@@ -218,7 +218,7 @@ def found(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = min(free.getsockname()[1], 65000)
-    spawn(work, (port, folder), nprocs=3)
+    spawn(work, (port, folder), 3)
     ranks = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(3)]
     return {world: [ranks[rank][world] for rank in range(world)] for world in WORLDS}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.resources
 import re
 import shlex
@@ -28,6 +30,8 @@ from cpc_lightning.training.same_run import RENAMED, flatten
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable  # of Python 3.10; later ones have it in importlib.resources.abc
+
+    from hydra._internal.hydra import Hydra
 
 CONFIG_MODULE = "cpc_lightning.conf"
 PROTOCOLS = ("experiment", "hparams_search")  # groups whose files set settings of other groups, and bring none
@@ -89,7 +93,8 @@ class Asked:
         own = [f"{group}={choice}" for group, choice in chosen.items() if isinstance(choice, str)]
         own = [text for text in own if text.split("=")[0] in {*self.groups} - {*PROTOCOLS}]
         folders = [text for text in texts if text.lstrip("+").startswith("hydra.searchpath=")]
-        usual = plain(compose([*folders, *own]), resolve=False)
+        # Files of folders that the user adds may change while a program runs, those of conf/ do not.
+        usual = plain(compose([*folders, *own]), resolve=False) if folders else copy.deepcopy(usual_settings(*own))
         check_names(plain(config, resolve=False), usual)
         return Composed(config, usual)
 
@@ -259,14 +264,20 @@ def compose(overrides: Sequence[str]) -> DictConfig:
             raise explain(overrides, error) from None
 
 
+@functools.cache
+def usual_settings(*choices: str) -> dict[str, Any]:
+    """The settings as files of conf/ have them; jobs of a sweep, and runs of one program, mostly choose the same."""
+    return plain(compose(choices), resolve=False)
+
+
 @contextmanager
-def initialised() -> Iterator[None]:
-    """Have Hydra ready to compose, also within a job that it runs; after the block it is as it was."""
+def initialised() -> Iterator[Hydra]:
+    """Hydra, ready to compose, also within a job that it runs; after the block it is as it was."""
     held = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="cpc_lightning"):
-            yield
+            yield cast("Hydra", GlobalHydra.instance().hydra)
     finally:
         GlobalHydra.instance().hydra = held
 
