@@ -80,9 +80,7 @@ CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
         **{name: (f"cleaner={name}", *PAPERS) for name in ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr", "oracle")},
     },
     "own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in ("gmm_agn", "cpc_agn", "cpc_awr", "oracle")},
-    "paying": {
-        f"{name}, own data, paying": (f"cleaner={name}", *PAYING) for name in ("cpc_agn", "cpc_awr", "probe")
-    },
+    "paying": {f"{name}, own data, paying": (f"cleaner={name}", *PAYING) for name in ("cpc_agn", "cpc_awr", "probe")},
     "later": {name: (f"cleaner={name}", *PAPERS) for name in LATER},
     "later, own": {f"{name}, own data": (f"cleaner={name}", *OWN) for name in LATER},
     "careful": {  # own data, where plain training is ahead: no label left out but weighted, or divided late

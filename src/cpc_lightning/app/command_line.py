@@ -22,7 +22,6 @@ from cpc_lightning.app.compose import (
     Composed,
     compose,
     help_text,
-    initialised,
     parse,
     read,
     with_own_cleaner,
@@ -142,12 +141,6 @@ def call_hydra(arguments: Sequence[str], task: Callable[[DictConfig], object]) -
     hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(task)()
 
 
-def run_hydra(arguments: Sequence[str], task: Callable[[DictConfig], object]) -> None:
-    """`call_hydra`, for what is no sweep: that composes once more to learn so."""
-    with initialised() as started:
-        started.run("config", task, [*arguments, "hydra.mode=RUN"])
-
-
 def show(arguments: Sequence[str]) -> int:
     """Print what an option such as --help asks for; nothing runs. A reader that goes away is not Hydra's to report."""
     arguments = with_pretraining(arguments)
@@ -184,7 +177,7 @@ def single(arguments: list[str], composed: Composed) -> int:
     arguments.append(f"hydra.run.dir={quoted(folder)}")  # or a second would make it another folder
     if process_number() > 0:
         arguments += ["hydra.output_subdir=null", "hydra/job_logging=disabled"]  # the first one writes
-    run_hydra(arguments, lambda config: job(parts.pop))
+    call_hydra(arguments, lambda config: job(parts.pop))
     return 0
 
 

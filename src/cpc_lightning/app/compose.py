@@ -31,8 +31,6 @@ from cpc_lightning.training.same_run import RENAMED, flatten
 if TYPE_CHECKING:
     from importlib.abc import Traversable  # of Python 3.10; later ones have it in importlib.resources.abc
 
-    from hydra._internal.hydra import Hydra
-
 CONFIG_MODULE = "cpc_lightning.conf"
 PROTOCOLS = ("experiment", "hparams_search")  # groups whose files set settings of other groups, and bring none
 LISTS = ("logger", "callbacks", "experiment")  # groups of which several choices go together
@@ -271,13 +269,13 @@ def usual_settings(*choices: str) -> dict[str, Any]:
 
 
 @contextmanager
-def initialised() -> Iterator[Hydra]:
-    """Hydra, ready to compose, also within a job that it runs; after the block it is as it was."""
+def initialised() -> Iterator[None]:
+    """Have Hydra ready to compose, also within a job that it runs; after the block it is as it was."""
     held = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="cpc_lightning"):
-            yield cast("Hydra", GlobalHydra.instance().hydra)
+            yield
     finally:
         GlobalHydra.instance().hydra = held
 
