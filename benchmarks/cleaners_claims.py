@@ -38,10 +38,11 @@ CLAIMS = (
     Claim("cpc_awr as for own data beats plain training, equal time", ("cpc_awr, own data", ACCURACY),
           (LONG, ACCURACY)),
     *(
-        Claim(f"cpc_awr as for own data, the division waiting, beats {of}",
-              ("cpc_awr, own data, waiting", ACCURACY), (other, ACCURACY))
+        Claim(f"{name} as for own data, divided once it pays, beats {of}",
+              (f"{name}, own data, paying", ACCURACY), (other, ACCURACY))
+        for name in ("probe", "cpc_awr")
         for of, other in (("plain training, equal epochs", PLAIN), ("plain training, equal time", LONG),
-                          ("the same with no wait", "cpc_awr, own data"))
+                          ("cpc_awr as in the paper", "cpc_awr"))
     ),
     Claim("cpc_awr beats plain training, equal time", ("cpc_awr", ACCURACY), (LONG, ACCURACY)),
     Claim("cpc_agn beats plain training, equal time", ("cpc_agn", ACCURACY), (LONG, ACCURACY)),

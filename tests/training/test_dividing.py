@@ -64,8 +64,30 @@ def test_of_very_many_labels_some_are_looked_at(monkeypatch):
     assert looked == [(200, 200)]
 
 
+def test_nothing_is_gained_where_features_say_nothing_of_the_labels():
+    """Two classes, where chance alone would make it pay in a third of the cases."""
+    gains = []
+    for seed in range(6):
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.randint(2, (120,), generator=generator)
+        draw = Draw(torch.arange(120), labels, labels)
+        none = torch.zeros(120)
+        losses, features = torch.rand(120, generator=generator), torch.randn(120, 8, generator=generator)
+        seen = Evidence(losses, losses[None], none, none.long(), none, features)
+        gains.append(gain_of(draw, seen, 2, 0))
+    assert gains == [0.0] * 6
+
+
+@pytest.mark.parametrize("count", [1, 3, 39])
+def test_of_fewer_than_twenty_labels_a_class_it_is_not_asked(count):
+    draw, seen = seen_by_a_network(6.0, 0.4)
+    few = Draw(draw.index[:count], draw.noisy_labels[:count] % 2, draw.true_labels[:count])
+    assert gain_of(few, seen, 2, 0) == 0.0
+
+
 def test_it_is_asked_less_and_less_often():
-    assert [waited for waited in range(20) if is_asked(waited)] == [0, 1, 2, 4, 8, 16]
+    assert [waited for waited in range(20) if is_asked(waited, 90)] == [0, 1, 2, 4, 8, 9, 16, 18]
+    assert [waited for waited in range(6) if is_asked(waited, 9)] == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.fixture
@@ -87,12 +109,6 @@ def test_who_does_not_wait(dataset):
         assert not CoTrainingDataModule(data, 4, 1, **{**asked, **change}).waits
     with pytest.raises(InputError, match="must be one of scheduled, paying"):
         CoTrainingDataModule(dataset, 4, 1, divide_when="never")
-
-
-@pytest.mark.parametrize(("classes", "few"), [(10, False), (11, True)])
-def test_fewer_than_twenty_labels_a_class_are_few(dataset, classes, few):
-    of_many = ImageDataset("set", tuple("abcdefghijk"[:classes]), dataset.train, dataset.evaluation)
-    assert CoTrainingDataModule(of_many, 4, 1).has_few == few
 
 
 @pytest.fixture
@@ -141,18 +157,10 @@ def test_where_it_never_pays_training_is_plain_and_the_labels_are_judged_once(tm
 def test_between_two_times_nobody_looks_at_the_labels(tmp_path, when, monkeypatch):
     """Asked once, after epoch 1 of three; after the second nothing is; after the last all are."""
     when(99)
-    monkeypatch.setattr(stage_one, "is_asked", lambda waited: waited == 0)
+    monkeypatch.setattr(stage_one, "is_asked", lambda waited, epochs: waited == 0)
     done = waiting(tmp_path, Probe())
     assert [len(first) > 0 for first, _ in done.passes] == [True, False, True]
     assert done.stage_one.state_dict()["waited"] == 2
-
-
-def test_of_few_labels_it_is_not_asked_before_the_end(tmp_path, when, monkeypatch):
-    when(1)
-    monkeypatch.setattr(CoTrainingDataModule, "has_few", True)
-    done = waiting(tmp_path, Probe())
-    assert done.datamodule.partitions is None
-    assert [len(first) > 0 for first, _ in done.passes] == [False, False, True]
 
 
 def test_what_the_last_look_finds_divides_nothing(tmp_path, when):

@@ -129,7 +129,7 @@ class Method(nn.Module):
         many_views: a step without a division takes several views of an image, not one weak view.
         all_unlabeled: after the division the unlabeled side of a step is drawn from all samples, those that look clean
             included.
-        may_wait: its warm-up may go on until networks begin to learn labels by heart (`training.divide_when`).
+        may_wait: its warm-up may go on until it pays to divide the data (`training.divide_when`).
         judge: ranks the labels at the end of a run in which no cleaner divides the data; None: nobody does.
     """
 

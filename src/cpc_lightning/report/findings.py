@@ -291,10 +291,20 @@ def never_divided(summary: Mapping[str, Any]) -> str | None:
     """
     if summary.get("effective_gain") is None or summary["divided_after"] is not None:
         return None
+    if summary["effective_gain"] > 1:
+        why = "it pays to divide them only now, at the end: more epochs would have gained from it"
+    elif summary["effective_gain"] > 0:
+        why = (
+            f"in {count_of(summary['epochs'], 'epoch')} that would have gained nothing, because hardly any label is "
+            "wrong, or because these networks do not tell wrong labels from hard images. If so, a larger network or "
+            "more epochs go further, features of a pretrained one (experiment=photos) furthest"
+        )
+    else:
+        why = (
+            "there are too few, or these networks learnt too little of them, to tell wrong ones. More images or epochs "
+            "go further, features of a pretrained network (experiment=photos) furthest"
+        )
     return (
-        f"The labels were not divided: in {count_of(summary['epochs'], 'epoch')} these networks did not learn to tell "
-        "wrong labels from hard images, or there are too few images for it, and then they learn most from all of them. "
-        "So this is plain training; the verdict is one look at its end. More epochs or a larger network go further, "
-        "features of a pretrained one (experiment=photos) furthest. training.divide_when=scheduled divides them all "
-        "the same."
+        f"The labels were not divided: {why}. So this is plain training, and the verdict is one look at its end. "
+        "training.divide_when=scheduled divides them all the same."
     )

@@ -14,7 +14,7 @@ from cpc_lightning.datasets.dataset import UNKNOWN, UNLABELED, ImageDataset, Vec
 from cpc_lightning.errors import require, require_integer, require_switch
 from cpc_lightning.files import usable_cores
 from cpc_lightning.methods.method import Method
-from cpc_lightning.training.dividing import FEW, PAYING, SCHEDULED, WHEN
+from cpc_lightning.training.dividing import PAYING, SCHEDULED, WHEN
 from cpc_lightning.training.loading import Agenda, Batches, BatchLoader, CoTrainingDataset, EvaluationDataset
 from cpc_lightning.training.samplers import CoTrainingSampler, NetworkShare, balanced_draw, checked_limit, warmup_share
 from cpc_lightning.views.views import VIEWS
@@ -184,11 +184,6 @@ class CoTrainingDataModule(pl.LightningDataModule):
         return CoTrainingSampler(
             (share, share), self.batch_size_in(epoch), self.seed, epoch, 0, processes, limit
         ).steps(0)
-
-    @property
-    def has_few(self) -> bool:
-        """Whether there are so few labels of a class that to divide them never pays."""
-        return len(self.labeled) < FEW * len(self.dataset.class_names)
 
     def is_full(self, epoch: int) -> bool:
         """Whether `epoch` has as many steps as if all samples were on the labeled side."""

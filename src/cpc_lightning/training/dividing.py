@@ -7,13 +7,15 @@ for wrong labels, and would lose more by leaving these out than they gain (docs/
 
 What is right is told by a model out of fold on a network's own features (`cleaning.posterior`). It sees wrong labels
 long before the network's losses do, but it too takes ignorance for noise: then it believes that far fewer labels are
-right than the mixture of the losses does. In doubt, the larger of both shares counts.
+right than the mixture of the losses does. In doubt, the larger of both shares counts. Where its features tell labels no
+better than the classes' frequencies do, it cannot say anything, and nothing is gained.
 
 Shapes: n labels.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from cpc_lightning.cleaning.auto import MOST, some_of
@@ -26,7 +28,7 @@ WHEN = (SCHEDULED, PAYING)
 """Values of `training.divide_when`: after `training.warmup_epochs`; or then, but not before it pays."""
 
 FEW = 20
-"""Labels a class, in the mean, below which nothing is divided: with about ten, plain training is better."""
+"""Labels a class, in the mean, below which nothing is divided: with about ten, plain training was better."""
 
 
 def effective_gain(right: Tensor, by_mixture: float) -> float:
@@ -48,7 +50,10 @@ def effective_gain(right: Tensor, by_mixture: float) -> float:
 
 
 def gain_of(draw: Draw, seen: Evidence, classes: int, seed: int) -> float:
-    """`effective_gain`, by the features and losses of one network.
+    """`effective_gain`, by the features and losses of one network; 0 where these cannot tell.
+
+    That is with fewer than `FEW` labels a class, and where the given labels are not more likely to a model that has not
+    seen them than by how often their classes are given, by two standard errors.
 
     Args:
         draw: the labels that it judges; of very many, some are looked at.
@@ -56,14 +61,23 @@ def gain_of(draw: Draw, seen: Evidence, classes: int, seed: int) -> float:
         classes: K.
         seed: of the mixtures, and of what is looked at.
     """
+    if len(draw.index) < FEW * classes:
+        return 0.0
     rows = some_of(len(draw.index), max(MOST, 100 * classes), seed)
     labels, losses = draw.noisy_labels[rows], scale_losses(seen.losses.float())[rows]
     found = infer_true_classes(seen.features[rows], labels, classes)
+    frequent = torch.bincount(labels, minlength=classes)[labels] / len(labels)
+    told = found.given.gather(1, labels[:, None]).squeeze(1).clamp(min=1e-12).log() - frequent.log()
+    if float(told.mean()) < 2 * float(told.std()) / len(told) ** 0.5:
+        return 0.0
     right = found.posterior.gather(1, labels[:, None]).squeeze(1)
     by_mixture, _ = class_aware_probability(losses.cpu().numpy(), labels.numpy(), seed)
     return effective_gain(right, float(by_mixture.mean()))
 
 
-def is_asked(waited: int) -> bool:
-    """Whether to look after that many epochs of waiting: after 0, 1, 2, 4, 8, ..., since looking takes time."""
-    return waited & (waited - 1) == 0
+def is_asked(waited: int, epochs: int) -> bool:
+    """Whether to look after that many epochs of waiting: after 0, 1, 2, 4, 8, ..., since looking takes time.
+
+    But at least ten times in a run of that many epochs.
+    """
+    return waited & (waited - 1) == 0 or waited % max(1, epochs // 10) == 0

@@ -90,9 +90,8 @@ class StageOne(pl.Callback):
         self._trained = trainer.current_epoch + 1
         final = self._trained == trainer.max_epochs
         due = self._trained >= module.warmup_epochs
-        datamodule = datamodule_of(trainer)
-        asks = final or (is_asked(self._waited) and not datamodule.has_few)
-        if due and self._waits(datamodule) and not asks:
+        asks = final or is_asked(self._waited, cast(int, trainer.max_epochs))
+        if due and self._waits(datamodule_of(trainer)) and not asks:
             self._waited, due = self._waited + 1, False
         if not (due if self.divides else final):
             self._remember_warmup(trainer, module)
@@ -272,7 +271,7 @@ class StageOne(pl.Callback):
         return Observation(index, (first, second), seen["suggested"], seen["confidence"])
 
     def _with_history(self, judging: tuple[Evidence, Evidence]) -> tuple[Evidence, Evidence]:
-        """Record the scaled losses of this epoch, and give the evidence those of the last epochs."""
+        """Record the scaled losses of this epoch, and give the evidence those of the last ones that were recorded."""
         scaled = torch.stack([scale_losses(evidence.losses) for evidence in judging])
         self._loss_history = [*self._loss_history, scaled][-self.cleaner.history_length :]
         history = torch.stack(self._loss_history)
