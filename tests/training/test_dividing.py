@@ -85,9 +85,14 @@ def test_of_fewer_than_twenty_labels_a_class_it_is_not_asked(count):
     assert gain_of(few, seen, 2, 0) == 0.0
 
 
-def test_it_is_asked_less_and_less_often():
-    assert [waited for waited in range(20) if is_asked(waited, 90)] == [0, 1, 2, 4, 8, 9, 16, 18]
-    assert [waited for waited in range(6) if is_asked(waited, 9)] == [0, 1, 2, 3, 4, 5]
+def asked(warmup_epochs, epochs):
+    return [trained for trained in range(warmup_epochs, epochs) if is_asked(trained, warmup_epochs, epochs)]
+
+
+def test_it_is_asked_less_and_less_often_and_not_in_the_second_half():
+    assert asked(5, 90) == [5, 6, 7, 9, 13, 14, 21, 23, 32, 37, 41]
+    assert asked(2, 9) == [2, 3, 4]
+    assert asked(7, 9) == [7]  # once at least
 
 
 @pytest.fixture
@@ -113,9 +118,10 @@ def test_who_does_not_wait(dataset):
 
 @pytest.fixture
 def when(monkeypatch):
-    """Has it pay from the n-th time on that it is asked."""
+    """Has it be asked after every epoch, also late ones, and pay from the n-th time on."""
 
     def when(times):
+        monkeypatch.setattr(stage_one, "is_asked", lambda *_: True)
         answers = iter([0.9] * (times - 1) + [1.1] * 9)
         monkeypatch.setattr(stage_one, "gain_of", lambda *_: next(answers))
 
@@ -157,7 +163,7 @@ def test_where_it_never_pays_training_is_plain_and_the_labels_are_judged_once(tm
 def test_between_two_times_nobody_looks_at_the_labels(tmp_path, when, monkeypatch):
     """Asked once, after epoch 1 of three; after the second nothing is; after the last all are."""
     when(99)
-    monkeypatch.setattr(stage_one, "is_asked", lambda waited, epochs: waited == 0)
+    monkeypatch.setattr(stage_one, "is_asked", lambda trained, *_: trained == 1)
     done = waiting(tmp_path, Probe())
     assert [len(first) > 0 for first, _ in done.passes] == [True, False, True]
     assert done.stage_one.state_dict()["waited"] == 2

@@ -90,7 +90,7 @@ class StageOne(pl.Callback):
         self._trained = trainer.current_epoch + 1
         final = self._trained == trainer.max_epochs
         due = self._trained >= module.warmup_epochs
-        asks = final or is_asked(self._waited, cast(int, trainer.max_epochs))
+        asks = final or is_asked(self._trained, module.warmup_epochs, cast(int, trainer.max_epochs))
         if due and self._waits(datamodule_of(trainer)) and not asks:
             self._waited, due = self._waited + 1, False
         if not (due if self.divides else final):
