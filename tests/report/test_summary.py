@@ -82,7 +82,7 @@ def test_the_best_of_warm_up_is_the_best_up_to_the_first_division():
 @pytest.mark.parametrize(
     ("gain", "divided_after", "said"),
     [
-        (0.1, None, "in 24 epochs that would have gained nothing"), (1.2, None, "it pays to divide them only now"),
+        (0.1, None, "in the first half of 24 epochs that would have gained nothing"),
         (0.0, None, "there are too few, or these networks"), (0.3, 4, None), (None, None, None), (None, 2, None),
     ],
 )  # fmt: skip

@@ -291,13 +291,11 @@ def never_divided(summary: Mapping[str, Any]) -> str | None:
     """
     if summary.get("effective_gain") is None or summary["divided_after"] is not None:
         return None
-    if summary["effective_gain"] > 1:
-        why = "it pays to divide them only now, at the end: more epochs would have gained from it"
-    elif summary["effective_gain"] > 0:
+    if summary["effective_gain"] > 0:
         why = (
-            f"in {count_of(summary['epochs'], 'epoch')} that would have gained nothing, because hardly any label is "
-            "wrong, or because these networks do not tell wrong labels from hard images. If so, a larger network or "
-            "more epochs go further, features of a pretrained one (experiment=photos) furthest"
+            f"in the first half of {count_of(summary['epochs'], 'epoch')} that would have gained nothing, because "
+            "hardly any label is wrong, or because these networks do not tell wrong labels from hard images. If so, a "
+            "larger network or more epochs go further, features of a pretrained one (experiment=photos) furthest"
         )
     else:
         why = (

@@ -148,12 +148,13 @@ class StageOne(pl.Callback):
         # To suggest labels in the end, and to guess on.
         others = datamodule.unlabeled if final or module.method.keeps else index[0][:0]
         waiting = self._waits(datamodule)
-        seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat([*index, others])), waiting)
+        asks = waiting and not final  # nothing is trained on a last division
+        seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat([*index, others])), asks)
         self._remember(datamodule, seen)
         judging = self._with_history((seen.of(0, draws[1]), seen.of(1, draws[0])))
         result: CleaningResult | None = None
         values: dict[str, float] = {}
-        waits = waiting and (not self._pays(trainer, module, draws[1], judging[0], values) or final)
+        waits = waiting and (final or not self._pays(trainer, module, draws[1], judging[0], values))
         if waits and not final:
             self._waited += 1
             return values
