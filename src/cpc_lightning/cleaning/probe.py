@@ -21,7 +21,7 @@ class ProbeCleaner:
 
     On a data set of features (`dataset=embeddings`, `features=...`) it judges by those, once for all epochs: networks
     learn wrong labels by heart, these features cannot. On images it judges by the features of the peer network, anew in
-    every stage 1, with the decays that the first one has chosen: to choose takes half of the time.
+    every stage 1, with the decays that the first one has chosen: to choose takes half of the fits.
 
     With `soft_targets` the networks train on all samples, each on the probability of every class given its features,
     its neighbours and its label. Without, the data is divided as by any cleaner.
