@@ -160,10 +160,7 @@ def readme_table(study: Study) -> Iterator[str]:
     return table(header, ([f"`{choice}`", *shown(choice)] for choice in choices))
 
 
-OWN_DATA = {
-    "letters": "53 letters", "fashion": "clothes (Fashion-MNIST, 6,000)",
-    "clipart": "clip art in 17 classes",
-}  # fmt: skip
+OWN_DATA = {"letters": "53 letters", "fashion": "clothes (Fashion-MNIST, 6,000)", "clipart": "clip art in 17 classes"}
 """What sets are called in the table of `own_table`, where that is not their name."""
 
 

@@ -160,7 +160,7 @@ def run_timed(file: Path) -> None:
     for part, owner, *names in (
         ("forecast", run, "announce"), ("views", Views, "weak", "strong", "normalise"),
         ("guesses", EmpiricalVicinalRisk, "guess"), ("losses", CoDivide, "losses"),
-        ("gradients", CoTrainingModule, "manual_backward"), ("pass", stage_one.StageOne, "_observe"),
+        ("gradients", CoTrainingModule, "manual_backward"), ("pass", stage_one, "observe"),
         ("mixtures", gmm.GmmCleaner, "estimate"), ("prototypes", cpc.CpcCleaner, "_estimate"),
         ("metrics of stage 1", stage_one.StageOne, "_judge"), ("test", CoTrainingModule, "validation_step"),
         ("checkpoints", pl.Trainer, "save_checkpoint"), ("rest of training", pl.Trainer, "fit"),

@@ -63,8 +63,7 @@ def fails(arguments, parent):
     before, here = tree(parent), os.getcwd()
     os.chdir(folder)
     try:
-        redirected = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
-        with redirected[0], redirected[1], pytest.MonkeyPatch.context() as patch:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
             patch.setattr(command_line, "call_hydra", lambda *_: accepted.append(True))
             try:
                 code = main([*arguments, *([] if given_folder(arguments) else ["hydra.run.dir=run"])])

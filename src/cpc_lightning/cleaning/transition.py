@@ -79,10 +79,13 @@ def shrunk_matrix(posterior: Tensor, labels: Tensor, by_features: Tensor, weight
     return Shrunk(with_symmetric(whole, PSEUDO_COUNTS[best]), PSEUDO_COUNTS[best], likely[best])
 
 
-def beyond_chance(lost: Tensor, share: Tensor) -> Tensor:
-    """(...) how far the mean of paired differences (..., N) lies above its standard error; weights are `share` (N,)."""
+def beyond_chance(lost: Tensor, share: Tensor, errors: float = 1.0) -> Tensor:
+    """(...) how far the mean of paired differences (..., N) lies above so many of its standard errors.
+
+    Weights are `share` (N,), of sum 1.
+    """
     mean = lost @ share
-    return mean - ((lost - mean[..., None]).square() @ share.square()).sqrt()
+    return mean - errors * ((lost - mean[..., None]).square() @ share.square()).sqrt()
 
 
 def expected_counts(posterior: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

@@ -39,9 +39,9 @@ def summarise(
     set "val" selects; "test_prototype_accuracy_last", ... are those of class prototypes as classifiers.
     "ks_deviating_clean_1", ... are the shares of classes of Figure 1, at the end of the warm-up.
     "test_accuracy_warmup" is the best accuracy by then, which plain training has reached. "divided_after" is how many
-    epochs there were by then, null where nothing was divided; "effective_gain" how many
-    times as many labels, in effect, dividing would have left when that was last asked (`training.dividing`; 0 where
-    nobody could tell), null where the division waits for nothing.
+    epochs there were by then, null where nothing was divided; "effective_gain" how many times as many labels, in
+    effect, dividing would have left when that was last asked (`training.dividing`; 0 where nobody could tell), null
+    where the division waits for nothing.
     """
     last = rows[-1]
 

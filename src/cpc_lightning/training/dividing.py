@@ -22,6 +22,7 @@ from cpc_lightning.cleaning.auto import MOST, some_of
 from cpc_lightning.cleaning.evidence import Draw, Evidence
 from cpc_lightning.cleaning.gmm import class_aware_probability, scale_losses
 from cpc_lightning.cleaning.posterior import infer_true_classes
+from cpc_lightning.cleaning.transition import beyond_chance
 
 SCHEDULED, PAYING = "scheduled", "paying"
 WHEN = (SCHEDULED, PAYING)
@@ -68,7 +69,7 @@ def gain_of(draw: Draw, seen: Evidence, classes: int, seed: int) -> float:
     found = infer_true_classes(seen.features[rows], labels, classes)
     frequent = torch.bincount(labels, minlength=classes)[labels] / len(labels)
     told = found.given.gather(1, labels[:, None]).squeeze(1).clamp(min=1e-12).log() - frequent.log()
-    if float(told.mean()) < 2 * float(told.std()) / len(told) ** 0.5:
+    if beyond_chance(told, torch.full_like(told, 1 / len(told)), errors=2) < 0:
         return 0.0
     right = found.posterior.gather(1, labels[:, None]).squeeze(1)
     by_mixture, _ = class_aware_probability(losses.cpu().numpy(), labels.numpy(), seed)

@@ -9,12 +9,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cpc_lightning.cleaning.evidence import Draw, Evidence
-from cpc_lightning.training.distributed import gather_by_index
+from cpc_lightning.errors import TrainingError
+from cpc_lightning.training.datamodule import datamodule_of
+from cpc_lightning.training.distributed import broadcast_tensors, gather_by_index
+from cpc_lightning.training.module import CoTrainingModule
+from cpc_lightning.training.progress import shown
 
 FIELDS = ("losses", "given_probability", "predicted", "confidence", "features")
 """What a pass tells of `Evidence`."""
@@ -88,6 +93,51 @@ class Columns:
         """Half precision for what is large: a rule of sizes alone, so that every machine computes the same."""
         large = column.is_floating_point() and self.count * math.prod(column.shape[1:]) > HALF_BEYOND
         return torch.float16 if large else column.dtype
+
+
+@torch.no_grad()
+def observe(
+    trainer: pl.Trainer, module: CoTrainingModule, index: Tensor, features: bool = True, keeps: bool = False
+) -> Observation:
+    """One pass over the training samples at `index` in eval mode: what both networks say of them.
+
+    Args:
+        trainer: whose data it looks at.
+        module: the networks.
+        index: (n,) int64 positions in the training set, ascending.
+        features: whether they are wanted; else they are (n, 0).
+        keeps: whether the method is given the softmax of both networks, to keep.
+
+    Raises:
+        TrainingError: a network's answer is not finite.
+    """
+    broadcast_tensors(list(module.networks.buffers()))  # DDP leaves BatchNorm statistics of ranks apart
+    module.eval()
+    columns = Columns(len(range(trainer.global_rank, len(index), trainer.world_size)), len(index))
+    for batch in shown(trainer, datamodule_of(trainer).evidence_dataloader(index), "stage 1, looking"):
+        images, labels = (batch[name].to(module.device, non_blocking=True) for name in ("images", "labels"))
+        with trainer.precision_plugin.forward_context():
+            answers = module.features_and_logits(images)
+        seen = observe_batch(answers, labels.clamp(min=0), features, keeps)
+        columns.add({"row": torch.searchsorted(index, batch["index"]), **seen})
+    module.train()
+    seen = columns.gather(module.device)
+    for number in (1, 2):
+        wrong = index[~seen[f"finite_{number}"].bool()]
+        if len(wrong):
+            raise TrainingError(
+                f"network {number} gives no finite answer for {len(wrong)} samples (the first is {int(wrong[0])}) "
+                f"at the end of epoch {trainer.current_epoch}; the last checkpoint is unharmed"
+            )
+    none = torch.empty(0, len(index))
+    if not features:
+        seen |= {"features_1": none.t(), "features_2": none.t()}
+    first, second = (
+        Evidence(loss_history=none, **{name: seen[f"{name}_{number}"] for name in FIELDS}) for number in (1, 2)
+    )
+    if keeps:
+        module.method.keep(index, (seen["probabilities_1"], seen["probabilities_2"]))
+    return Observation(index, (first, second), seen["suggested"], seen["confidence"])
 
 
 def observe_batch(

@@ -29,15 +29,14 @@ from cpc_lightning.cleaning.gmm import scale_losses
 from cpc_lightning.cleaning.noise_rate import NoiseEstimate
 from cpc_lightning.cleaning.trusted import believe
 from cpc_lightning.datasets.dataset import UNLABELED, Vectors
-from cpc_lightning.errors import TrainingError
 from cpc_lightning.report.labels import LabelReport
 from cpc_lightning.training.datamodule import CoTrainingDataModule, datamodule_of
 from cpc_lightning.training.distributed import broadcast_object, broadcast_tensors
 from cpc_lightning.training.dividing import gain_of, is_asked
 from cpc_lightning.training.measures import measure_losses, measure_result
 from cpc_lightning.training.module import CoTrainingModule
-from cpc_lightning.training.observation import FIELDS, Columns, Observation, observe_batch
-from cpc_lightning.training.progress import say_doing, shown
+from cpc_lightning.training.observation import Observation, observe
+from cpc_lightning.training.progress import say_doing
 from cpc_lightning.training.verdict import Verdict, bases_of, of_each_network, on_every_label
 
 
@@ -89,11 +88,11 @@ class StageOne(pl.Callback):
             self._loss_history = []  # of networks that are no more
         self._trained = trainer.current_epoch + 1
         final = self._trained == trainer.max_epochs
-        due = self._trained >= module.warmup_epochs
+        due = self._trained >= module.warmup_epochs if self.divides else final
         asks = final or is_asked(self._trained, module.warmup_epochs, cast(int, trainer.max_epochs))
-        if due and self._waits(datamodule_of(trainer)) and not asks:
+        if due and not asks and self._waits(datamodule_of(trainer)):
             self._waited, due = self._waited + 1, False
-        if not (due if self.divides else final):
+        if not due:
             self._remember_warmup(trainer, module)
             return
         begin = time.monotonic()
@@ -117,7 +116,8 @@ class StageOne(pl.Callback):
         """Have a cleaner that remembers see an epoch that ends without a stage 1."""
         if isinstance(self.cleaner, Remembers):
             datamodule = datamodule_of(trainer)
-            self._remember(datamodule, self._observe(trainer, module, datamodule, datamodule.labeled))
+            features, keeps = self.cleaner.needs_features, self.divides and module.method.keeps
+            self._remember(datamodule, observe(trainer, module, datamodule.labeled, features, keeps))
 
     def _remember(self, datamodule: CoTrainingDataModule, seen: Observation) -> None:
         """Give a cleaner that remembers what was seen of the samples that have a label, once an epoch."""
@@ -149,12 +149,13 @@ class StageOne(pl.Callback):
         others = datamodule.unlabeled if final or module.method.keeps else index[0][:0]
         waiting = self._waits(datamodule)
         asks = waiting and not final  # nothing is trained on a last division
-        seen = self._observe(trainer, module, datamodule, torch.unique(torch.cat([*index, others])), asks)
+        features, keeps = asks or self.cleaner.needs_features, self.divides and module.method.keeps
+        seen = observe(trainer, module, torch.unique(torch.cat([*index, others])), features, keeps)
         self._remember(datamodule, seen)
         judging = self._with_history((seen.of(0, draws[1]), seen.of(1, draws[0])))
         result: CleaningResult | None = None
         values: dict[str, float] = {}
-        waits = waiting and (final or not self._pays(trainer, module, draws[1], judging[0], values))
+        waits = waiting and not (asks and self._pays(trainer, module, draws[1], judging[0], values))
         if waits and not final:
             self._waited += 1
             return values
@@ -228,48 +229,6 @@ class StageOne(pl.Callback):
             "confidence": verdict.confidence,
             "bases": result and [basis.to_state() for basis in bases_of(verdict, result)],
         }
-
-    @torch.no_grad()
-    def _observe(
-        self,
-        trainer: pl.Trainer,
-        module: CoTrainingModule,
-        datamodule: CoTrainingDataModule,
-        index: Tensor,
-        features: bool = False,
-    ) -> Observation:
-        """One pass over the samples at `index` in eval mode gives losses, predictions and features of both networks.
-
-        Features where the cleaner needs them, or where they are asked for.
-        """
-        broadcast_tensors(list(module.networks.buffers()))  # DDP leaves BatchNorm statistics of ranks apart
-        module.eval()
-        keeps, features = self.divides and module.method.keeps, features or self.cleaner.needs_features
-        columns = Columns(len(range(trainer.global_rank, len(index), trainer.world_size)), len(index))
-        for batch in shown(trainer, datamodule.evidence_dataloader(index), "stage 1, looking"):
-            images, labels = (batch[name].to(module.device, non_blocking=True) for name in ("images", "labels"))
-            with trainer.precision_plugin.forward_context():
-                answers = module.features_and_logits(images)
-            seen = observe_batch(answers, labels.clamp(min=0), features, keeps)
-            columns.add({"row": torch.searchsorted(index, batch["index"]), **seen})
-        module.train()
-        seen = columns.gather(module.device)
-        for number in (1, 2):
-            wrong = index[~seen[f"finite_{number}"].bool()]
-            if len(wrong):
-                raise TrainingError(
-                    f"network {number} gives no finite answer for {len(wrong)} samples (the first is {int(wrong[0])}) "
-                    f"at the end of epoch {trainer.current_epoch}; the last checkpoint is unharmed"
-                )
-        none = torch.empty(0, len(index))
-        if not features:
-            seen |= {"features_1": none.t(), "features_2": none.t()}
-        first, second = (
-            Evidence(loss_history=none, **{name: seen[f"{name}_{number}"] for name in FIELDS}) for number in (1, 2)
-        )
-        if keeps:
-            module.method.keep(index, (seen["probabilities_1"], seen["probabilities_2"]))
-        return Observation(index, (first, second), seen["suggested"], seen["confidence"])
 
     def _with_history(self, judging: tuple[Evidence, Evidence]) -> tuple[Evidence, Evidence]:
         """Record the scaled losses of this epoch, and give the evidence those of the last ones that were recorded."""
